@@ -1,0 +1,47 @@
+# `make run` and `make test` need nothing but Python 3.11 and pip; the rest is what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run demo test lint types imports check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run     install into .venv and start the collector with the shipped config and the embedded store"
+	@echo "make test    install into .venv and run the tests"
+	@echo "make check   lint, types, import contracts, tests: what CI runs"
+	@echo "make bench   the benchmarks (see benchmarks/README.md)"
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	@touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[embedded,dev]'
+	@touch $@
+
+run: $(BIN)/.installed
+	$(BIN)/spanledger run
+
+test: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/.installed-dev
+	$(BIN)/mypy
+
+imports: $(BIN)/.installed-dev
+	$(BIN)/lint-imports
+
+check: lint types imports test
+
+bench: $(BIN)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,0 +1,49 @@
+"""What flows through a traces pipeline: one decoded batch, as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, schema
+from collector.otlp.tables import Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Which inbox entries a batch is made of: `first`..`last`, both included. Rises, never repeats, survives restarts."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanBatch:
+    """Spans as columns, from inbox to exporter. Immutable: a processor gives back `batch.with_(…)`.
+
+    otlp:      the decoded tables over the joined request bytes; every attribute of every span is there
+    position:  the inbox entries it came from
+    received_ns: when the newest of them arrived (Unix time)
+    spans:     one row per span of `otlp`, in its order: the SPAN_COLUMNS, null until a step fills them
+    reports:   one row per span that matters to the ledger: REPORT_COLUMNS, then what attribution added
+    calls:     CALL_COLUMNS, one row per call that this batch made new or better (or withdrew); empty before merging
+    replaced:  CALL_COLUMNS, the versions that were in force before, of those rows of `calls` that had one:
+               sums move by `calls` minus `replaced` (a withdrawn row counts as nothing)
+    """
+
+    otlp: Traces
+    position: Position
+    received_ns: int
+    spans: pl.DataFrame
+    reports: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(REPORT_COLUMNS)))
+    calls: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(CALL_COLUMNS)))
+    replaced: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(CALL_COLUMNS)))
+
+    def with_(self, **changes: Any) -> SpanBatch:
+        """A copy with some fields exchanged."""
+        return replace(self, **changes)
+
+    def __len__(self) -> int:
+        return len(self.otlp)

@@ -1,0 +1,131 @@
+"""The contracts that receivers, processors and exporters are written against.
+
+A processor or exporter is one class in one file with a pydantic `Config`. It is found by entry point
+(`spanledger.processors`, `spanledger.exporters`), built once per place in a pipeline, and called by that pipeline's
+one thread: no method needs a lock. Only `Exporter.send` runs on another thread, its own.
+
+The order of calls on a processor:  load → (process → save)* → close.
+After `process`, exactly one of `save` or `rollback` follows. What `process` changed in memory must be undone by
+`rollback`, which the pipeline calls when a batch is split after an error or the commit failed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collector.batch import SpanBatch
+    from collector.columns import Column
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Stage(Enum):
+    """Where in a traces pipeline a processor stands. Reports are merged into calls between the two."""
+
+    REPORTS = "reports"  # sees `batch.spans` and `batch.reports`, before merging: attribution
+    CALLS = "calls"  # sees `batch.calls` too, one row per call: pricing, redaction, budgets …
+
+
+class StateReader(Protocol):
+    """A component's own namespace of the state store, within one transaction. Keys sort bytewise."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]: ...
+
+
+class StateWriter(StateReader, Protocol):
+    """As StateReader; writes become visible and durable with the batch's commit, or not at all."""
+
+    def put(self, key: bytes, value: bytes) -> None: ...
+
+    def delete(self, key: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a component may know of where it runs."""
+
+    id: str  # `type` or `type/name`, as in the config
+    data_dir: Path
+    metrics: CollectorRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One delivery: what `Exporter.send` gets back, byte for byte, now, after a restart, and on each retry.
+
+    `body` is opaque to the pipeline. `meta` is small JSON-able data (table, deduplication token, headers).
+    `items` counts spans, log records or rows, for metrics and for the dead-letter list.
+    """
+
+    body: bytes
+    meta: dict[str, str | int] = field(default_factory=dict)
+    items: int = 0
+
+
+class Processor(ABC, Generic[ConfigT]):
+    """Reads columns, adds columns. Never drops a span."""
+
+    Config: ClassVar[type[BaseModel]]
+    stage: ClassVar[Stage] = Stage.CALLS
+    adds: ClassVar[tuple[Column, ...]] = ()
+
+    def __init__(self, config: ConfigT, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+    def load(self, state: StateReader) -> None:
+        """Rebuild memory from what `save` wrote. Called once before the first batch, and after a failed commit."""
+
+    @abstractmethod
+    def process(self, batch: SpanBatch) -> SpanBatch:
+        """Give back the batch with columns added. Raising sends the guilty request to the dead-letter store."""
+
+    def save(self, state: StateWriter) -> None:
+        """Write what the batch changed. Runs inside the transaction that moves the inbox position."""
+
+    def rollback(self) -> None:
+        """Forget what the last `process` did. A processor without state has nothing to do."""
+
+    def close(self) -> None:
+        """Free what was opened."""
+
+
+class Exporter(ABC, Generic[ConfigT]):
+    """Turns a batch into payloads (in the pipeline, before the commit) and delivers them (from its outbox, after)."""
+
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: ConfigT, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+    @abstractmethod
+    def encode(self, batch: SpanBatch) -> Iterable[Payload]:
+        """What to deliver of this batch. Pure: the same batch gives the same payloads. Must not wait for the network."""
+
+    def start(self) -> None:
+        """Connect, create tables. Called on the sending thread before the first `send`; retried while it raises
+        `Retryable`."""
+
+    @abstractmethod
+    def send(self, payload: Payload) -> None:
+        """Deliver one payload; payloads come in order. Returning means durable over there.
+
+        May be called again with the same payload after a crash: deliver so that twice is once, where the other side allows.
+        Raises `Retryable` (called again, with backoff) or `Permanent` (payload goes to the dead-letter store).
+        Any other exception counts as `Retryable`.
+        """
+
+    def close(self) -> None:
+        """Free what was opened. No `send` is running any more."""

@@ -1,0 +1,86 @@
+"""The types that config models are written with: durations, sizes, secrets, and the strict base model."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, WithJsonSchema
+
+_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
+_SIZE_UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+def parse_duration(value: Any) -> float:
+    """`"1m30s"` → 90.0 seconds. A bare 0 is allowed, any other bare number is refused: its unit would be a guess."""
+    if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and value == 0):
+        return float(value)
+    text = str(value).strip()
+    parts = _DURATION_PART.findall(text)
+    if isinstance(value, bool) or not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(f"not a duration: {text!r}; write a number and a unit, such as 500ms, 5s, 1m30s or 24h")
+    return sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+
+
+def parse_size(value: Any) -> int:
+    """`"64MiB"` → 67108864 bytes. A bare whole number is bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(str(value).strip())
+    if isinstance(value, bool) or not match or match[2].upper() not in _SIZE_UNITS:
+        raise ValueError(f"not a size: {value!r}; write a number and a unit, such as 512KiB, 64MiB or 2GiB")
+    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def _show_duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= length and seconds % length == 0:
+            return f"{int(seconds // length)}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds else "0s"
+
+
+def _show_size(size: int) -> str:
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= length and size % length == 0:
+            return f"{size // length}{unit}"
+    return f"{size}B"
+
+
+_DURATION_SCHEMA = {
+    "type": "string",
+    "pattern": r"^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h|d))+$",
+    "examples": ["500ms", "5s", "24h"],
+}
+_SIZE_SCHEMA = {"type": ["string", "integer"], "examples": ["512KiB", "64MiB"]}
+
+#: Seconds, written `5s`, `200ms`, `1m30s`.
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    PlainSerializer(_show_duration, return_type=str),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+#: Bytes, written `64MiB`.
+ByteSize = Annotated[
+    int, BeforeValidator(parse_size), PlainSerializer(_show_size, return_type=str), WithJsonSchema(_SIZE_SCHEMA)
+]
+#: A value that never prints; `.get_secret_value()` reads it.
+Secret = SecretStr
+
+
+class StrictModel(BaseModel):
+    """The base of every config model: unknown keys are errors, values are not coerced silently, frozen once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
