@@ -17,13 +17,23 @@ SpanledgerError
 
 from __future__ import annotations
 
+from config.errors import ConfigError, SpanledgerError
 
-class SpanledgerError(Exception):
-    """The root: whatever Spanledger raises on purpose."""
-
-
-class ConfigError(SpanledgerError):
-    """The config is wrong. `str()` is one finding a line, `file:line:col: path: message`."""
+__all__ = [
+    "ConfigError",
+    "DeliveryError",
+    "Malformed",
+    "Overloaded",
+    "Permanent",
+    "Refused",
+    "Retryable",
+    "SpanledgerError",
+    "StoreError",
+    "StoreFull",
+    "TooLarge",
+    "Unauthenticated",
+    "UnsupportedMedia",
+]
 
 
 class Refused(SpanledgerError):
