@@ -264,7 +264,7 @@ RESPONSE_CACHE = Column(
     "ResponseCacheHit",
     "Nullable(Bool)",
 )
-REQUESTED_TIER = _text("requested_tier", "Tier that the client asked for")
+REQUESTED_TIER = _text("requested_tier", "Tier that the client asked for", "RequestedTier")
 KEY_ALIAS = _text("gateway_key_alias", "Trusted: alias of the gateway key")
 KEY_HASH = _text("gateway_key_hash", "Trusted: hash of the gateway key")
 GATEWAY_TEAM = _text("gateway_team", "Trusted: team that the gateway authenticated (alias, else id)")
@@ -300,7 +300,7 @@ REPORT_COLUMNS: tuple[Column, ...] = (
 #: `SpanBatch.calls`, and the ledger table: one row per call.
 CALL_COLUMNS: tuple[Column, ...] = (
     START, CALL_ID, TRACE_ID, SPAN_ID, SERVICE, DIALECT, REPORTS, REPORT_COUNT, OPERATION, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL,
-    UPSTREAM_MODEL, RESPONSE_ID, SERVICE_TIER, TEAM, APP, USER, END_USER, API_KEY, ENVIRONMENT, COST_CENTRE, TAGS, ATTRIBUTION_SOURCE,
+    UPSTREAM_MODEL, RESPONSE_ID, SERVICE_TIER, REQUESTED_TIER, TEAM, APP, USER, END_USER, API_KEY, ENVIRONMENT, COST_CENTRE, TAGS, ATTRIBUTION_SOURCE,
     INPUT_TOKENS, OUTPUT_TOKENS, CACHE_READ_TOKENS, CACHE_WRITE_TOKENS, CACHE_WRITE_1H_TOKENS, REASONING_TOKENS,
     INPUT_AUDIO_TOKENS, CACHE_AUDIO_READ_TOKENS, OUTPUT_AUDIO_TOKENS, USAGE_FLAGS,
     COST, REPORTED_COST, LIST_COST, CACHE_SAVINGS, PRICE_STATUS, PRICE_ASSUMPTIONS, PRICE_SOURCE,
