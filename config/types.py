@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
 
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
@@ -44,14 +44,21 @@ def parse_size(value: Any) -> int:
     return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
 
 
-def _show_duration(seconds: float) -> str:
+def read_duration(value: Any, info: ValidationInfo) -> float:
+    """`parse_duration` for a field. Python code may give seconds, a config file may not: it is read as JSON."""
+    if info.mode == "json" and isinstance(value, float):
+        raise ValueError(f"not a duration: {value!r}; write a number and a unit, such as 500ms, 5s, 1m30s or 24h")
+    return parse_duration(value)
+
+
+def show_duration(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         if seconds >= length and seconds % length == 0:
             return f"{int(seconds // length)}{unit}"
     return f"{seconds * 1000:g}ms" if seconds else "0s"
 
 
-def _show_size(size: int) -> str:
+def show_size(size: int) -> str:
     for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= length and size % length == 0:
             return f"{size // length}{unit}"
@@ -68,13 +75,13 @@ _SIZE_SCHEMA = {"type": ["string", "integer"], "examples": ["512KiB", "64MiB"]}
 #: Seconds, written `5s`, `200ms`, `1m30s`.
 Duration = Annotated[
     float,
-    BeforeValidator(parse_duration),
-    PlainSerializer(_show_duration, return_type=str),
+    BeforeValidator(read_duration),
+    PlainSerializer(show_duration, return_type=str),
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 #: Bytes, written `64MiB`.
 ByteSize = Annotated[
-    int, BeforeValidator(parse_size), PlainSerializer(_show_size, return_type=str), WithJsonSchema(_SIZE_SCHEMA)
+    int, BeforeValidator(parse_size), PlainSerializer(show_size, return_type=str), WithJsonSchema(_SIZE_SCHEMA)
 ]
 #: A value that never prints; `.get_secret_value()` reads it.
 Secret = SecretStr

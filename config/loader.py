@@ -1,0 +1,266 @@
+"""From a file to a `LoadedConfig`: read, check every section and every reference, report all that is wrong at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from config import document as yaml_document
+from config.annotations import fill
+from config.document import Document, Place, dotted, scalar
+from config.document import Path as Keys
+from config.environment import EnvironmentProblem, expand
+from config.errors import ConfigError, Kind, Severity
+from config.explain import Problem, explain, suggest
+from config.model import ComponentSpec, LoadedConfig, ServiceConfig
+from config.registry import SECTIONS, BrokenComponent, Registry
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+SHIPPED = Path(__file__).with_name("default.yaml")
+SIGNALS = ("traces", "logs", "metrics")
+_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*(/[a-zA-Z][a-zA-Z0-9_]*)?")
+_ELSEWHERE = {
+    "extensions": "Spanledger has no extensions: health, metrics and queries are at service.admin",
+    "connectors": "Spanledger has no connectors: the ledger is made in every traces pipeline",
+}
+
+
+def load(
+    path: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
+    overrides: Sequence[str] = (),
+) -> LoadedConfig:
+    """Read a config file; without a path, the one that ships.
+
+    env:       where `${env:NAME}` looks; the process's environment by default
+    registry:  the component types there are; what is installed by default
+    overrides: `path=value` texts, such as `service.batch.timeout=50ms`, that stand above the file
+
+    Raises `ConfigError` with every finding, warnings included.
+    """
+    source = path or SHIPPED
+    name = str(path) if path else "default.yaml (shipped)"
+    try:
+        text = source.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot read the config: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: not UTF-8 text (byte {error.start})") from None
+    return loads(text, name, env, registry, overrides, source)
+
+
+def loads(
+    text: str,
+    name: str,
+    env: Mapping[str, str] | None = None,
+    registry: Registry | None = None,
+    overrides: Sequence[str] = (),
+    source: Path | None = None,
+) -> LoadedConfig:
+    """The same for text at hand; `name` is what findings call it."""
+    registry = registry or Registry.installed()
+    env = os.environ if env is None else env
+    document = yaml_document.read(text, name, env)
+    if not any(f.kind in (Kind.SYNTAX, Kind.LIMIT) for f in document.findings):
+        for override in overrides:
+            _override(document, override, env)
+        components, service = _check(document, registry)
+    findings = sorted(document.findings, key=lambda f: (f.line == 0, f.line, f.column))
+    if any(f.severity is Severity.ERROR for f in findings):
+        raise ConfigError(findings)
+    assert service is not None
+    return LoadedConfig(**components, service=service, source=source or Path(name), warnings=tuple(findings))
+
+
+def _override(document: Document, text: str, env: Mapping[str, str]) -> None:
+    """Put one `path=value` into the document."""
+    path_text, equals, value_text = text.partition("=")
+    place = Place(f"--set {path_text}")
+    keys = tuple(path_text.strip().split("."))
+    if not equals or not all(keys):
+        document.find_at(place, Kind.SYNTAX, (), "expected path=value, such as service.batch.timeout=50ms")
+        return
+    value = yaml_document.read(value_text, place.file, env) if value_text[:1] in "[{'\"" and value_text else None
+    try:
+        if value is not None:
+            document.findings += value.findings
+            document.put(keys, value.data)
+        else:
+            expanded, _ = expand(value_text, env)
+            document.put(keys, scalar(expanded))
+            document.from_env[keys] = expanded
+    except EnvironmentProblem as problem:
+        document.find_at(place, Kind.ENVIRONMENT, keys, str(problem))
+    except (TypeError, KeyError, AttributeError, IndexError):
+        document.find_at(place, Kind.WRONG_TYPE, keys, "there is no mapping to put this into")
+    document.keys[keys] = document.values[keys] = place
+
+
+def _check(document: Document, registry: Registry) -> tuple[dict[str, dict[str, ComponentSpec]], ServiceConfig | None]:
+    data = document.data
+    components: dict[str, dict[str, ComponentSpec]] = {section: {} for section in SECTIONS}
+    if not isinstance(data, dict):
+        got = "nothing" if data is None else "a list" if isinstance(data, list) else "a single value"
+        message = f"expected a mapping with receivers, processors, exporters and service, got {got}"
+        document.find(Kind.SYNTAX, (), message)
+        return components, None
+    for key in data:
+        if key not in (*SECTIONS, "service"):
+            hint = f"; {_ELSEWHERE[key]}" if key in _ELSEWHERE else suggest(key, [*SECTIONS, "service"], "known keys")
+            document.find(Kind.UNKNOWN_KEY, (key,), f"unknown key{hint}", key=True)
+    for section in SECTIONS:
+        components[section] = _components(document, section, registry)
+    if "service" not in data:
+        document.find(
+            Kind.MISSING_KEY, ("service",), "required key is missing: service.pipelines connects the components"
+        )
+        return components, None
+    service = _validate(document, ("service",), ServiceConfig)
+    _check_pipelines(document, components)
+    return components, service
+
+
+def _components(document: Document, section: str, registry: Registry) -> dict[str, ComponentSpec]:
+    """Every component of a section that is right; the others become findings."""
+    defined = document.data.get(section)
+    if defined is None:
+        return {}
+    if not isinstance(defined, dict):
+        document.find(Kind.WRONG_TYPE, (section,), f"expected a mapping of {SECTIONS[section]} ids to options")
+        return {}
+    installed = registry.section(section)
+    specs: dict[str, ComponentSpec] = {}
+    for id_ in defined:
+        path, type_ = (section, id_), id_.partition("/")[0]
+        if not _ID.fullmatch(id_):
+            message = "expected an id `type` or `type/name` of letters, digits and _, a letter first"
+            document.find(Kind.BAD_ID, path, message, key=True)
+            continue
+        if type_ not in installed:
+            hint = suggest(type_, list(installed), "installed are")
+            document.find(
+                Kind.UNKNOWN_COMPONENT, path, f"no {SECTIONS[section]} of type '{type_}' is installed{hint}", key=True
+            )
+            continue
+        try:
+            cls = installed[type_].load(section)
+        except BrokenComponent as broken:
+            document.find(Kind.BROKEN_COMPONENT, path, str(broken), key=True)
+            continue
+        config = _validate(document, path, cls.Config)
+        if config is not None:
+            specs[id_] = ComponentSpec(id_, type_, cls, config)
+        else:
+            specs.setdefault(id_, ComponentSpec(id_, type_, cls, cls.Config.model_construct()))
+    return specs
+
+
+def _validate(document: Document, base: Keys, model: type[ModelT]) -> ModelT | None:
+    """The model of what stands at `base`, or None and findings.
+
+    Validation is strict and reads JSON: a number is not taken for text nor text for a number, while a path, an enum or
+    a tuple may be written as YAML can. A value from the environment is text or not as its option wants it.
+    """
+    data = fill([model], document.get(base))
+    problems = _attempt(document, base, model, data)
+    if isinstance(problems, list):
+        texts = [p for p in problems if p.kind is Kind.WRONG_TYPE and (*base, *p.path) in document.from_env]
+        for problem in texts:
+            document.put((*base, *problem.path), document.from_env[(*base, *problem.path)])
+        if texts:
+            problems = _attempt(document, base, model, fill([model], document.get(base)))
+    if not isinstance(problems, list):
+        return problems
+    for problem in problems:
+        document.find(problem.kind, (*base, *problem.path), problem.message, key=problem.key)
+    return None
+
+
+def _attempt(document: Document, base: Keys, model: type[ModelT], data: Any) -> ModelT | list[Problem]:
+    try:
+        return model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        return explain(error, model, data, document, base)
+
+
+def _check_pipelines(document: Document, components: Mapping[str, Mapping[str, ComponentSpec]]) -> None:
+    """References, order and completeness: all that stands between the sections."""
+    service = document.data["service"]
+    pipelines = service.get("pipelines") if isinstance(service, dict) else None
+    if not isinstance(pipelines, dict):
+        return
+    used: set[tuple[str, str]] = set()
+    for id_, pipeline in pipelines.items():
+        path = ("service", "pipelines", id_)
+        signal = id_.partition("/")[0]
+        if signal not in SIGNALS or not _ID.fullmatch(id_):
+            hint = suggest(signal, SIGNALS) if signal not in SIGNALS else ""
+            document.find(Kind.BAD_ID, path, f"expected traces, logs or metrics, or traces/name{hint}", key=True)
+        if not isinstance(pipeline, dict):
+            continue
+        for section in SECTIONS:
+            ids = pipeline.get(section)
+            if isinstance(ids, list):
+                used |= {(section, ref) for ref in ids if isinstance(ref, str)}
+                _check_references(document, (*path, section), ids)
+        _check_order(document, components, (*path, "processors"), pipeline.get("processors"))
+        if signal in ("logs", "metrics") and pipeline.get("processors"):
+            message = f"processors work on spans; a {signal} pipeline takes none"
+            document.find(Kind.BAD_VALUE, (*path, "processors"), message)
+    for section in SECTIONS:
+        for id_ in components[section]:
+            if (section, id_) not in used:
+                message = f"defined, but no pipeline uses this {SECTIONS[section]}"
+                document.find(Kind.UNUSED, (section, id_), message, key=True, warning=True)
+
+
+def _check_references(document: Document, path: Keys, ids: list[Any]) -> None:
+    section, kind = str(path[-1]), SECTIONS[str(path[-1])]
+    defined = document.data.get(section)
+    known = list(defined) if isinstance(defined, dict) else []
+    if not ids and section != "processors":
+        document.find(Kind.EMPTY_PIPELINE, path, f"a pipeline needs at least one {kind}")
+    for i, id_ in enumerate(ids):
+        if not isinstance(id_, str):
+            continue
+        if id_ in ids[:i]:
+            document.find(Kind.BAD_VALUE, (*path, i), f"{kind} '{id_}' is named twice")
+        if id_ not in known:
+            other = next((s for s in SECTIONS if id_ in (document.data.get(s) or {})), None)
+            hint = f"; '{id_}' is defined as {_a(SECTIONS[other])}" if other else suggest(id_, known, "defined are")
+            message = f"no {kind} '{id_}' is defined in the {section} section{hint}"
+            document.find(Kind.UNDEFINED, (*path, i), message)
+
+
+def _check_order(
+    document: Document, components: Mapping[str, Mapping[str, ComponentSpec]], path: Keys, ids: Any
+) -> None:
+    """Processors of reports stand before processors of calls: between the two, reports become calls."""
+    calls = ""
+    for i, id_ in enumerate(ids if isinstance(ids, list) else ()):
+        spec = components["processors"].get(id_) if isinstance(id_, str) else None
+        if spec is None:
+            continue
+        if spec.cls.stage.value == "calls":
+            calls = calls or spec.id
+        elif calls:
+            message = (
+                f"'{id_}' works on reports, before they are merged into calls, and '{calls}' works on calls; "
+                f"put '{id_}' before '{calls}'"
+            )
+            document.find(Kind.ORDER, (*path, i), message)
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+__all__ = ["SHIPPED", "dotted", "load", "loads"]
