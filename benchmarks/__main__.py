@@ -1,0 +1,99 @@
+"""`python -m benchmarks`: CPU per span of the whole process, beside Rotel in the same run.
+
+Both take the same requests over OTLP/gRPC and write to the same ClickHouse HTTP endpoint, which counts and discards. Runs
+alternate, so that what else the machine does hits both. The figure is the median; `ratio` is Spanledger over Rotel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.payloads import CONTENT, LEAN, MIX, Requests, Shape
+from benchmarks.processes import Measured, free_port, measure, process, rotel_command, spanledger_command
+from benchmarks.sink import Sink
+
+SHAPES = {shape.name: shape for shape in (LEAN, MIX, CONTENT)}
+
+
+@contextlib.contextmanager
+def rotel(folder: Path, sink: str) -> Iterator[tuple[int, int]]:
+    """Rotel, running; yields its pid and gRPC port."""
+    port = free_port()
+    with process(rotel_command(port, free_port(), sink), folder / "rotel.log", port) as pid:
+        yield pid, port
+
+
+@contextlib.contextmanager
+def spanledger(folder: Path, sink: str) -> Iterator[tuple[int, int]]:
+    """Spanledger with the shipped processors, running; yields its pid and gRPC port."""
+    port = free_port()
+    command = spanledger_command(folder, port, free_port(), free_port(), sink)
+    with process(command, folder / "spanledger.log", port) as pid:
+        yield pid, port
+
+
+TARGETS: dict[str, Callable[[Path, str], contextlib.AbstractContextManager[tuple[int, int]]]] = {
+    "rotel": rotel,
+    "spanledger": spanledger,
+}
+
+
+def compare(shape: Shape, per_request: int, spans: int, runs: int, folder: Path) -> dict[str, list[Measured]]:
+    """Alternating runs of every target on one shape; the first, which warms up, is not counted."""
+    results: dict[str, list[Measured]] = {name: [] for name in TARGETS}
+    requests = Requests(shape, per_request)
+    with contextlib.ExitStack() as stack:
+        running = {}
+        for name, target in TARGETS.items():
+            sink = stack.enter_context(Sink.running())
+            running[name] = (sink, *stack.enter_context(target(folder, sink.url)))
+        for run in range(runs + 1):
+            for name, (sink, pid, port) in running.items():
+                measured = measure(pid, port, requests, spans, sink.wait_until_quiet)
+                if run:
+                    results[name].append(measured)
+    return results
+
+
+def main() -> None:
+    """Parse the command line, run, print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--shape", choices=[*SHAPES, "all"], default="all")
+    parser.add_argument("--per-request", type=int, nargs="+", default=[1000], help="spans per request (default 1000)")
+    parser.add_argument("--spans", type=int, default=100_000, help="spans per run")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    console = Console()
+    headings = ("shape", "spans/request", "bytes/span", "rotel µs", "spanledger µs", "ratio", "spans/s", "rss MB")
+    table = Table(*headings, title="CPU per span, whole process, OTLP/gRPC to a ClickHouse HTTP sink (median)")
+    for name in [options.shape] if options.shape != "all" else SHAPES:
+        for per_request in options.per_request:
+            shape = SHAPES[name]
+            size = max(per_request // shape.spans_per_trace, 1) * shape.spans_per_trace
+            with tempfile.TemporaryDirectory() as folder, console.status(f"{name}, {size} spans a request"):
+                results = compare(shape, size, min(options.spans, size * 2000), options.runs, Path(folder))
+            median = {k: statistics.median(m.us_per_span for m in v) for k, v in results.items()}
+            ours = results["spanledger"]
+            table.add_row(
+                name,
+                str(size),
+                f"{Requests(shape, size).bytes / size:.0f}",
+                f"{median['rotel']:.1f}",
+                f"{median['spanledger']:.1f}",
+                f"{median['spanledger'] / median['rotel']:.2f}",
+                f"{statistics.median(m.spans / m.wall_s for m in ours):,.0f}",
+                f"{max(m.rss_bytes for m in ours) / 1e6:.0f}",
+            )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

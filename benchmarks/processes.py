@@ -1,0 +1,159 @@
+"""What is measured: whole processes, from outside, and the senders that load them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from benchmarks.payloads import Requests
+
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+TICKS = os.sysconf("SC_CLK_TCK")
+IN_FLIGHT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run: CPU in seconds of the whole process (user and system, all threads), resident memory in bytes."""
+
+    spans: int
+    cpu_s: float
+    wall_s: float
+    rss_bytes: int
+
+    @property
+    def us_per_span(self) -> float:
+        """CPU microseconds per span."""
+        return self.cpu_s / self.spans * 1e6
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory without what is shared with files: the store's mapped pages are cache, not use."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@contextlib.contextmanager
+def process(command: list[str], log: Path, port: int, env: dict[str, str] | None = None) -> Iterator[int]:
+    """Run a server until the block ends; yields its pid once `port` takes connections."""
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
+        try:
+            for _ in range(1200):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+                    break
+                if server.poll() is not None:
+                    raise SystemExit(f"{command[0]} ended: {log.read_text()[-2000:]}")
+                time.sleep(0.1)
+            else:
+                raise SystemExit(f"{command[0]} did not listen on {port}: {log.read_text()[-2000:]}")
+            yield server.pid
+        finally:
+            server.terminate()
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
+
+
+def rotel_command(port: int, http_port: int, sink: str) -> list[str]:
+    """Rotel's agent, receiving OTLP and writing to a ClickHouse HTTP endpoint, nothing else."""
+    import rotel
+
+    agent = Path(rotel.__file__).parent / "rotel-agent"
+    return [
+        str(agent),
+        "start",
+        *("--otlp-grpc-endpoint", f"127.0.0.1:{port}"),
+        *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+        *("--exporter", "clickhouse"),
+        *("--clickhouse-exporter-endpoint", sink),
+    ]
+
+
+def spanledger_command(folder: Path, port: int, http_port: int, admin: int, sink: str) -> list[str]:
+    """The shipped processors, durable inbox included, to the same endpoint."""
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    config = folder / "bench.yaml"
+    config.write_text(
+        f"""
+receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: "127.0.0.1:{port}"}}
+      http: {{endpoint: "127.0.0.1:{http_port}"}}
+processors:
+  attribution:
+  pricing:
+exporters:
+  clickhouse: {{dsn: "{sink}/spanledger"}}
+service:
+  data_dir: {folder / "data"}
+  admin: {{endpoint: "127.0.0.1:{admin}"}}
+  pipelines:
+    traces: {{receivers: [otlp], processors: [attribution, pricing], exporters: [clickhouse]}}
+"""
+    )
+    return [sys.executable, "-m", "spanledger", "run", "--config", str(config)]
+
+
+def load(port: int, requests: Requests, spans: int) -> None:
+    """Send requests over gRPC, a few in flight, until `spans` were answered OK. Raises on any other answer."""
+    options = [("grpc.max_send_message_length", 256 << 20)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        export = channel.unary_unary(EXPORT)
+        pending: set[grpc.Future] = set()
+        sent = 0
+        while sent < spans or pending:
+            while sent < spans and len(pending) < IN_FLIGHT:
+                pending.add(export.future(requests.next(), timeout=60))
+                sent += requests.spans
+            done, pending = _first_done(pending)
+            for call in done:
+                call.result()
+
+
+def _first_done(pending: set[grpc.Future]) -> tuple[list[grpc.Future], set[grpc.Future]]:
+    while True:
+        done = [call for call in pending if call.done()]
+        if done:
+            return done, pending - set(done)
+        time.sleep(0.0005)
+
+
+def measure(pid: int, port: int, requests: Requests, spans: int, settled: object) -> Measured:
+    """Load a server and wait until everything has arrived at the sink; `settled()` blocks until then."""
+    before, start = cpu_seconds(pid), time.monotonic()
+    load(port, requests, spans)
+    settled()  # type: ignore[operator]
+    return Measured(spans, cpu_seconds(pid) - before, time.monotonic() - start, rss_bytes(pid))
+
+
