@@ -94,6 +94,7 @@ def rotel_command(port: int, http_port: int, sink: str) -> list[str]:
         "start",
         *("--otlp-grpc-endpoint", f"127.0.0.1:{port}"),
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
+        *("--otlp-grpc-max-recv-msg-size-mib", "64"),
         *("--exporter", "clickhouse"),
         *("--clickhouse-exporter-endpoint", sink),
     ]
