@@ -1,0 +1,248 @@
+"""`spanledger costs`: who spent what on which model, as a table whose lines add up to its total."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import typer
+
+from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, open_ledger
+from spanledger.cli.shell import CommandError, ConfigOption, SetOption, err, examples, out, usage
+from spanledger.cli.show import Format, count, money, print_csv, print_json
+from spanledger.cli.when import literal, moment
+
+UNATTRIBUTED = "(unattributed)"
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """What costs can be broken down by: the SQL, and what stands where the ledger has nothing."""
+
+    sql: str
+    heading: str
+    absent: str = "(none)"
+
+
+def _owner(column: str, heading: str) -> Dimension:
+    return Dimension(column, heading, UNATTRIBUTED)
+
+
+DIMENSIONS: dict[str, Dimension] = {
+    "team": _owner("Team", "Team"),
+    "app": _owner("App", "App"),
+    "user": _owner("User", "User"),
+    "end_user": _owner("EndUser", "End user"),
+    "key": _owner("ApiKey", "API key"),
+    "environment": _owner("Environment", "Environment"),
+    "cost_centre": _owner("CostCentre", "Cost centre"),
+    "model": Dimension(
+        "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', ResponseModel, RequestModel)", "Model", "(unknown)"
+    ),
+    "requested_model": Dimension("RequestModel", "Requested model", "(unknown)"),
+    "served_model": Dimension("ResponseModel", "Served model", "(unknown)"),
+    "provider": Dimension("Provider", "Provider", "(unknown)"),
+    "operation": Dimension("Operation", "Operation", "(unknown)"),
+    "service": Dimension("ServiceName", "Service"),
+    "dialect": Dimension("Dialect", "Dialect"),
+    "tier": Dimension("ServiceTier", "Tier"),
+    "status": Dimension("StatusCode", "Status"),
+    "price_status": Dimension("PriceStatus", "Price status"),
+    "conversation": Dimension("ConversationId", "Conversation"),
+    "day": Dimension("toString(toDate(Timestamp, 'UTC'))", "Day (UTC)"),
+    "hour": Dimension("formatDateTime(toStartOfHour(Timestamp, 'UTC'), '%Y-%m-%d %H:00', 'UTC')", "Hour (UTC)"),
+}  # fmt: skip
+_ALIASES = {
+    "env": "environment",
+    "api_key": "key",
+    "end-user": "end_user",
+    "cost_center": "cost_centre",
+    "cost-centre": "cost_centre",
+}
+_OWNERS = ("team", "app", "user", "end_user", "key", "environment", "cost_centre")
+
+_NAMES = ("calls", "failed", "input_tokens", "cache_read_tokens", "output_tokens", "cost_usd", "unpriced")
+
+EPILOG = examples(
+    ("who spent what on which model in the last day", "spanledger costs --by team,model"),
+    ("this month, by day, for a spreadsheet", "spanledger costs --by day --since 2026-11-01 --format csv"),
+    ("which calls have no price", "spanledger costs --by price_status,model --since all"),
+)  # fmt: skip
+
+
+def costs(
+    by: Annotated[
+        str, typer.Option(help=f"What to break down by, separated by commas: {', '.join(DIMENSIONS)}.")
+    ] = "team,model",
+    since: Annotated[
+        str, typer.Option(help="From when: 90m, 24h, 7d, 2026-11-24, 2026-11-24T12:00 (UTC), all.")
+    ] = "24h",
+    until: Annotated[
+        str | None, typer.Option(help="Until when, not included. Default: now.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Lines at most; what is over is summed in one line.")
+    ] = 50,
+    format_: Annotated[Format, typer.Option("--format", "-f", help="How to print the lines.")] = Format.TABLE,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    dsn: DsnOption = None,
+    admin: AdminOption = None,
+    token: TokenOption = None,
+) -> None:
+    """Show what calls cost: by team and model, or by whatever you ask for.
+
+    Each call counts once, however many spans reported it. Money is exact: the lines add up to the total to the last
+    digit. What has no owner and what has no price is said in lines of its own.
+    """  # fmt: skip
+    names = _dimensions(by)
+    where = _where(since, until)
+    with open_ledger(config, set_, dsn, admin, token) as ledger:
+        report = _ask(ledger, names, where, limit)
+    if format_ is Format.TABLE:
+        _print(report, names, since, until)
+    else:
+        columns = [*names, *_NAMES]
+        lines = [[*keys, *(line[n] for n in _NAMES)] for keys, line in report.lines]
+        if format_ is Format.CSV:
+            print_csv(columns, lines)
+        else:
+            print_json([dict(zip(columns, line, strict=True)) for line in lines])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The lines by dimension values, their total, and what of it has no owner and no price."""
+
+    lines: list[tuple[list[str], dict[str, Any]]]
+    total: dict[str, Any]
+    unattributed_by: str
+    unpriced: list[tuple[str, int, list[str]]]  # price status, calls, some models
+    where: str
+
+
+def _dimensions(by: str) -> list[str]:
+    from difflib import get_close_matches
+
+    names = [_ALIASES.get(name.strip(), name.strip()) for name in by.split(",") if name.strip()]
+    for name in names:
+        if name not in DIMENSIONS:
+            match = get_close_matches(name, DIMENSIONS, n=1)
+            hint = f"Did you mean {match[0]}?" if match else f"There are {', '.join(DIMENSIONS)}."
+            usage(f"--by: no dimension {name!r}", hint)
+    if not names or len(set(names)) != len(names):
+        usage("--by: name one dimension or more, each once", f"There are {', '.join(DIMENSIONS)}.")
+    return names
+
+
+def _where(since: str, until: str | None) -> str:
+    now = datetime.now(tz=UTC)
+    start = moment(since, "--since", now)
+    end = moment(until, "--until", now) if until is not None else None
+    if start is not None and end is not None and start >= end:
+        usage("--since is not before --until")
+    bounds = [f"Timestamp >= {literal(start)}"] if start is not None else []
+    bounds += [f"Timestamp < {literal(end)}"] if end is not None else []
+    return " AND ".join(bounds) or "1"
+
+
+def _ask(ledger: Ledger, names: list[str], where: str, limit: int) -> Report:
+    """Lines and total come from one query, so that they agree while calls come in."""
+    owner = next((n for n in names if n in _OWNERS), "team")
+    nobody = f"toString({DIMENSIONS[owner].sql}) IN ('', '{UNATTRIBUTED}')"
+    no_price = "CostUSD IS NULL AND StatusCode != 'Error'"  # a failed call is not billed: nothing is missing
+    measures = (
+        f"count(), countIf(StatusCode = 'Error'), sum(InputTokens), sum(CacheReadTokens), sum(OutputTokens), "
+        f"sum(CostUSD) AS cost, countIf({no_price}), countIf({nobody}), sumIf(CostUSD, {nobody})"
+    )
+    keys = ", ".join(f"toString({DIMENSIONS[n].sql}) AS d{i}" for i, n in enumerate(names))
+    group = ", ".join(f"d{i}" for i in range(len(names)))
+    # Every part of these statements stands in this file or is a number or a time that was parsed.
+    answer = ledger.query(
+        f"SELECT {keys}, {measures} FROM llm_calls WHERE {where} GROUP BY {group} WITH TOTALS "  # noqa: S608
+        f"ORDER BY cost DESC NULLS LAST, count() DESC, {group} LIMIT {limit}"
+    )
+    width = len(names)
+    lines = [
+        ([v or DIMENSIONS[n].absent for n, v in zip(names, row[:width], strict=True)], _measures(row[width:]))
+        for row in answer.rows
+    ]
+    total = _measures((answer.totals or [])[width:] or [0] * 9)
+    rest = {name: total[name] - sum(line[name] for _, line in lines) for name in total}
+    if any(rest.values()):
+        lines.append((["(others)"] + [""] * (width - 1), rest))
+    model = DIMENSIONS["model"].sql
+    unpriced = ledger.query(
+        f"SELECT PriceStatus, count() AS n, groupUniqArrayIf(4)({model}, {model} != '') FROM llm_calls "  # noqa: S608
+        f"WHERE ({where}) AND {no_price} GROUP BY PriceStatus ORDER BY n DESC"
+    ).rows
+    return Report(lines, total, owner, [(s, int(n), m) for s, n, m in unpriced], ledger.where)
+
+
+def _measures(row: list[Any]) -> dict[str, Any]:
+    numbers = [value if isinstance(value, Decimal) else int(value or 0) for value in row]
+    found: dict[str, Any] = dict(zip((*_NAMES, "unattributed", "unattributed_usd"), numbers, strict=True))
+    return {**found, "cost_usd": Decimal(found["cost_usd"]), "unattributed_usd": Decimal(found["unattributed_usd"])}
+
+
+def _print(report: Report, names: list[str], since: str, until: str | None) -> None:
+    from rich.table import Table
+
+    period = (
+        "of all time" if since == "all" and until is None else f"since {since}" + (f" until {until}" if until else "")
+    )
+    if not report.total["calls"]:
+        raise CommandError(
+            f"there are no calls {period} at {report.where}",
+            "Fill it with `spanledger demo`, point a gateway at the collector, or ask for more: --since all.",
+        )
+    table = Table(header_style="bold", title=f"Costs {period}", title_justify="left", title_style="", show_footer=True)
+    for i, name in enumerate(names):
+        table.add_column(DIMENSIONS[name].heading, footer="Total" if i == 0 else "", overflow="fold")
+    total = report.total
+    cells = (("Calls", "calls"), ("Failed", "failed"), ("Input tokens", "input_tokens"), ("of it cached", "cache_read_tokens"),
+             ("Output tokens", "output_tokens"))  # fmt: skip
+    for heading, key in cells:
+        table.add_column(heading, justify="right", footer=count(total[key]))
+    digits = max(len(f"{line['cost_usd']:f}".rstrip("0").partition(".")[2]) for _, line in [*report.lines, ([], total)])
+    table.add_column(
+        "Cost USD", justify="right", footer=f"[bold]{_aligned(total['cost_usd'], digits)}[/]", no_wrap=True
+    )
+    for keys, line in report.lines:
+        cost = "[dim]no price[/]" if line["unpriced"] == line["calls"] else _aligned(line["cost_usd"], digits)
+        mark = "[yellow]*[/]" if 0 < line["unpriced"] < line["calls"] else ""
+        table.add_row(
+            *(_name(k) for k in keys), *(count(line[key]) if line[key] else "" for _, key in cells), cost + mark
+        )
+    out.print(table)
+    owner = DIMENSIONS[report.unattributed_by].heading
+    out.print(
+        f"Without {'API key' if owner == 'API key' else owner.lower()}: {count(total['unattributed'])} calls, {money(total['unattributed_usd'])} USD "
+        "[dim](part of the total)[/]"
+    )
+    if report.unpriced:
+        parts = [f"{count(n)} {status or 'unknown'}{_some(models)}" for status, n, models in report.unpriced]
+        out.print(
+            f"Without a price: {count(total['unpriced'])} calls, not in the total: {'; '.join(parts)}", markup=False
+        )
+    else:
+        out.print("Without a price: 0 calls")
+    err.print(f"[dim]from {report.where}[/]")
+
+
+def _some(models: list[str]) -> str:
+    return f" ({', '.join(sorted(models)[:3])}{', …' if len(models) > 3 else ''})" if models else ""
+
+
+def _aligned(amount: Decimal, digits: int) -> str:
+    whole, _, fraction = f"{amount:f}".partition(".")
+    return f"{int(whole):,}.{fraction[: max(digits, 2)].ljust(max(digits, 2), '0')}"
+
+
+def _name(text: str) -> Any:
+    from rich.text import Text
+
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return Text(shown, style="yellow" if text in (UNATTRIBUTED, "(unknown)") else "")
