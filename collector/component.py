@@ -5,8 +5,9 @@ A processor or exporter is one class in one file with a pydantic `Config`. It is
 one thread: no method needs a lock. Only `Exporter.send` runs on another thread, its own.
 
 The order of calls on a processor:  load → (process → save)* → close.
-After `process`, exactly one of `save` or `rollback` follows. What `process` changed in memory must be undone by
-`rollback`, which the pipeline calls when a batch is split after an error or the commit failed.
+`save` only writes: it is called again, for the same batch, when the disk did not take the commit. Where anything raises
+between `process` and the commit, `rollback` follows instead: it must undo what the last `process` changed in memory, also
+after a `save` that ran.
 """
 
 from __future__ import annotations
@@ -85,14 +86,15 @@ class Processor(ABC, Generic[ConfigT]):
         self.context = context
 
     def load(self, state: StateReader) -> None:
-        """Rebuild memory from what `save` wrote. Called once before the first batch, and after a failed commit."""
+        """Rebuild memory from what `save` wrote. Called once, before the first batch."""
 
     @abstractmethod
     def process(self, batch: SpanBatch) -> SpanBatch:
         """Give back the batch with columns added. Raising sends the guilty request to the dead-letter store."""
 
     def save(self, state: StateWriter) -> None:
-        """Write what the batch changed. Runs inside the transaction that moves the inbox position."""
+        """Write what the batch changed, inside the transaction that moves the inbox position. May run again for the same
+        batch, in another transaction, when this one could not be committed."""
 
     def rollback(self) -> None:
         """Forget what the last `process` did. A processor without state has nothing to do."""

@@ -1,0 +1,145 @@
+"""From an outbox to the other side: one thread an exporter, retried with backoff, never out of order."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+
+from collector.component import Payload
+from collector.errors import Permanent, Retryable, StoreError
+from collector.pipeline import TICK_S, Outlet
+from collector.telemetry import ExporterMetrics
+from config.delivery import RetryConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Delivery:
+    """Sends what waits in one outbox, oldest first. A delivery that fails is tried again, unless it never can succeed."""
+
+    def __init__(self, outlet: Outlet, retry: RetryConfig, metrics: ExporterMetrics) -> None:
+        self.outlet = outlet
+        self.failed: str | None = None  # what the last attempt failed with; None while things work
+        self._retry = retry
+        self._metrics = metrics
+        self._stop = threading.Event()
+        self._drain_until = float("inf")
+        self._thread = threading.Thread(target=self._run, name=f"exporter {outlet.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what is left from before."""
+        self._thread.start()
+
+    def stop(self, deadline: float) -> None:
+        """Send what waits until `deadline` (monotonic seconds), then end. What is left waits on disk.
+
+        A `send` that hangs is given up on: its payload is sent again after the next start.
+        """
+        self._drain_until = deadline
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(max(deadline - time.monotonic(), 0) + 2)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        if not self._attempt(self.outlet.exporter.start, None):
+            return
+        while not self._over():
+            try:
+                waiting = self.outlet.outbox.peek(1)
+            except StoreError as error:
+                self._note(error)
+                self._pause(1.0)
+                continue
+            if not waiting:
+                if self._stop.is_set():
+                    return
+                self.outlet.outbox.wait(TICK_S)
+                continue
+            seq, payload = waiting[0]
+            if self._attempt(lambda payload=payload: self.outlet.exporter.send(payload), (seq, payload)):  # type: ignore[misc]
+                self._remove(seq, payload)
+
+    def _attempt(self, action: object, what: tuple[int, Payload] | None) -> bool:
+        """Run until it succeeds (True); False: the payload was buried, or the stop's time is over."""
+        assert callable(action)
+        first, pause = time.monotonic(), self._retry.initial_interval
+        while True:
+            try:
+                action()
+                if self.failed:
+                    logger.info("exporter %s: works again", self.outlet.name)
+                self.failed = None
+                return True
+            except Permanent as error:
+                if what is not None:
+                    self._bury(*what, str(error))
+                    return False
+                # Not able to start: nothing can be sent, nothing is lost. Somebody has to mend the other side.
+                wanted = None
+                self._note(error)
+            except Exception as error:
+                wanted = error.retry_after if isinstance(error, Retryable) else None
+                self._note(error)
+                elapsed = time.monotonic() - first
+                if what is not None and 0 < self._retry.max_elapsed_time <= elapsed:
+                    self._bury(*what, f"given up after {elapsed:.0f} s: {error}")
+                    return False
+            if what is not None:
+                self._metrics.failed_attempts.labels(self.outlet.name).inc()
+            if not self._pause(wanted if wanted is not None else pause * random.uniform(0.5, 1.0)):
+                return False
+            pause = min(pause * self._retry.multiplier, self._retry.max_interval)
+
+    def _remove(self, seq: int, payload: Payload) -> None:
+        self._metrics.sent.labels(self.outlet.name).inc(payload.items)
+        while True:
+            try:
+                self.outlet.outbox.done(seq)
+                return
+            except StoreError as error:
+                # It arrived; until that is on disk it may be sent once more, and the other side knows it by its token.
+                self._note(error)
+                if not self._pause(1.0):
+                    return
+
+    def _bury(self, seq: int, payload: Payload, reason: str) -> None:
+        logger.error(
+            "exporter %s: %d items can never be delivered: %s; they are kept as a dead letter",
+            self.outlet.name,
+            payload.items,
+            reason,
+        )
+        while True:
+            try:
+                self.outlet.outbox.bury(seq, reason)
+                self._metrics.dead_letters.labels(self.outlet.name).inc()
+                return
+            except StoreError as error:
+                self._note(error)
+                if not self._pause(1.0):
+                    return
+
+    def _note(self, error: Exception) -> None:
+        text = str(error) or type(error).__name__
+        if text != self.failed:
+            logger.warning("exporter %s: %s; trying again", self.outlet.name, text)
+        self.failed = text
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait; False once the stop's time is over."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._over():
+            if self._stop.is_set():
+                time.sleep(min(left, TICK_S))
+            else:
+                self._stop.wait(left)
+        return not self._over()
+
+    def _over(self) -> bool:
+        return self._stop.is_set() and time.monotonic() >= self._drain_until

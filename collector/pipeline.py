@@ -1,0 +1,263 @@
+"""The loop of a traces pipeline: read, decode, process, commit.
+
+    queue ─▶ join, decode ─▶ normalise ─▶ REPORTS processors ─▶ merge ─▶ CALLS processors ─▶ annotate ─▶ encode ─▶ commit
+
+What a batch leads to (deliveries, ledger and processor state, the position in the queue) becomes durable in one
+transaction, or not at all. A batch that raises is halved until the guilty request is alone; that one goes to the
+dead-letter store, the rest flows on. A disk that says no is nobody's fault: the same batch is tried again until it fits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from collector.batch import Position, SpanBatch
+from collector.columns import SPAN_COLUMNS, schema
+from collector.component import Exporter, Payload, Processor, Stage
+from collector.dialects import normalise
+from collector.errors import StoreError
+from collector.ledger import Ledger
+from collector.otlp.decode import decode
+from collector.store import DeadLetter, Entry, InboxQueue, Outbox, StateStore
+from collector.telemetry import PipelineMetrics
+from config.model import BatchConfig
+
+logger = logging.getLogger(__name__)
+
+#: How often a thread that waits looks whether it shall stop.
+TICK_S = 0.2
+RETRY_COMMIT_S = 1.0
+#: Trimming costs a commit of the inbox's own: not after every batch.
+TRIM_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """An exporter at the end of a pipeline, and the queue on disk that leads to it."""
+
+    name: str
+    exporter: Exporter[Any]
+    outbox: Outbox
+    max_bytes: int
+
+    @property
+    def full(self) -> bool:
+        return self.outbox.bytes >= self.max_bytes
+
+
+class Pipeline:
+    """One traces pipeline, on a thread of its own."""
+
+    def __init__(
+        self,
+        id_: str,
+        queue: InboxQueue,
+        store: StateStore,
+        processors: Sequence[Processor[Any]],
+        ledger: Ledger,
+        outlets: Sequence[Outlet],
+        batching: BatchConfig,
+        metrics: PipelineMetrics,
+    ) -> None:
+        self.id = id_
+        self.queue = queue
+        self.position = 0
+        self.failed: str | None = None  # why nothing moves at the moment, for health and people
+        self._store = store
+        self._reports = [p for p in processors if p.stage is Stage.REPORTS]
+        self._calls = [p for p in processors if p.stage is Stage.CALLS]
+        self._ledger = ledger
+        self._outlets = outlets
+        self._batching = batching
+        self._metrics = metrics
+        self._stop = threading.Event()
+        self._drain_until = float("inf")
+        self._trimmed_at = 0.0
+        self._thread = threading.Thread(target=self._run, name=f"pipeline {id_}", daemon=True)
+
+    def load(self) -> None:
+        """Read the position and rebuild what ledger and processors remember. Before `start`."""
+        with self._store.reader() as reader:
+            self.position = reader.position(self.id)
+            self._ledger.load(reader.component(self._namespace("ledger")))
+            for processor in (*self._reports, *self._calls):
+                processor.load(reader.component(self._namespace(processor.context.id)))
+
+    def start(self) -> None:
+        """Begin. What was in the queue before is taken first."""
+        self._thread.start()
+
+    def stop(self, deadline: float) -> None:
+        """Empty the queue until `deadline` (monotonic seconds), then end. What is left waits on disk."""
+        self._drain_until = deadline
+        self._stop.set()
+        if self._thread.is_alive():
+            # A batch that has begun is finished: a second or two past the deadline at most.
+            self._thread.join(max(deadline - time.monotonic(), 0) + 10)
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _namespace(self, component: str) -> str:
+        return f"{self.id}/{component}"
+
+    # The loop ------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopped():
+            if any(outlet.full for outlet in self._outlets):
+                self.failed = "a sending queue is full: " + ", ".join(o.name for o in self._outlets if o.full)
+                time.sleep(TICK_S)
+                continue
+            self.failed = None
+            if not self.queue.wait(self.position, TICK_S):
+                if self._stop.is_set():
+                    break
+                self._trim(force=True)
+                continue
+            self._gather()
+            entries = self.queue.read(self.position, self._batching.max_size)
+            if entries:
+                self._handle(entries)
+                self._trim()
+        self._trim(force=True)
+
+    def _stopped(self) -> bool:
+        return self._stop.is_set() and time.monotonic() >= self._drain_until
+
+    def _gather(self) -> None:
+        """Wait a moment for more, so that batches are worth their fixed cost; not when there is enough."""
+        until = time.monotonic() + self._batching.timeout
+        while self.queue.bytes < self._batching.max_size and not self._stop.is_set():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._stop.wait(min(left, 0.02))
+
+    def _trim(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._trimmed_at < TRIM_EVERY_S and self.queue.bytes < 4 * self._batching.max_size:
+            return
+        self._trimmed_at = now
+        try:
+            self.queue.trim(self.position)
+        except StoreError as error:
+            logger.warning("inbox: finished requests cannot be removed now: %s", error)
+
+    # One batch -----------------------------------------------------------------------------------------------------
+
+    def _handle(self, entries: Sequence[Entry]) -> None:
+        """Process and commit these entries; what cannot be processed is isolated."""
+        damaged = [entry for entry in entries if entry.body is None]
+        if damaged and len(entries) > 1:
+            self._halve(entries)
+            return
+        if damaged:
+            self._bury(entries[0], "the stored request is damaged: it cannot be decrypted")
+            return
+        touched: list[Processor[Any] | Ledger] = []
+        started = time.perf_counter()
+        try:
+            batch, deliveries = self._process(entries, touched)
+            processed = time.perf_counter()
+            committed = self._commit(entries, batch, deliveries)
+        except Exception as error:
+            for component in touched:
+                component.rollback()
+            if len(entries) > 1:
+                logger.warning("pipeline %s: a batch of %d requests failed (%s); halving it", self.id, len(entries), _name(error))  # fmt: skip
+                self._halve(entries)
+            else:
+                logger.error("pipeline %s: a request cannot be processed: %s; it is kept as a dead letter", self.id, _name(error), exc_info=error)  # fmt: skip
+                self._bury(entries[0], f"processing raised {_name(error)}")
+            return
+        if committed:
+            self._metrics.done(self.id, len(entries), len(batch), len(batch.calls), processed - started, time.perf_counter() - processed)  # fmt: skip
+
+    def _halve(self, entries: Sequence[Entry]) -> None:
+        middle = len(entries) // 2
+        self._handle(entries[:middle])
+        if self.position >= entries[middle - 1].seq:  # else the first half could not be committed before a stop
+            self._handle(entries[middle:])
+
+    def _process(
+        self, entries: Sequence[Entry], touched: list[Processor[Any] | Ledger]
+    ) -> tuple[SpanBatch, list[tuple[Outlet, list[Payload]]]]:
+        batch = self._decode(entries)
+        batch = normalise(batch)
+        for processor in self._reports:
+            touched.append(processor)
+            batch = processor.process(batch)
+        touched.append(self._ledger)
+        batch = self._ledger.merge(batch)
+        for processor in self._calls:
+            touched.append(processor)
+            batch = processor.process(batch)
+        batch = self._ledger.annotate(batch)
+        return batch, [(outlet, list(outlet.exporter.encode(batch))) for outlet in self._outlets]
+
+    def _decode(self, entries: Sequence[Entry]) -> SpanBatch:
+        traces = decode(b"".join(entry.body for entry in entries if entry.body is not None))
+        names = schema(SPAN_COLUMNS)
+        empty = pl.DataFrame([pl.Series(name, [None], dtype=kind).new_from_index(0, len(traces)) for name, kind in names.items()])  # fmt: skip
+        return SpanBatch(
+            otlp=traces,
+            position=Position(entries[0].seq, entries[-1].seq),
+            received_ns=max(entry.received_ns for entry in entries),
+            spans=empty,
+        )
+
+    def _commit(
+        self, entries: Sequence[Entry], batch: SpanBatch, deliveries: list[tuple[Outlet, list[Payload]]]
+    ) -> bool:
+        """Make durable what the batch leads to. Tries until the disk takes it, or until the end of a stop (False)."""
+        processors = (*self._reports, *self._calls)
+        while True:
+            try:
+                with self._store.transaction() as transaction:
+                    self._ledger.save(transaction.component(self._namespace("ledger")), batch)
+                    for processor in processors:
+                        processor.save(transaction.component(self._namespace(processor.context.id)))
+                    for outlet, payloads in deliveries:
+                        for payload in payloads:
+                            transaction.outbox_put(outlet.name, payload)
+                    transaction.set_position(self.id, entries[-1].seq)
+            except StoreError as error:
+                self.failed = f"the state cannot be written: {error}"
+                logger.error("pipeline %s: %s; trying again", self.id, self.failed)
+                if self._stop.wait(RETRY_COMMIT_S) and self._stopped():
+                    return False
+                continue
+            self.failed = None
+            self.position = entries[-1].seq
+            return True
+
+    def _bury(self, entry: Entry, reason: str) -> None:
+        """Move one request to the dead-letter store."""
+        letter = DeadLetter.request(self.id, reason, entry)
+        while True:
+            try:
+                with self._store.transaction() as transaction:
+                    transaction.dead_letter(letter)
+                    transaction.set_position(self.id, entry.seq)
+            except StoreError as error:
+                logger.error("pipeline %s: the state cannot be written: %s; trying again", self.id, error)
+                if self._stop.wait(RETRY_COMMIT_S) and self._stopped():
+                    return
+                continue
+            self.position = entry.seq
+            self._metrics.dead_letters.labels(self.id).inc()
+            return
+
+
+def _name(error: Exception) -> str:
+    """The kind of an error without its message, which might quote a value."""
+    return f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,128 @@
+"""What the collector says about itself: metrics, named as the OpenTelemetry Collector's, and its log.
+
+Metrics are kept in a registry of the service's own and served at the admin port. Sizes are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from config.model import LogsConfig
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry that already tells the process's CPU, memory and start, and the version."""
+    registry = CollectorRegistry()
+    ProcessCollector(namespace="spanledger", registry=registry)
+    build = Gauge("spanledger_build", "The version that runs; always 1.", ["version"], registry=registry)
+    build.labels(version("spanledger")).set(1)
+    return registry
+
+
+class PipelineMetrics:
+    """Of all pipelines; the label is the pipeline's id."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        label = ["pipeline"]
+        self._requests = Counter("spanledger_pipeline_requests", "Requests processed and committed.", label, registry=registry)  # fmt: skip
+        self._spans = Counter("spanledger_pipeline_spans", "Spans processed and committed.", label, registry=registry)
+        self._calls = Counter("spanledger_pipeline_call_versions", "Calls that became new or better.", label, registry=registry)  # fmt: skip
+        self._batches = Histogram("spanledger_pipeline_batch_spans", "Spans per batch.", label, registry=registry, buckets=(1, 10, 100, 1000, 5000, 10_000, 20_000, 50_000, 100_000))  # fmt: skip
+        self._process = Histogram("spanledger_pipeline_process_seconds", "Time to process a batch.", label, registry=registry, buckets=SECONDS)  # fmt: skip
+        self._commit = Histogram("spanledger_pipeline_commit_seconds", "Time to make a batch durable.", label, registry=registry, buckets=SECONDS)  # fmt: skip
+        self.dead_letters = Counter("spanledger_pipeline_dead_letters", "Requests that could not be processed.", label, registry=registry)  # fmt: skip
+        self._lag = Gauge("spanledger_pipeline_queue_items", "Spans that wait in the inbox.", label, registry=registry)
+        self._waiting = Gauge("spanledger_pipeline_queue_bytes", "Bytes that wait in the inbox.", label, registry=registry)  # fmt: skip
+
+    def watch(self, pipeline: str, items: Callable[[], float], size: Callable[[], float]) -> None:
+        """Tell a pipeline's backlog whenever somebody asks."""
+        self._lag.labels(pipeline).set_function(items)
+        self._waiting.labels(pipeline).set_function(size)
+        self.dead_letters.labels(pipeline)
+
+    def done(self, pipeline: str, requests: int, spans: int, calls: int, process_s: float, commit_s: float) -> None:
+        """Count one committed batch."""
+        self._requests.labels(pipeline).inc(requests)
+        self._spans.labels(pipeline).inc(spans)
+        self._calls.labels(pipeline).inc(calls)
+        self._batches.labels(pipeline).observe(spans)
+        self._process.labels(pipeline).observe(process_s)
+        self._commit.labels(pipeline).observe(commit_s)
+
+
+class ExporterMetrics:
+    """Of all exporters; the label is `pipeline/exporter`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        label = ["exporter"]
+        self.sent = Counter("spanledger_exporter_sent_items", "Rows and spans delivered.", label, registry=registry)
+        self.failed_attempts = Counter("spanledger_exporter_failed_attempts", "Deliveries that failed and are tried again.", label, registry=registry)  # fmt: skip
+        self.dead_letters = Counter("spanledger_exporter_dead_letters", "Deliveries that can never succeed.", label, registry=registry)  # fmt: skip
+        self._size = Gauge("spanledger_exporter_queue_size", "Bytes that wait for the exporter.", label, registry=registry)  # fmt: skip
+        self._count = Gauge("spanledger_exporter_queue_batches", "Deliveries that wait for the exporter.", label, registry=registry)  # fmt: skip
+        self._capacity = Gauge("spanledger_exporter_queue_capacity", "Bytes that may wait for the exporter.", label, registry=registry)  # fmt: skip
+
+    def watch(self, name: str, size: Callable[[], float], count: Callable[[], float], capacity: int) -> None:
+        """Tell an exporter's backlog whenever somebody asks."""
+        self._size.labels(name).set_function(size)
+        self._count.labels(name).set_function(count)
+        self._capacity.labels(name).set(capacity)
+        for counter in (self.sent, self.failed_attempts, self.dead_letters):
+            counter.labels(name)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+class _Text(logging.Formatter):
+    """For people: time, level where it is not the usual one, message; in colour on a terminal."""
+
+    COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
+
+    def __init__(self, colour: bool) -> None:
+        super().__init__()
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        text = f"{clock} {level}{record.getMessage()}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        colour = self.COLOURS.get(record.levelno, "") if self._colour else ""
+        return f"{colour}{text}\x1b[0m" if colour else text
+
+
+def set_up_logs(config: LogsConfig) -> None:
+    """Send the collector's log to standard error, as configured. Other libraries' logs only from warnings up."""
+    stream = sys.stderr
+    terminal = stream.isatty()
+    as_text = config.format == "text" or (config.format == "auto" and terminal)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Text(terminal) if as_text else _JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("spanledger", "collector", "processors", "exporters", "config"):
+        logging.getLogger(name).setLevel(config.level.upper())
