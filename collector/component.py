@@ -13,11 +13,11 @@ after a `save` that ran.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
@@ -128,6 +128,10 @@ class Exporter(ABC, Generic[ConfigT]):
         Raises `Retryable` (called again, with backoff) or `Permanent` (payload goes to the dead-letter store).
         Any other exception counts as `Retryable`.
         """
+
+    def sql_app(self) -> Callable[..., Any] | None:
+        """For a store inside this process: the ASGI application that answers read-only SQL, served by the admin port."""
+        return None
 
     def close(self) -> None:
         """Free what was opened. No `send` is running any more."""

@@ -1,0 +1,1 @@
+"""The admin port: health, metrics, status, and SQL over the embedded store."""

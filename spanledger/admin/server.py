@@ -1,0 +1,139 @@
+"""The admin port's pages, and the thread that serves them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from collector.errors import SpanledgerError
+from config.model import AdminConfig
+from config.show import print_config
+from spanledger.admin.guard import Guard
+
+if TYPE_CHECKING:
+    from spanledger.service import Service
+
+logger = logging.getLogger(__name__)
+
+_INDEX = """Spanledger {version}
+
+/healthz      200 while the collector works
+/readyz       200 while it takes spans
+/metrics      Prometheus
+/status       what runs, what waits, what is wrong, as JSON
+/clickhouse/  read-only SQL over the embedded store (ClickHouse's HTTP interface)
+"""
+
+
+class AdminServer:
+    """Health, metrics, status and SQL, on a thread of its own."""
+
+    def __init__(self, config: AdminConfig, service: Service) -> None:
+        self._service = service
+        host, _, port = config.endpoint.rpartition(":")
+        self.host, self._port = host.strip("[]"), port
+        token = config.auth.token.get_secret_value() if config.auth else None
+        self._app = Guard(self._pages(), self.host, config.allowed_hosts, token)
+        self._open = token is None
+        self._endpoint = config.endpoint
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    def _pages(self) -> Any:
+        routes: list[BaseRoute] = [
+            Route("/", self._index),
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+            Route("/status", self._status),
+        ]
+        sql = next((app for d in self._service.deliveries if (app := d.outlet.exporter.sql_app()) is not None), None)
+        if sql is not None:
+            routes.append(Mount("/clickhouse", app=sql))
+        return Starlette(routes=routes)
+
+    def start(self) -> None:
+        """Listen. Raises `SpanledgerError` where the address cannot be had."""
+        try:
+            listener = socket.create_server(
+                (self.host or "127.0.0.1", int(self._port)),
+                family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
+            )
+        except (OSError, ValueError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SpanledgerError(f"service.admin.endpoint: cannot listen on {self._endpoint}: {reason}") from None
+        address = listener.getsockname()
+        self.endpoint = f"{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
+        if self._open and not address[0].startswith("127.") and address[0] != "::1":
+            logger.warning("the admin port listens on %s without a token: whoever reaches it can read the ledger; set service.admin.auth", self.endpoint)  # fmt: skip
+        settings = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            server_header=False,
+            limit_concurrency=100,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=2,
+        )
+        server = self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=lambda: server.run(sockets=[listener]), name="admin", daemon=True)
+        self._thread.start()
+        while not server.started and self._thread.is_alive():
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Close the port."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(5)
+
+    async def _index(self, request: Request) -> Response:
+        return PlainTextResponse(_INDEX.format(version=version("spanledger")))
+
+    async def _healthz(self, request: Request) -> Response:
+        ended = [part for part in (*self._service.pipelines, *self._service.deliveries) if not part.alive]
+        if self._service.ready and ended:
+            return PlainTextResponse("a worker thread ended\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def _readyz(self, request: Request) -> Response:
+        if not self._service.ready:
+            return PlainTextResponse("not ready: starting or stopping\n", 503)
+        if self._service.inbox.failed:
+            return PlainTextResponse("not ready: the inbox cannot be written\n", 503)
+        return PlainTextResponse("ready\n")
+
+    async def _metrics(self, request: Request) -> Response:
+        return Response(generate_latest(self._service.metrics), media_type=CONTENT_TYPE_LATEST)
+
+    async def _status(self, request: Request) -> Response:
+        service = self._service
+        return JSONResponse({
+            "version": version("spanledger"),
+            "ready": service.ready,
+            "problems": service.problems(),
+            "receivers": service.endpoints,
+            "pipelines": {
+                p.id: {"position": p.position, "waiting_spans": p.queue.items, "waiting_bytes": p.queue.bytes}
+                for p in service.pipelines
+            },
+            "exporters": {
+                d.outlet.name: {"waiting_bytes": d.outlet.outbox.bytes, "waiting_deliveries": d.outlet.outbox.count}
+                for d in service.deliveries
+            },
+            "config": print_config(service.config),
+        })  # fmt: skip

@@ -1,0 +1,177 @@
+"""A config becomes a running service.
+
+    receivers ─▶ inbox ─▶ one pipeline a thread ─▶ outboxes ─▶ one exporter a thread
+
+Parts start from the end of the way to its beginning, so that whatever is taken in can go on; they stop in the other
+order, so that what was taken in is worked off as far as the time for a stop allows. What is left lies on disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from collector.component import Context, Exporter, Processor, Receiver
+from collector.delivery import Delivery
+from collector.errors import Overloaded, StoreFull
+from collector.ledger import Ledger
+from collector.otlp import warmup
+from collector.pipeline import Outlet, Pipeline
+from collector.store import Inbox, StateStore, open_sealer
+from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry
+from config.delivery import ExporterConfig
+from config.errors import ConfigError
+from config.model import ComponentSpec, LoadedConfig, PipelineConfig
+from spanledger.admin.server import AdminServer
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Intake:
+    """Where a receiver puts requests: the queues of the pipelines that it feeds, all in one commit."""
+
+    inbox: Inbox
+    queues: tuple[str, ...]
+
+    def submit(self, body: bytes, spans: int, done: Callable[[Exception | None], None]) -> None:
+        try:
+            self.inbox.append(self.queues, body, spans, done)
+        except StoreFull:
+            raise Overloaded("the inbox is full; come back later", retry_after=RETRY_AFTER_S) from None
+
+
+class Service:
+    """Everything that `spanledger run` runs.
+
+    `start` returns when all ports listen; `stop` when nothing runs any more. A service is started once.
+    """
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        settings = loaded.service
+        pipelines = loaded.pipelines("traces")
+        if not pipelines:
+            raise ConfigError(f"{loaded.source}: service.pipelines: no traces pipeline: there is nothing to run")
+        self.config = loaded
+        self.metrics = new_registry()
+        self.ready = False
+        self._undo = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sealer = open_sealer(settings.encryption, settings.data_dir)
+            self.store = StateStore(settings.data_dir / "state", sealer)
+            undo.callback(self.store.close)
+            self.inbox = Inbox(settings.data_dir / "inbox", max_bytes=settings.inbox.max_size, sealer=sealer)
+            undo.callback(self.inbox.close)
+            self._pipeline_metrics, self._exporter_metrics = PipelineMetrics(self.metrics), ExporterMetrics(self.metrics)
+            self.deliveries: list[Delivery] = []
+            self.pipelines = [self._pipeline(id_, wanted, undo) for id_, wanted in pipelines.items()]
+            self.receivers = self._receivers(pipelines)
+            self.admin = AdminServer(settings.admin, self)
+            self._undo = undo.pop_all()
+
+    # Building -------------------------------------------------------------------------------------------------------
+
+    def _context(self, spec: ComponentSpec) -> Context:
+        return Context(spec.id, self.config.service.data_dir, self.metrics)
+
+    def _pipeline(self, id_: str, wanted: PipelineConfig, undo: contextlib.ExitStack) -> Pipeline:
+        processors: list[Processor[Any]] = []
+        for name in wanted.processors:
+            spec = self.config.processors[name]
+            processors.append(spec.cls(spec.config, self._context(spec)))
+            undo.callback(processors[-1].close)
+        outlets = []
+        for name in wanted.exporters:
+            spec = self.config.exporters[name]
+            exporter: Exporter[Any] = spec.cls(spec.config, self._context(spec))
+            undo.callback(exporter.close)
+            options = spec.config if isinstance(spec.config, ExporterConfig) else ExporterConfig()
+            outlet = Outlet(f"{id_}/{name}", exporter, self.store.outbox(f"{id_}/{name}"), options.sending_queue.max_size)  # fmt: skip
+            outlets.append(outlet)
+            self.deliveries.append(Delivery(outlet, options.retry_on_failure, self._exporter_metrics))
+            self._exporter_metrics.watch(outlet.name, _reader(outlet.outbox, "bytes"), _reader(outlet.outbox, "count"), outlet.max_bytes)  # fmt: skip
+        queue = self.inbox.queue(id_)
+        self._pipeline_metrics.watch(id_, _reader(queue, "items"), _reader(queue, "bytes"))
+        ledger = Ledger(self.config.service.ledger, self.metrics)
+        batching = self.config.service.batch
+        return Pipeline(id_, queue, self.store, processors, ledger, outlets, batching, self._pipeline_metrics)
+
+    def _receivers(self, pipelines: dict[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
+        fed: dict[str, list[str]] = {}
+        for id_, wanted in pipelines.items():
+            for name in wanted.receivers:
+                fed.setdefault(name, []).append(id_)
+        built = []
+        for name, queues in fed.items():
+            spec = self.config.receivers[name]
+            built.append((spec.cls(spec.config, self._context(spec)), _Intake(self.inbox, tuple(queues))))
+        return built
+
+    # Running --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every part; when one cannot, the others are stopped again and its error is raised."""
+        try:
+            self.admin.start()
+            warmup.warm()
+            for pipeline in self.pipelines:
+                pipeline.load()
+            for delivery in self.deliveries:
+                delivery.start()
+            for pipeline in self.pipelines:
+                pipeline.start()
+            for receiver, intake in self.receivers:
+                receiver.start(intake)
+        except BaseException:
+            self.stop(0)
+            raise
+        self.ready = True
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Take nothing more, work off what is there for at most `timeout` seconds (the config's by default), close."""
+        self.ready = False
+        seconds = self.config.service.shutdown_timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        for receiver, _ in self.receivers:
+            receiver.stop(min(seconds, 5.0))
+        # The time is shared: pipelines may take half of what is left, exporters the rest.
+        for pipeline in self.pipelines:
+            pipeline.stop(time.monotonic() + max(deadline - time.monotonic(), 0) / 2)
+        for delivery in self.deliveries:
+            delivery.stop(deadline)
+        self.admin.stop()
+        left = sum(pipeline.queue.items for pipeline in self.pipelines)
+        waiting = sum(delivery.outlet.outbox.count for delivery in self.deliveries)
+        if left or waiting:
+            logger.info("stopped; %d spans and %d deliveries wait on disk for the next start", left, waiting)
+        stuck = [part for part in (*self.pipelines, *self.deliveries) if part.alive]
+        if stuck:
+            logger.warning("%d threads did not end in time; what they hold is safe on disk", len(stuck))
+            return  # closing a store under a running thread would crash: the process ends with it open, which is safe
+        self._undo.close()
+
+    def problems(self) -> list[str]:
+        """What keeps spans from moving at the moment, for people. Empty: all is well."""
+        found = [f"pipeline {p.id}: {p.failed}" for p in self.pipelines if p.failed]
+        found += [f"pipeline {p.id}: its thread ended" for p in self.pipelines if self.ready and not p.alive]
+        found += [f"exporter {d.outlet.name}: {d.failed}" for d in self.deliveries if d.failed]
+        found += [f"exporter {d.outlet.name}: its thread ended" for d in self.deliveries if self.ready and not d.alive]
+        if self.inbox.failed:
+            found.append(f"inbox: {self.inbox.failed}")
+        return found
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where senders may send, for people."""
+        return [endpoint for receiver, _ in self.receivers for endpoint in receiver.endpoints]
+
+
+def _reader(source: object, name: str) -> Callable[[], float]:
+    return lambda: float(getattr(source, name))
