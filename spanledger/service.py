@@ -69,7 +69,10 @@ class Service:
             undo.callback(self.store.close)
             self.inbox = Inbox(settings.data_dir / "inbox", max_bytes=settings.inbox.max_size, sealer=sealer)
             undo.callback(self.inbox.close)
-            self._pipeline_metrics, self._exporter_metrics = PipelineMetrics(self.metrics), ExporterMetrics(self.metrics)
+            self._pipeline_metrics, self._exporter_metrics = (
+                PipelineMetrics(self.metrics),
+                ExporterMetrics(self.metrics),
+            )
             self.deliveries: list[Delivery] = []
             self.pipelines = [self._pipeline(id_, wanted, undo) for id_, wanted in pipelines.items()]
             self.receivers = self._receivers(pipelines)

@@ -57,7 +57,7 @@ class Guard:
             return True
         # Each given credential is compared, whatever the others were; ClickHouse clients have a header of their own.
         given = [_credential(headers.get("authorization", "")), headers.get("x-clickhouse-key", "").encode()]
-        return any([hmac.compare_digest(self._token, value) for value in given])
+        return any([hmac.compare_digest(self._token, value) for value in given])  # noqa: C419: no early end
 
 
 def _credential(authorization: str) -> bytes:

@@ -101,26 +101,26 @@ class AdminServer:
             self._server.should_exit = True
             self._thread.join(5)
 
-    async def _index(self, request: Request) -> Response:
+    async def _index(self, _request: Request) -> Response:
         return PlainTextResponse(_INDEX.format(version=version("spanledger")))
 
-    async def _healthz(self, request: Request) -> Response:
+    async def _healthz(self, _request: Request) -> Response:
         ended = [part for part in (*self._service.pipelines, *self._service.deliveries) if not part.alive]
         if self._service.ready and ended:
             return PlainTextResponse("a worker thread ended\n", 503)
         return PlainTextResponse("ok\n")
 
-    async def _readyz(self, request: Request) -> Response:
+    async def _readyz(self, _request: Request) -> Response:
         if not self._service.ready:
             return PlainTextResponse("not ready: starting or stopping\n", 503)
         if self._service.inbox.failed:
             return PlainTextResponse("not ready: the inbox cannot be written\n", 503)
         return PlainTextResponse("ready\n")
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _metrics(self, _request: Request) -> Response:
         return Response(generate_latest(self._service.metrics), media_type=CONTENT_TYPE_LATEST)
 
-    async def _status(self, request: Request) -> Response:
+    async def _status(self, _request: Request) -> Response:
         service = self._service
         return JSONResponse({
             "version": version("spanledger"),

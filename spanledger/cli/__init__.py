@@ -12,13 +12,16 @@ import typer
 from spanledger.cli import (
     components,
     costs,
+    dead_letter,
     demo,
     prices,
     print_config,
     query,
+    run,
     send,
     validate,
     version,
+    warmup,
 )
 from spanledger.cli.shell import CommandError, err
 
@@ -36,10 +39,12 @@ app = typer.Typer(
 
 _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     "Run": [
+        ("run", run.run, run.EPILOG),
         ("validate", validate.validate, validate.EPILOG),
         ("print-config", print_config.print_config, print_config.EPILOG),
         ("config-schema", print_config.config_schema, print_config.SCHEMA_EPILOG),
         ("components", components.components, components.EPILOG),
+        ("warmup", warmup.warmup, warmup.EPILOG),
     ],
     "Ask the ledger": [
         ("costs", costs.costs, costs.EPILOG),
@@ -62,6 +67,7 @@ for _panel, _commands in _PANELS.items():
     for _name, _function, _epilog in _commands:
         app.command(_name, help=_flow(_function), epilog=_epilog, rich_help_panel=_panel)(_function)
 app.add_typer(prices.app, name="prices", rich_help_panel="Ask the ledger")
+app.add_typer(dead_letter.app, name="dead-letter", rich_help_panel="Run")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,95 @@
+"""`spanledger run`: the collector, in the foreground."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+from spanledger.cli.shell import ConfigOption, SetOption, err, examples
+
+if TYPE_CHECKING:
+    from spanledger.service import Service
+
+EPILOG = examples(
+    ("with the config that ships and the embedded ClickHouse", "spanledger run"),
+    ("with a config of your own", "spanledger run --config spanledger.yaml"),
+    ("the same, one option changed", "spanledger run --config spanledger.yaml --set service.telemetry.logs.level=debug"),
+)  # fmt: skip
+
+
+def run(config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Run the collector until it is told to stop.
+
+    A first Ctrl-C (or SIGTERM) stops it gracefully: it takes nothing more and works off what is there, for as long as
+    service.shutdown_timeout says. A second one stops it at once. Either way nothing is lost: what is left lies on disk and goes on
+    at the next start.
+    """
+    from config import load
+
+    loaded = load(config, overrides=set_ or ())
+    for warning in loaded.warnings:
+        err.print(str(warning), style="yellow", markup=False, soft_wrap=True)
+    with err.status("Starting (the first start on a machine compiles the decoder, about half a minute)"):
+        from collector.telemetry import set_up_logs
+        from spanledger.service import Service
+
+        set_up_logs(loaded.service.telemetry.logs)
+        stop = threading.Event()
+        service = Service(loaded)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: _asked(stop))
+        service.start()
+    _welcome(service)
+    while not stop.wait(3600):
+        pass
+    err.print("Stopping: no new spans, working off what is there. Once more to stop at once.", markup=False)
+    service.stop()
+    err.print("Stopped.")
+
+
+def _asked(stop: threading.Event) -> None:
+    """The first time a graceful stop; the second time the end. A crash is safe, so an exit without cleaning up is too."""
+    if stop.is_set():
+        import os
+
+        os._exit(130)
+    stop.set()
+
+
+def _welcome(service: Service) -> None:
+    """Where it listens, and what to set so that a gateway sends there."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for endpoint in service.endpoints:
+        table.add_row("OTLP in", endpoint)
+    for delivery in service.deliveries:
+        table.add_row("Out", f"{delivery.outlet.exporter.context.id}: {delivery.outlet.exporter}")
+    table.add_row("Data", str(service.config.service.data_dir))
+    table.add_row("Admin", f"http://{service.admin.endpoint}  (/readyz, /metrics, SQL at /clickhouse/)")
+    err.print()
+    err.print("[bold green]Spanledger is ready.[/]")
+    err.print(table)
+    lines = _environment(service)
+    if lines:
+        err.print("\nPoint a gateway or an OpenTelemetry SDK at it:\n")
+        for line in lines:
+            err.print(f"  {line}", markup=False, soft_wrap=True)
+        err.print(
+            "\nNothing at hand? In another terminal: [cyan]spanledger demo[/], then [cyan]spanledger costs --by team,model[/]"
+        )
+    err.print()
+
+
+def _environment(service: Service) -> list[str]:
+    """The two lines that make an OpenTelemetry exporter send here."""
+    for scheme, protocol in (("grpc", "grpc"), ("http", "http/protobuf")):
+        for endpoint in service.endpoints:
+            if endpoint.startswith(scheme):
+                address = endpoint.partition("://")[2]
+                secure = "s" if endpoint.partition("://")[0].endswith("s") else ""
+                return [f"export OTEL_EXPORTER_OTLP_ENDPOINT=http{secure}://{address}", f"export OTEL_EXPORTER_OTLP_PROTOCOL={protocol}"]  # fmt: skip
+    return []

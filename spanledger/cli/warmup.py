@@ -1,0 +1,23 @@
+"""`spanledger warmup`: compile ahead what the first start would compile."""
+
+from __future__ import annotations
+
+import time
+
+from spanledger.cli.shell import err, examples, out
+
+EPILOG = examples(("in an image's build, so that its first start is fast", "spanledger warmup"))
+
+
+def warmup() -> None:
+    """Compile the decoder's inner loops and keep them in the cache of this machine.
+
+    `run` does it by itself at the first start, which then takes about half a minute longer. The compiled code lies beside
+    the installed package, or where NUMBA_CACHE_DIR says.
+    """
+    started = time.monotonic()
+    with err.status("Compiling"):
+        from collector.otlp.warmup import warm
+
+        warm()
+    out.print(f"Ready, after {time.monotonic() - started:.1f} s")
