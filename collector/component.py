@@ -61,6 +61,45 @@ class Context:
     metrics: CollectorRegistry
 
 
+class Intake(Protocol):
+    """Where receivers put requests: the inbox, for every pipeline that takes from the receiver."""
+
+    def submit(self, body: bytes, spans: int, done: Callable[[Exception | None], None]) -> None:
+        """Keep one request of `spans` spans, checked and as protobuf. From any thread.
+
+        Raises `Overloaded` at once where there is no room; `done` is not called then. Else `done` is called exactly
+        once, from another thread, and must not block: with None after the fsync, or with a `StoreError` when the
+        request is not kept.
+        """
+        ...
+
+
+class Receiver(ABC, Generic[ConfigT]):
+    """Listens, checks what comes, hands it to the intake, and answers the sender when it is durable, never before.
+
+    Runs on threads of its own. Built once per id, whatever the number of pipelines that take from it.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: ConfigT, context: Context) -> None:
+        self.config = config
+        self.context = context
+
+    @abstractmethod
+    def start(self, intake: Intake) -> None:
+        """Listen. Returns when senders can come. Raises `SpanledgerError` that names the option which does not work."""
+
+    @abstractmethod
+    def stop(self, grace_seconds: float) -> None:
+        """Take nothing new; answer what was taken, within the grace. After it returns nothing is submitted any more."""
+
+    @property
+    @abstractmethod
+    def endpoints(self) -> Sequence[str]:
+        """Where it listens, one line each, for people and with real port numbers. Empty before `start`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Payload:
     """One delivery: what `Exporter.send` gets back, byte for byte, now, after a restart, and on each retry.

@@ -1,4 +1,4 @@
-"""The cost ledger for LLM gateways. Here are the names that authors of processors and exporters import.
+"""The cost ledger for LLM gateways. Here are the names that authors of receivers, processors and exporters import.
 
 Each name is imported when it is first used, so that `spanledger --help` does not wait for the column engine.
 """
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collector.batch import SpanBatch
     from collector.columns import Column
-    from collector.component import Context, Exporter, Payload, Processor, Stage
-    from collector.errors import Permanent, Retryable
+    from collector.component import Context, Exporter, Intake, Payload, Processor, Receiver, Stage
+    from collector.errors import Overloaded, Permanent, Retryable
     from config.types import ByteSize, Duration, Secret, StrictModel
 
     __version__: str
@@ -23,9 +23,12 @@ _HOME = {
     "Context": "collector.component",
     "Duration": "config.types",
     "Exporter": "collector.component",
+    "Intake": "collector.component",
+    "Overloaded": "collector.errors",
     "Payload": "collector.component",
     "Permanent": "collector.errors",
     "Processor": "collector.component",
+    "Receiver": "collector.component",
     "Retryable": "collector.errors",
     "Secret": "config.types",
     "SpanBatch": "collector.batch",
@@ -39,9 +42,12 @@ __all__ = [
     "Context",
     "Duration",
     "Exporter",
+    "Intake",
+    "Overloaded",
     "Payload",
     "Permanent",
     "Processor",
+    "Receiver",
     "Retryable",
     "Secret",
     "SpanBatch",
