@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,5 +155,3 @@ def measure(pid: int, port: int, requests: Requests, spans: int, settled: object
     load(port, requests, spans)
     settled()  # type: ignore[operator]
     return Measured(spans, cpu_seconds(pid) - before, time.monotonic() - start, rss_bytes(pid))
-
-
