@@ -171,6 +171,8 @@ def _syntax(document: Document, error: yaml.YAMLError) -> None:
         return
     if "expected a single document" in str(error):
         problem = "a second document begins (`---`); a config is one document"
+    if problem.endswith("but got ':'") or problem.startswith("mapping values are not allowed"):
+        problem += "; is a bracket not closed, or a text with `: ` in it not in quotes?"
     if problem.startswith("found character '\\t'"):
         problem = "a tab; indent with spaces"
     if isinstance(error, yaml.reader.ReaderError):

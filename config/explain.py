@@ -111,8 +111,9 @@ def _problem(detail: ErrorDetails, path: Path, model: type[BaseModel], document:
         hint = suggest(got, choices) if isinstance(got, str) and not hidden else ""
         return Problem(path, Kind.BAD_VALUE, f"expected {context['expected']}, got {_show(got, hidden)}{hint}")
     if type_ in ("too_short", "too_long"):
-        bound = f"at least {context['min_length']}" if type_ == "too_short" else f"at most {context['max_length']}"
-        return Problem(path, Kind.BAD_VALUE, f"needs {bound} entries, got {context['actual_length']}")
+        bound, length = ("at least", "min_length") if type_ == "too_short" else ("at most", "max_length")
+        entries = f"{context[length]} {'entry' if context[length] == 1 else 'entries'}"
+        return Problem(path, Kind.BAD_VALUE, f"needs {bound} {entries}, got {context['actual_length'] or 'none'}")
     if type_ in ("string_too_short", "string_too_long"):
         bound = (
             f"at least {context['min_length']}" if type_ == "string_too_short" else f"at most {context['max_length']}"
@@ -132,7 +133,9 @@ def _meaning(model: type[BaseModel], path: Path) -> str:
         for owner in models(annotation):
             found = owner.model_fields.get(str(path[-1]))
             if found is not None and found.description:
-                return f": {found.description.split('. ')[0].rstrip('.')}"
+                meaning = " ".join(found.description.split()).split(". ")[0].rstrip(".")
+                word = meaning.split(" ")[0]
+                return f": {meaning[0].lower()}{meaning[1:]}" if word[1:].islower() else f": {meaning}"
     return ""
 
 

@@ -245,9 +245,10 @@ def _check_order(
 ) -> None:
     """Processors of reports stand before processors of calls: between the two, reports become calls."""
     calls = ""
-    for i, id_ in enumerate(ids if isinstance(ids, list) else ()):
+    ids = ids if isinstance(ids, list) else []
+    for i, id_ in enumerate(ids):
         spec = components["processors"].get(id_) if isinstance(id_, str) else None
-        if spec is None:
+        if spec is None or id_ in ids[:i]:
             continue
         if spec.cls.stage.value == "calls":
             calls = calls or spec.id

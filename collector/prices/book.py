@@ -68,7 +68,7 @@ class Book:
     """Looks prices up. Pure but for the snapshot in force, which an opt-in refresh may exchange."""
 
     def __init__(self, overrides: Sequence[Override] = (), snapshot: DataSnapshot | None = None) -> None:
-        self._overrides = tuple(overrides)
+        self.overrides = tuple(overrides)
         self._snapshot = snapshot
 
     @property
@@ -99,7 +99,7 @@ class Book:
 
     def _override(self, model: str, wanted: Wanted, steps: list[str]) -> Found | None:
         names = [model, model.split("/", 1)[1]] if "/" in model else [model]
-        for override in reversed(self._overrides):
+        for override in reversed(self.overrides):
             if not any(override.matches(name, wanted.provider, wanted.at.date()) for name in names):
                 continue
             steps.append(f"{model}: override for {override.model!r}")

@@ -88,10 +88,14 @@ class Override(PriceList):
             raise ValueError("valid_until must be after valid_from")
         return self
 
+    def holds(self, day: date) -> bool:
+        """Whether it is in force on that UTC day."""
+        return (self.valid_from is None or day >= self.valid_from) and (
+            self.valid_until is None or day < self.valid_until
+        )
+
     def matches(self, model: str, provider: str | None, day: date) -> bool:
         """Whether this override speaks for `model` of `provider` on that UTC day."""
         if self.provider is not None and (provider or "").lower() != self.provider.lower():
             return False
-        if (self.valid_from and day < self.valid_from) or (self.valid_until and day >= self.valid_until):
-            return False
-        return fnmatch.fnmatchcase(model.lower(), self.model.lower())
+        return self.holds(day) and fnmatch.fnmatchcase(model.lower(), self.model.lower())

@@ -1,0 +1,237 @@
+"""Who pays for a call: team, app, user, end user, API key, environment, cost centre and tags.
+
+Each dimension has an ordered list of sources; the first that has a value decides. Reports of one call are judged alone and
+merged by the number of the deciding source, so it does not matter which of them arrives first.
+
+Sources:
+    mapping                 a column of that name in one of `mappings`, the first table that knows the report's key
+    gateway                 what the gateway authenticated (never what the caller sent)
+    claimed                 what the caller sent
+    service                 service.name, unless the report is a gateway's or a model server's own
+    resource.NAME, scope.NAME, span.NAME    an attribute; `span.metadata.team` also finds `team` in the JSON of `metadata`
+
+```yaml
+processors:
+  attribution:
+    team: {from: [mapping, gateway, resource.team], default: (unattributed)}
+    app: {from: [{source: span.url.path, pattern: "^/apps/([^/]+)/"}, service]}
+    mappings: [{by: api_key, file: owners.csv}]
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import numpy as np
+import polars as pl
+from pydantic import Field, field_validator, model_validator
+
+from collector import columns
+from collector.batch import SpanBatch
+from collector.component import Context, Processor, Stage
+from collector.errors import ConfigError
+from collector.identity import GATEWAY, Identity, OwnerTable
+from collector.mapping import MappingFile, read_table
+from config.types import StrictModel
+
+UNATTRIBUTED = "(unattributed)"
+DimensionName = Literal["team", "app", "user", "end_user", "environment", "cost_centre"]
+_ATTRIBUTE = r"(resource|scope|span)\.\S+"
+_SOURCE = rf"^(mapping|gateway|claimed|service|{_ATTRIBUTE})$"
+
+
+class Source(StrictModel):
+    """One place to look, and what to take of it."""
+
+    source: Annotated[str, Field(pattern=_SOURCE)]
+    """`mapping`, `gateway`, `claimed`, `service`, or an attribute: `resource.NAME`, `scope.NAME`, `span.NAME`."""
+    pattern: str | None = None
+    """Regular expression (Rust's dialect, which cannot blow up); its first group is the value. No match: no value."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                groups = pl.Series([""]).str.extract_groups(pattern).struct.fields
+            except pl.exceptions.PolarsError as error:
+                reason = str(error).partition("\nerror: ")[2].partition("\n")[0] or "not understood"
+                raise ValueError(f"not a regular expression: {reason}") from None
+            if not groups:
+                raise ValueError("the pattern has no group; put ( ) around the part that is the value")
+        return pattern
+
+
+class Dimension(StrictModel):
+    """Where a dimension comes from."""
+
+    from_: Annotated[list[Source], Field(alias="from")]
+    """Sources in order; the first that has a value decides. A plain text is a source without a pattern."""
+    default: str = UNATTRIBUTED
+    """What stands there when no source has a value. Empty: nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        if isinstance(value, list):
+            value = {"from": value}
+        if isinstance(value, dict) and isinstance(value.get("from"), list):
+            sources = [{"source": source} if isinstance(source, str) else source for source in value["from"]]
+            return {**value, "from": sources}
+        return value
+
+
+class MappingTable(StrictModel):
+    """A table that says who owns a key, a user, a service: its columns are the dimensions' names."""
+
+    by: Annotated[str, Field(pattern=rf"^(api_key|team|user|end_user|service|{_ATTRIBUTE})$")]
+    """What the table's key is compared with: `api_key` (alias or hash), `team`, `user`, `end_user` as the gateway
+    authenticated them, `service`, or an attribute."""
+    file: Path | None = None
+    """CSV (header, first column is the key) or YAML file (key → {column: value}); read again when it changes."""
+    table: dict[str, dict[DimensionName, str]] | None = None
+    """The table itself, key → {column: value}."""
+
+    @property
+    def rows(self) -> dict[str, dict[str, str]]:
+        """The inline table."""
+        return {key: {str(name): value for name, value in row.items()} for key, row in (self.table or {}).items()}
+
+    @model_validator(mode="after")
+    def _one(self) -> MappingTable:
+        if (self.file is None) == (self.table is None):
+            raise ValueError("a mapping needs a file or a table, one of the two")
+        if self.file is not None:
+            try:
+                rows = read_table(self.file)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+            named = {name for row in rows.values() for name in row}
+            if named and not named & set(get_args(DimensionName)):
+                raise ValueError(
+                    f"{self.file}: no column is a dimension, got {', '.join(sorted(named))}; "
+                    f"there are {', '.join(get_args(DimensionName))}"
+                )
+        return self
+
+
+def _from(*sources: str, default: str = UNATTRIBUTED) -> Dimension:
+    return Dimension.model_validate({"from": list(sources), "default": default})
+
+
+class AttributionConfig(StrictModel):
+    """Sources per dimension, trusted ones first, and mapping tables."""
+
+    team: Dimension = _from("mapping", "gateway", "resource.team", "claimed")
+    """Team that the call is charged to."""
+    app: Dimension = _from("mapping", "claimed", "resource.app", "service")
+    """Application that made the call."""
+    user: Dimension = _from("mapping", "gateway", "claimed")
+    """Who holds the key, or else whom the caller names."""
+    end_user: Dimension = _from("mapping", "gateway", "claimed", default="")
+    """Whom the app served."""
+    api_key: Dimension = _from("gateway", default="")
+    """Alias of the gateway's key, or else its hash."""
+    environment: Dimension = _from(
+        "mapping", "resource.deployment.environment.name", "resource.deployment.environment", default=""
+    )
+    """Deployment environment."""
+    cost_centre: Dimension = _from("mapping", "resource.cost_centre", "resource.cost_center", default="")
+    """Cost centre."""
+    tags: list[Annotated[str, Field(pattern=rf"^(claimed|{_ATTRIBUTE})$")]] = ["claimed"]
+    """Where tags come from (`claimed` or attributes): an array, or one text with commas. All sources together."""
+    mappings: list[MappingTable] = []
+    """Lookup tables for the source `mapping`, in the order in which they are asked."""
+
+    @model_validator(mode="after")
+    def _no_circle(self) -> AttributionConfig:
+        if any(source.source == "mapping" for source in self.api_key.from_):
+            raise ValueError("api_key cannot come from a mapping: mappings name owners, the key is what they go by")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One source of one dimension. `table` is the number of the mapping table, -1 for other sources."""
+
+    source: str
+    pattern: str | None
+    name: str
+    table: int = -1
+
+
+class Attribution(Processor[AttributionConfig]):
+    """Who pays: fills the dimensions of each report, and says which rule decided."""
+
+    Config = AttributionConfig
+    stage = Stage.REPORTS
+    adds = (*columns.DIMENSIONS, columns.TAGS)
+
+    def __init__(self, config: AttributionConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self._files = [MappingFile(mapping.file) if mapping.file else None for mapping in config.mappings]
+        self._tables = [OwnerTable(mapping.by, mapping.rows) for mapping in config.mappings]
+        self._rules = {column.name: self._spread(getattr(config, column.name)) for column in columns.DIMENSIONS}
+
+    def _spread(self, dimension: Dimension) -> list[Rule]:
+        """The sources as rules; `mapping` is one rule per table."""
+        rules: list[Rule] = []
+        for source in dimension.from_:
+            if source.source != "mapping":
+                rules.append(Rule(source.source, source.pattern, source.source))
+                continue
+            for number, mapping in enumerate(self.config.mappings):
+                rules.append(Rule("mapping", source.pattern, f"mapping.{mapping.by}", number))
+        return rules
+
+    def process(self, batch: SpanBatch) -> SpanBatch:
+        if batch.reports.is_empty():
+            return batch
+        for number, (mapping, file) in enumerate(zip(self.config.mappings, self._files, strict=True)):
+            if file is not None and file.table() is not self._tables[number].rows:
+                self._tables[number] = OwnerTable(mapping.by, file.table())
+        identity = Identity(batch)
+        added: list[pl.Series] = []
+        for name, rules in self._rules.items():
+            added += self._decide(identity, name, rules, getattr(self.config, name).default)
+        added.append(identity.tags(self.config.tags))
+        return batch.with_(reports=batch.reports.with_columns(added))
+
+    def _decide(self, identity: Identity, name: str, rules: Sequence[Rule], default: str) -> list[pl.Series]:
+        """The dimension's value, the number of the rule that decided, and its name, for every report."""
+        found: list[tuple[int, pl.Series]] = []
+        for number, rule in enumerate(rules):
+            if rule.table >= 0:
+                values = identity.mapped(self._tables[rule.table], name)
+            else:
+                values = identity.values(rule.source, name)
+            if values is not None and rule.pattern is not None:
+                values = identity.extracted(values, rule.pattern)
+            if values is not None:
+                found.append((number, values))
+                if not values.null_count():
+                    break
+        none = len(rules)
+        numbers = pl.Series(f"{name}_rank", [*range(none), none if default else None], dtype=pl.Int16())
+        names = pl.Series(f"{name}_rule", [*(rule.name for rule in rules), "default" if default else None])
+        if not found or (len(found) == 1 and not found[0][1].null_count()):
+            number = found[0][0] if found else none
+            value = found[0][1] if found else pl.Series([default or None], dtype=pl.String()).new_from_index(0, len(identity))  # fmt: skip
+            return [value.alias(name), *(column.new_from_index(number, len(identity)) for column in (numbers, names))]
+        rank = np.full(len(identity), none, dtype=np.uint32)
+        for number, values in reversed(found):
+            rank[values.is_not_null().to_numpy()] = number
+        value = found[0][1]
+        for _, values in found[1:]:
+            value = value.zip_with(value.is_not_null(), values)
+        if default and value.null_count():
+            value = value.fill_null(default)
+        rows = pl.Series(rank)
+        return [value.alias(name), numbers.gather(rows), names.gather(rows)]
+
+
+__all__ = ["GATEWAY", "Attribution", "AttributionConfig", "Dimension", "MappingTable", "Source"]
