@@ -6,14 +6,33 @@ import logging
 import random
 import threading
 import time
+from dataclasses import dataclass
+from typing import Any
 
-from collector.component import Payload
+from collector.component import Exporter, Payload
 from collector.errors import Permanent, Retryable, StoreError
-from collector.pipeline import TICK_S, Outlet
+from collector.store import Outbox
 from collector.telemetry import ExporterMetrics
 from config.delivery import RetryConfig
 
 logger = logging.getLogger(__name__)
+
+#: How often a thread that waits looks whether it shall stop.
+TICK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """An exporter at the end of a pipeline, and the queue on disk that leads to it."""
+
+    name: str
+    exporter: Exporter[Any]
+    outbox: Outbox
+    max_bytes: int
+
+    @property
+    def full(self) -> bool:
+        return self.outbox.bytes >= self.max_bytes
 
 
 class Delivery:

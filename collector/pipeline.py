@@ -13,43 +13,27 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from collector.batch import Position, SpanBatch
 from collector.columns import SPAN_COLUMNS, schema
-from collector.component import Exporter, Payload, Processor, Stage
+from collector.component import Payload, Processor, Stage
+from collector.delivery import TICK_S, Outlet
 from collector.dialects import normalise
 from collector.errors import StoreError
 from collector.ledger import Ledger
 from collector.otlp.decode import decode
-from collector.store import DeadLetter, Entry, InboxQueue, Outbox, StateStore
+from collector.store import DeadLetter, Entry, InboxQueue, StateStore
 from collector.telemetry import PipelineMetrics
 from config.model import BatchConfig
 
 logger = logging.getLogger(__name__)
 
-#: How often a thread that waits looks whether it shall stop.
-TICK_S = 0.2
 RETRY_COMMIT_S = 1.0
 #: Trimming costs a commit of the inbox's own: not after every batch.
 TRIM_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outlet:
-    """An exporter at the end of a pipeline, and the queue on disk that leads to it."""
-
-    name: str
-    exporter: Exporter[Any]
-    outbox: Outbox
-    max_bytes: int
-
-    @property
-    def full(self) -> bool:
-        return self.outbox.bytes >= self.max_bytes
 
 
 class Pipeline:

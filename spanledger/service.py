@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.component import Context, Exporter, Processor, Receiver
-from collector.delivery import Delivery
+from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
 from collector.ledger import Ledger
 from collector.otlp import warmup
-from collector.pipeline import Outlet, Pipeline
+from collector.pipeline import Pipeline
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry
 from config.delivery import ExporterConfig
