@@ -88,6 +88,7 @@ def _override(document: Document, text: str, env: Mapping[str, str]) -> None:
     if not equals or not all(keys):
         document.find_at(place, Kind.SYNTAX, (), "expected path=value, such as service.batch.timeout=50ms")
         return
+    document.from_env = {path: v for path, v in document.from_env.items() if path[: len(keys)] != keys}
     value = yaml_document.read(value_text, place.file, env) if value_text[:1] in "[{'\"" and value_text else None
     try:
         if value is not None:

@@ -60,10 +60,10 @@ def json_schema(registry: Registry | None = None) -> dict[str, Any]:
             try:
                 cls = entry.load(section)
             except BrokenComponent:
-                types[rf"^{name}(/.+)?$"] = {}
+                types[rf"^{name}(/[a-zA-Z][a-zA-Z0-9_]*)?$"] = {}
                 continue
             schema = _definition(cls.Config, f"{section}.{name}", definitions)
-            types[rf"^{name}(/.+)?$"] = {"anyOf": [schema, {"type": "null"}]}
+            types[rf"^{name}(/[a-zA-Z][a-zA-Z0-9_]*)?$"] = {"anyOf": [schema, {"type": "null"}]}
         sections[section] = {
             "type": ["object", "null"],
             "description": f"The {noun}s, by id: `type` or `type/name`.",
