@@ -1,0 +1,89 @@
+"""A batch as payloads: for each table and partition one Arrow stream and the token that it is inserted under.
+
+Arrow, because the batch is made of Arrow buffers already: a map of attributes is offsets, key codes and values as they
+stand, and no value is touched on the way into the stream. The server reads columns, not rows.
+
+One payload is one block is one part in one partition, so that the server can tell by the token that it has it already.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import polars as pl
+import pyarrow as pa
+
+from collector.batch import SpanBatch
+from collector.component import Payload
+from exporters.clickhouse import schema
+from exporters.clickhouse.arrow import batch_of
+from exporters.clickhouse.ledger_rows import call_rows, hourly_rows, within
+from exporters.clickhouse.span_rows import span_rows
+
+Compression = Literal["lz4", "zstd", "none"]
+FORMAT = "ArrowStream"
+
+
+def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Compression) -> Iterator[Payload]:
+    """What to insert of a batch: its spans, the new versions of its calls, and how they move the hourly sums."""
+    position = f"{exporter}\n{batch.position.first}\n{batch.position.last}\n{batch.received_ns}"
+    if len(batch):
+        rows = span_rows(batch)
+        # Spans go by their day of arrival, so they are one partition.
+        yield _payload(rows, traces_table, position, "", rows.column("SpanId"), compression)
+    calls, replaced = within(batch.calls), within(batch.replaced)
+    if calls.is_empty() and replaced.is_empty():
+        return
+    for month, part in _by_month(calls, pl.col("day")):
+        rows = call_rows(part)
+        yield _payload(rows, schema.CALLS_TABLE, position, month, rows.column("CallId"), compression)
+    moved = hourly_rows(calls, replaced)
+    for month, part in _by_month(moved, pl.from_epoch(pl.col("Hour").cast(pl.Int64), "s")):
+        rows = batch_of(part, schema.HOURLY_OF)
+        yield _payload(rows, schema.HOURLY_TABLE, position, month, rows.column("CostUSD"), compression)
+
+
+def _by_month(rows: pl.DataFrame, time: pl.Expr) -> Iterable[tuple[str, pl.DataFrame]]:
+    """The rows of each month that there is, in order."""
+    if rows.is_empty():
+        return []
+    months = rows.select(month=time.dt.year().cast(pl.Int32) * 100 + time.dt.month())["month"]
+    if months.min() == months.max():
+        return [(str(months[0]), rows)]
+    found = months.unique().sort()
+    return [(str(month), rows.filter(months == month)) for month in found]
+
+
+def _payload(
+    rows: pa.RecordBatch, table: str, position: str, partition: str, ids: pa.Array, compression: Compression
+) -> Payload:
+    meta: dict[str, str | int] = {"table": table, "token": _token(rows, table, position, partition, ids)}
+    return Payload(write(rows, compression), {**meta, "format": FORMAT}, rows.num_rows)
+
+
+def write(rows: pa.RecordBatch, compression: Compression) -> bytes:
+    """Rows as an Arrow stream of one block."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
+        writer.write_batch(rows)
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
+
+
+def _token(rows: pa.RecordBatch, table: str, position: str, partition: str, ids: pa.Array) -> str:
+    """The same for the same rows, now and after a restart, and for no others.
+
+    Positions alone would not do: two collectors may write to one server, and a data directory that was wiped counts
+    from one again. So the time of arrival and the ids of the rows are in it too.
+    """
+    digest = hashlib.blake2b(f"{position}\n{table}\n{partition}\n{rows.num_rows}".encode(), digest_size=20)
+    for buffer in ids.buffers():
+        if buffer is not None:
+            digest.update(buffer)
+    return digest.hexdigest()
+
+
+__all__ = ["FORMAT", "Compression", "payloads", "write"]

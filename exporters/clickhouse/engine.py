@@ -1,0 +1,96 @@
+"""The embedded ClickHouse: one engine in a process, at one directory, with as many handles as are asked for.
+
+The engine is up while one handle is open. Every handle is a session of its own (settings, current database) and is used by
+one thread at a time; handles work side by side. The directory belongs to one process at a time: the engine locks it.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from collector.errors import SpanledgerError
+
+
+class EngineError(SpanledgerError):
+    """The embedded ClickHouse cannot be opened."""
+
+
+class EngineBusy(EngineError):
+    """Another process has the directory open."""
+
+
+_opening = threading.Lock()
+
+
+def module() -> Any:
+    """The chdb module. Raises `EngineError` where the extra is not installed."""
+    try:
+        import chdb
+    except ImportError as error:
+        raise EngineError(
+            f"the embedded ClickHouse is not installed ({error}): pip install 'spanledger[embedded]', or set a server's http:// DSN"
+        ) from None
+    return chdb
+
+
+class Handle:
+    """One session of the engine at `path`. Raises `EngineBusy` or `EngineError`.
+
+    `query` may be called from any thread, one call at a time: a second one waits.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        chdb = module()
+        path = path.resolve()
+        if not create and not (path / "store").is_dir():
+            raise EngineError(f"there is no embedded ClickHouse in {path}: nothing was ever written there")
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._lock = threading.Lock()
+        with _opening:
+            try:
+                self._connection: Any = chdb.connect(str(path))
+            except RuntimeError as error:
+                raise _explained(path, error) from None
+
+    def query(self, sql: str | bytes, format_: str = "TabSeparated", params: dict[str, str] | None = None) -> bytes:
+        """The answer's bytes. Raises `RuntimeError` with ClickHouse's message."""
+        with self._lock:
+            if self._connection is None:
+                raise EngineError(f"the embedded ClickHouse in {self.path} is closed")
+            result = self._connection.query(sql, format_, params=params or {})
+            return bytes(result.bytes() or b"")
+
+    def close(self) -> None:
+        """Give the session back; waits for the query that runs. The last one shuts the engine down."""
+        with self._lock, _opening:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _explained(path: Path, error: RuntimeError) -> EngineError:
+    message = str(error)
+    if "different path" in message:
+        return EngineError(
+            f"this process has an embedded ClickHouse open in another directory, and can have only one: cannot open {path}"
+        )
+    if _locked(path):
+        return EngineBusy(f"the embedded ClickHouse in {path} is in use by another process")
+    return EngineError(f"the embedded ClickHouse in {path} does not open: {message}")
+
+
+def _locked(path: Path) -> bool:
+    """Whether a process holds the engine's lock on the directory."""
+    import fcntl
+
+    try:
+        with (path / "status").open("rb") as status:
+            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

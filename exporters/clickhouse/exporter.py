@@ -1,0 +1,92 @@
+"""The exporter: schema at start, then one insert per payload, each exactly once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+from collector.component import Context, Exporter, Payload
+from collector.errors import Permanent
+from exporters.clickhouse.client import MISSING, Connection, code_of, explain
+from exporters.clickhouse.config import ClickHouseConfig
+from exporters.clickhouse.ddl import Layout
+from exporters.clickhouse.migrate import check, migrate
+
+if TYPE_CHECKING:
+    from collector.batch import SpanBatch
+
+logger = logging.getLogger(__name__)
+
+
+class ClickHouse(Exporter[ClickHouseConfig]):
+    """Spans, calls and hourly sums in ClickHouse, embedded or on a server.
+
+    A payload is one block of one table, inserted under a token: sending it again changes nothing, for as long as the
+    table remembers the token (the last 10,000 inserts; on a replicated table also a week at most).
+    """
+
+    Config = ClickHouseConfig
+
+    def __init__(self, config: ClickHouseConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.dsn = config.target
+        self.layout = Layout.of(config)
+        # In this process a block is not sent anywhere, and compressing it would cost more than it saves on disk.
+        self.compression: Literal["lz4", "zstd", "none"] = "none" if self.dsn.embedded else config.compression
+        self._connection: Connection | None = None
+
+    def encode(self, batch: SpanBatch) -> Iterable[Payload]:
+        from exporters.clickhouse.encode import (
+            payloads,
+        )  # brings the column engine and the kernels: not for reading a config
+
+        return payloads(batch, self.context.id, self.config.traces_table_name, self.compression)
+
+    def start(self) -> None:
+        self._connected()
+
+    def send(self, payload: Payload) -> None:
+        connection = self._connected()
+        meta = payload.meta
+        try:
+            table = self.layout.name(str(meta["table"]))
+            connection.insert(table, payload.body, str(meta["format"]), str(meta["token"]))
+        except KeyError as error:
+            raise Permanent(f"the payload has no {error.args[0]}: another release wrote it") from None
+        except Exception as error:
+            if code_of(error) in MISSING:
+                self._disconnect()  # the next try looks at the schema again
+            raise explain(error, str(self.dsn)) from error
+
+    def close(self) -> None:
+        self._disconnect()
+
+    def _connected(self) -> Connection:
+        """The connection, with the schema in place. Raises `Retryable`."""
+        if self._connection is None:
+            try:
+                connection = Connection(self.dsn, timeout=self.config.timeout)
+                try:
+                    self._prepare(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+            except Exception as error:
+                raise explain(error, str(self.dsn)) from error
+            self._connection = connection
+        return self._connection
+
+    def _prepare(self, connection: Connection) -> None:
+        if self.config.create_schema:
+            migrate(self.layout, connection.command, connection.rows)
+        else:
+            check(self.layout, connection.rows)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+__all__ = ["ClickHouse"]

@@ -1,0 +1,128 @@
+"""Creating the schema, bringing an older one up to date, and saying clearly why a foreign one cannot be used."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+from collector.errors import Retryable
+from exporters.clickhouse import ddl, schema
+from exporters.clickhouse.ddl import Layout, text
+from exporters.clickhouse.schema import Field, Table
+from exporters.clickhouse.views import VIEWS
+
+logger = logging.getLogger(__name__)
+
+#: Run a statement without a result.
+Command = Callable[[str], object]
+#: Run a SELECT and get its rows.
+Rows = Callable[[str], list[tuple[str, ...]]]
+
+
+class Incompatible(Retryable):
+    """The tables that are there cannot take our rows. Somebody has to do something; then the same payloads are taken."""
+
+
+def migrate(layout: Layout, command: Command, rows: Rows) -> None:
+    """Create what is missing, add columns that are new, replace the views. Raises `Incompatible`."""
+    command(f"CREATE DATABASE IF NOT EXISTS {ddl.quote(layout.database)}{layout.on_cluster}")
+    found = _version(layout, rows)
+    if found > schema.SCHEMA_VERSION:
+        raise Incompatible(
+            f"the database {layout.database} has schema version {found}, made by a newer Spanledger; this one knows "
+            f"{schema.SCHEMA_VERSION}: install the newer release, or name another database"
+        )
+    for table in layout.tables:
+        command(ddl.create_table(table, layout))
+        _extend(table, layout, command, rows)
+        if layout.distributed:
+            command(ddl.create_distributed(table, layout))
+    command(ddl.create_trace_times_view(layout))
+    for view in VIEWS:
+        command(ddl.create_view(view, layout))
+    if found < schema.SCHEMA_VERSION:
+        command(f"INSERT INTO {layout.name(schema.SCHEMA_TABLE)} SELECT {schema.SCHEMA_VERSION}, now()")
+
+
+def check(layout: Layout, rows: Rows) -> None:
+    """Whether tables that somebody else made can take our rows. Raises `Incompatible`, naming all that is wrong."""
+    wrong = []
+    for table in layout.tables:
+        if table.name in (schema.SCHEMA_TABLE, f"{layout.traces}_trace_id_ts"):
+            continue
+        there = _columns(layout, table.name, rows)
+        if not there:
+            wrong.append(f"there is no table {table.name}")
+            continue
+        needed = schema.COLLECTOR_FIELDS if table.name == layout.traces else tuple(table.inserted)
+        wrong += [f"{table.name} has no column {f.name} ({f.type})" for f in needed if f.name not in there]
+        wrong += _mismatches(table, there)
+    if wrong:
+        raise Incompatible(
+            f"the tables in {layout.database} do not fit: {'; '.join(wrong)}. `spanledger schema` prints what is expected; "
+            "with create_schema: true it is put in place"
+        )
+
+
+def _version(layout: Layout, rows: Rows) -> int:
+    if not _columns(layout, schema.SCHEMA_TABLE, rows):
+        return 0
+    ((newest,),) = rows(f"SELECT toString(max(Version)) FROM {layout.name(schema.SCHEMA_TABLE)}")
+    return int(newest)
+
+
+def _columns(layout: Layout, table: str, rows: Rows) -> dict[str, str]:
+    """Column name → type of a table that is there; empty if it is not."""
+    where = f"database = {text(layout.database)} AND table = {text(table)}"
+    return {name: kind for name, kind in rows(f"SELECT name, type FROM system.columns WHERE {where} ORDER BY position")}  # noqa: C416
+
+
+def _extend(table: Table, layout: Layout, command: Command, rows: Rows) -> None:
+    """Add the columns that a table of an older release, or the Collector's, lacks, and set what deduplication needs."""
+    local = layout.local(table.name)
+    there = _columns(layout, local, rows)
+    if wrong := _mismatches(table, there):
+        raise Incompatible(
+            f"the table {layout.database}.{local} does not fit: {'; '.join(wrong)}. Rename it, or name another database or "
+            "traces_table_name"
+        )
+    name = layout.name(local)
+    for field, before in zip(table.fields, (None, *table.fields), strict=False):
+        if field.name not in there:
+            after = f" AFTER {ddl.quote(before.name)}" if before is not None else " FIRST"
+            logger.info("adding the column %s to %s", field.name, local)
+            command(f"ALTER TABLE {name}{layout.on_cluster} ADD COLUMN IF NOT EXISTS {ddl.column(field)}{after}")
+    where = f"database = {text(layout.database)} AND name = {text(local)}"
+    ((engine, statement),) = rows(f"SELECT engine, create_table_query FROM system.tables WHERE {where}")
+    wanted = table.engine.partition("(")[0]
+    if engine.removeprefix("Replicated").removeprefix("Shared") != wanted:
+        raise Incompatible(
+            f"the table {layout.database}.{local} has the engine {engine}, where {wanted} is needed: rename it, or name another database"
+        )
+    if engine == wanted and "non_replicated_deduplication_window" not in statement:
+        setting = f"non_replicated_deduplication_window = {schema.DEDUPLICATION_WINDOW}"
+        command(f"ALTER TABLE {name} MODIFY SETTING {setting}")
+    expression = ddl.ttl(table, layout)
+    if expression and re.sub(r"\s", "", expression) not in re.sub(r"\s", "", statement):
+        logger.info("rows of %s are kept for %d days from now on", local, layout.days(table))
+        command(f"ALTER TABLE {name}{layout.on_cluster} MODIFY TTL {expression}")
+
+
+def _mismatches(table: Table, there: dict[str, str]) -> list[str]:
+    return [
+        f"column {field.name} is {there[field.name]}, expected {field.type}"
+        for field in table.inserted
+        if field.name in there and not _same(field, there[field.name])
+    ]
+
+
+def _same(field: Field, kind: str) -> bool:
+    """Whether a column can take our values: low cardinality, time zones and what an aggregate is for do not matter."""
+
+    def plain(type_: str) -> str:
+        type_ = re.sub(r"\s|, ?'[^']*'|\('[^']*'\)", "", type_)
+        type_ = re.sub(r"LowCardinality\(((?:[^()]|\([^()]*\))*)\)", r"\1", type_)
+        return re.sub(r"SimpleAggregateFunction\(\w+,(.*)\)", r"\1", type_)
+
+    return plain(kind).replace("DateTime64(9)", "DateTime") == plain(field.type).replace("DateTime64(9)", "DateTime")

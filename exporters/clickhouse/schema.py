@@ -1,0 +1,274 @@
+"""What stands in ClickHouse, declared once: tables, columns, engines. DDL, insert lists and docs/clickhouse.md derive from it.
+
+The spans' table has the 22 columns of the OpenTelemetry Collector's ClickHouse exporter, names and types and order, so that
+Grafana and HyperDX read it unchanged; what follows them is ours. The ledger's columns come from `collector.columns`.
+
+| Table | Engine | One row is | Partition |
+| --- | --- | --- | --- |
+| otel_traces | MergeTree | a span as it came | day of arrival |
+| otel_traces_trace_id_ts | AggregatingMergeTree | first and last second of a trace | month |
+| llm_calls_versions | ReplacingMergeTree | one version of a call; read `llm_calls` | month of Day |
+| llm_costs_hourly_sums | SummingMergeTree | one movement of the hourly sums; read `llm_costs_hourly` | month |
+| spanledger_schema | MergeTree | a schema version that was put in place | - |
+
+Partitions follow what a sender cannot make up without end: spans go by the day they came in, whatever their timestamps
+say, calls and sums by month, of which DateTime has 1,633.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from collector import columns
+from collector.columns import CALL_COLUMNS, SPAN_COLUMNS, Column
+
+#: Rises when start-up has to do more than add a column.
+SCHEMA_VERSION = 1
+#: Inserts that the server remembers by token. A payload is repeated right after it failed, so this is ample.
+DEDUPLICATION_WINDOW = 10_000
+CALLS = "llm_calls"
+CALLS_TABLE = "llm_calls_versions"
+HOURLY = "llm_costs_hourly"
+HOURLY_TABLE = "llm_costs_hourly_sums"
+SCHEMA_TABLE = "spanledger_schema"
+#: The model that a call is charged under: what the gateway asked its provider for, else who answered, else who was asked.
+MODEL = "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', ResponseModel, RequestModel)"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a table. `alias` is the expression of an ALIAS column, which is computed when it is read."""
+
+    name: str
+    type: str
+    codec: str = ""
+    alias: str = ""
+    doc: str = ""
+    column: Column | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table. `engine` without Replicated; `ttl` is a date expression that the kept days are added to."""
+
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+    engine: str
+    order_by: str
+    partition_by: str = ""
+    primary_key: str = ""
+    indexes: tuple[str, ...] = ()
+    ttl: str = ""
+    whole_parts: bool = False
+    sharding: str = "rand()"
+
+    @property
+    def inserted(self) -> Iterator[Field]:
+        """The columns that rows bring along."""
+        return (field for field in self.fields if not field.alias)
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializedView:
+    """What is written to `target` whenever rows come into `source`."""
+
+    name: str
+    source: str
+    target: str
+    select: str
+
+
+ZSTD = "ZSTD(1)"
+TIME = "Delta(8), ZSTD(1)"
+MAP = "Map(LowCardinality(String), String)"
+ITEMS = "arrayMap((key, value) -> concat(key, '=', value), mapKeys({0}), mapValues({0}))"
+
+
+def _text(name: str, doc: str) -> Field:
+    return Field(name, "String", ZSTD, doc=doc)
+
+
+def _low(name: str, doc: str) -> Field:
+    return Field(name, "LowCardinality(String)", ZSTD, doc=doc)
+
+
+#: The 22 physical columns of the Collector's exporter, in its order, and its two alias columns.
+COLLECTOR_FIELDS: tuple[Field, ...] = (
+    Field("Timestamp", "DateTime64(9)", TIME, doc="Start of the span; clamped to the years 1970 to 2105"),
+    _text("TraceId", "32 digits, lower-case hex"),
+    _text("SpanId", "16 digits, lower-case hex"),
+    _text("ParentSpanId", "16 digits, lower-case hex; empty for a root"),
+    _text("TraceState", "W3C trace state"),
+    _low("SpanName", "Name of the span"),
+    _low("SpanKind", "Unspecified, Internal, Server, Client, Producer or Consumer"),
+    _low("ServiceName", "service.name of the resource"),
+    Field("ResourceAttributes", MAP, ZSTD, doc="All attributes of the resource, as text"),
+    _text("ScopeName", "Instrumentation scope"),
+    _text("ScopeVersion", "Its version"),
+    Field("SpanAttributes", MAP, ZSTD, doc="All attributes of the span, as text"),
+    Field("Duration", "UInt64", "T64, ZSTD(1)", doc="Nanoseconds; 0 where the end is before the start"),
+    _low("StatusCode", "Unset, Ok or Error"),
+    _text("StatusMessage", "What the span says about its error"),
+    Field("Events.Timestamp", "Array(DateTime64(9))", ZSTD, doc="Events: when"),
+    Field("Events.Name", "Array(LowCardinality(String))", ZSTD, doc="Events: what"),
+    Field("Events.Attributes", f"Array({MAP})", ZSTD, doc="Events: their attributes"),
+    Field("Links.TraceId", "Array(String)", ZSTD, doc="Links: trace"),
+    Field("Links.SpanId", "Array(String)", ZSTD, doc="Links: span"),
+    Field("Links.TraceState", "Array(String)", ZSTD, doc="Links: trace state"),
+    Field("Links.Attributes", f"Array({MAP})", ZSTD, doc="Links: their attributes"),
+)
+ALIASES: tuple[Field, ...] = (
+    Field("ResourceAttributeItems", "Array(String)", alias=ITEMS.format("ResourceAttributes"), doc="`key=value` of each"),
+    Field("SpanAttributeItems", "Array(String)", alias=ITEMS.format("SpanAttributes"), doc="`key=value` of each"),
+)  # fmt: skip
+RECEIVED = Field("Received", "DateTime('UTC')", "Delta(4), ZSTD(1)", doc="When the span came in")
+
+
+def _field(column: Column) -> Field:
+    """A declared column as ClickHouse keeps it. Raises `ValueError` for one that stays inside the pipeline."""
+    if column.clickhouse is None or column.clickhouse_type is None:
+        raise ValueError(f"the column {column.name} has no ClickHouse name")
+    kind = column.clickhouse_type
+    codec = TIME if kind.startswith("DateTime64") else "T64, ZSTD(1)" if "UInt64" in kind or "UInt32" in kind else ZSTD
+    return Field(column.clickhouse, kind, codec, doc=column.doc, column=column)
+
+
+#: Our columns of `otel_traces`, and those of the ledger.
+OUR_FIELDS: tuple[Field, ...] = tuple(_field(column) for column in SPAN_COLUMNS)
+CALL_FIELDS: tuple[Field, ...] = tuple(_field(column) for column in CALL_COLUMNS)
+#: What the ledger's readers see: the bookkeeping of versions stays behind the view.
+CALL_NAMES: tuple[str, ...] = tuple(
+    field.name for field in CALL_FIELDS if field.column not in (columns.VERSION, columns.WITHDRAWN)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A sum of the hourly table. `of_calls` is the same sum over `llm_calls`."""
+
+    name: str
+    type: str
+    of_calls: str
+    doc: str
+
+
+#: What hourly sums are kept by.
+HOURLY_KEYS: tuple[Field, ...] = (
+    Field("Hour", "DateTime('UTC')", "Delta(4), ZSTD(1)", doc="Hour in which the call started, UTC"),
+    _low("Team", columns.TEAM.doc),
+    _low("App", columns.APP.doc),
+    _text("User", columns.USER.doc),
+    _low("Environment", columns.ENVIRONMENT.doc),
+    _low("Provider", columns.PROVIDER.doc),
+    _low("Model", "Model that the call is charged under: upstream, else response, else request model"),
+)
+_MONEY = "Decimal(38, 12)"
+MEASURES: tuple[Measure, ...] = (
+    Measure("Calls", "Int64", "count()", "Calls"),
+    Measure("FailedCalls", "Int64", "countIf(StatusCode = 'Error')", "Calls that failed"),
+    Measure("PricedCalls", "Int64", "count(CostUSD)", "Calls whose cost is known"),
+    Measure(
+        "UnpricedCalls",
+        "Int64",
+        "countIf(CostUSD IS NULL AND StatusCode != 'Error')",
+        "Calls that did not fail and have no known cost",
+    ),
+    Measure("InputTokens", "Int64", "sum(InputTokens)", "Known input tokens"),
+    Measure("CacheReadTokens", "Int64", "sum(CacheReadTokens)", "Known tokens read from a cache"),
+    Measure("CacheWriteTokens", "Int64", "sum(CacheWriteTokens)", "Known tokens written to a cache"),
+    Measure("OutputTokens", "Int64", "sum(OutputTokens)", "Known output tokens"),
+    Measure("ReasoningTokens", "Int64", "sum(ReasoningTokens)", "Known reasoning tokens"),
+    Measure("CostUSD", _MONEY, "sum(CostUSD)", "Known cost; NULL where no call of the row has one"),
+    Measure("CacheSavingsUSD", _MONEY, "sum(CacheSavingsUSD)", "What caching saved"),
+)
+
+CALLS_OF = Table(
+    CALLS_TABLE,
+    "Every version of every call. Ask `llm_calls`, which shows the newest one and no withdrawn call",
+    CALL_FIELDS,
+    engine="ReplacingMergeTree(`Version`)",
+    # Day is the same in all versions of a call, so it may lead: days then lie apart, and FINAL merges within one.
+    order_by="(Day, CallId)",
+    partition_by="toYYYYMM(Day)",
+    indexes=(
+        "INDEX idx_timestamp `Timestamp` TYPE minmax GRANULARITY 1",
+        "INDEX idx_trace_id `TraceId` TYPE bloom_filter(0.001) GRANULARITY 1",
+    ),
+    ttl="Day",
+    sharding="cityHash64(CallId)",
+)
+
+HOURLY_OF = Table(
+    HOURLY_TABLE,
+    "Movements of the hourly sums: a better version of a call takes back what the old one added. Ask `llm_costs_hourly`",
+    HOURLY_KEYS + tuple(Field(m.name, m.type, "" if m.type == _MONEY else "T64, ZSTD(1)", doc=m.doc) for m in MEASURES),
+    engine="SummingMergeTree",
+    order_by="(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
+    partition_by="toYYYYMM(Hour)",
+    ttl="toDate(Hour)",
+)
+
+SCHEMA_OF = Table(
+    SCHEMA_TABLE,
+    "Which schema versions were put in place, and when",
+    (Field("Version", "UInt32", doc="Schema version"), Field("AppliedAt", "DateTime('UTC')", doc="When")),
+    engine="MergeTree",
+    order_by="Version",
+)
+
+
+def traces(name: str) -> Table:
+    """The spans' table, called `name`."""
+    return Table(
+        name,
+        "Every span: the OpenTelemetry Collector's columns, then ours",
+        (*COLLECTOR_FIELDS, *OUR_FIELDS, RECEIVED, *ALIASES),
+        engine="MergeTree",
+        primary_key="(ServiceName, SpanName, toDateTime(Timestamp))",
+        order_by="(ServiceName, SpanName, toDateTime(Timestamp), Timestamp)",
+        partition_by="toDate(Received)",
+        indexes=(
+            "INDEX idx_timestamp `Timestamp` TYPE minmax GRANULARITY 1",
+            "INDEX idx_trace_id `TraceId` TYPE bloom_filter(0.001) GRANULARITY 1",
+            "INDEX idx_res_attr_key mapKeys(`ResourceAttributes`) TYPE bloom_filter(0.01) GRANULARITY 1",
+            "INDEX idx_res_attr_value mapValues(`ResourceAttributes`) TYPE bloom_filter(0.01) GRANULARITY 1",
+            "INDEX idx_span_attr_key mapKeys(`SpanAttributes`) TYPE bloom_filter(0.01) GRANULARITY 1",
+            "INDEX idx_span_attr_value mapValues(`SpanAttributes`) TYPE bloom_filter(0.01) GRANULARITY 1",
+            "INDEX idx_duration `Duration` TYPE minmax GRANULARITY 1",
+            "INDEX idx_lower_span_name lower(`SpanName`) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 8",
+        ),
+        ttl="toDate(Received)",
+        whole_parts=True,
+        sharding="cityHash64(TraceId)",
+    )
+
+
+def trace_times(name: str) -> Table:
+    """When each trace of the spans' table `name` began and ended, for looking one up by its id."""
+    return Table(
+        f"{name}_trace_id_ts",
+        "First and last second of each trace, for looking one up by its id",
+        (
+            Field("TraceId", "String", ZSTD, doc="Trace"),
+            Field("Start", "SimpleAggregateFunction(min, DateTime)", "Delta(4), ZSTD(1)", doc="First span's start"),
+            Field("End", "SimpleAggregateFunction(max, DateTime)", "Delta(4), ZSTD(1)", doc="Last span's start"),
+        ),
+        engine="AggregatingMergeTree",
+        order_by="TraceId",
+        partition_by="toYYYYMM(Start)",
+        ttl="toDate(Start)",
+        sharding="cityHash64(TraceId)",
+    )
+
+
+def trace_times_view(name: str) -> MaterializedView:
+    """What fills `trace_times`."""
+    select = "SELECT TraceId, min(Timestamp) AS Start, max(Timestamp) AS End FROM {source} WHERE TraceId != '' GROUP BY TraceId"
+    return MaterializedView(f"{name}_trace_id_ts_mv", name, f"{name}_trace_id_ts", select)
+
+
+def tables(traces_name: str) -> tuple[Table, ...]:
+    """All tables, in the order in which they are made."""
+    return traces(traces_name), trace_times(traces_name), CALLS_OF, HOURLY_OF, SCHEMA_OF

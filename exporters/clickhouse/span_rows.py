@@ -1,0 +1,117 @@
+"""A batch's spans as rows of `otel_traces`: the Collector's columns from the decoded tables, ours from `batch.spans`.
+
+What many spans share (resource, scope, name, kind) is made once and pointed at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from collector.batch import SpanBatch
+from collector.columns import SPAN_COLUMNS
+from collector.otlp import gather
+from collector.otlp.tables import I32, Owner, Text, Traces
+from exporters.clickhouse.arrow import array, dictionary, timestamps
+from exporters.clickhouse.ledger_rows import within
+from exporters.clickhouse.schema import COLLECTOR_FIELDS, OUR_FIELDS, RECEIVED
+
+KINDS = pa.array(["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"])
+STATUSES = pa.array(["Unset", "Ok", "Error"])
+_NAMES = [field.name for field in (*COLLECTOR_FIELDS, *OUR_FIELDS, RECEIVED)]
+
+
+def span_rows(batch: SpanBatch) -> pa.RecordBatch:
+    """One row per span, in wire order."""
+    traces = batch.otlp
+    spans = traces.spans
+    ours = within(batch.spans)
+    services, service_names = _services(traces)
+    count = len(traces)
+    arrays = [
+        timestamps(spans.start_ns),
+        gather.hex_ids(traces, spans.trace_id),
+        gather.hex_ids(traces, spans.span_id),
+        gather.hex_ids(traces, spans.parent_span_id),
+        _shared(traces, spans.trace_state),
+        _shared(traces, spans.name),
+        _words(spans.kind, KINDS),
+        dictionary(services[spans.resource], service_names),
+        _resources(traces),
+        _of_scope(traces, traces.scopes.name),
+        _of_scope(traces, traces.scopes.version),
+        gather.attribute_maps(traces, Owner.SPAN),
+        _durations(spans.start_ns, spans.end_ns),
+        _words(spans.status_code, STATUSES),
+        _shared(traces, spans.status_message),
+        *_events(traces),
+        *_links(traces),
+        *(array(ours[column.name], field) for column, field in zip(SPAN_COLUMNS, OUR_FIELDS, strict=True)),
+        pa.array(np.full(count, batch.received_ns // 10**9, dtype=np.uint32)),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=_NAMES)
+
+
+def _shared(traces: Traces, text: Text) -> pa.Array:
+    codes, values = gather.text_codes(traces, text)
+    return dictionary(codes, values)
+
+
+def _of_scope(traces: Traces, text: Text) -> pa.Array:
+    codes, values = gather.text_codes(traces, text)
+    return dictionary(codes[traces.spans.scope], values)
+
+
+def _services(traces: Traces) -> tuple[I32, pa.Array]:
+    """Per resource the code of its service.name, and the names."""
+    (rows,) = gather.slots(traces, ["service.name"], Owner.RESOURCE)
+    codes, names = gather.codes(traces, rows)
+    return codes, names
+
+
+def _resources(traces: Traces) -> pa.Array:
+    """Per span the attributes of its resource."""
+    maps = gather.attribute_maps(traces, Owner.RESOURCE)
+    owner = traces.spans.resource
+    return maps if len(maps) == len(owner) and len(owner) == 1 else maps.take(pa.array(owner))
+
+
+def _words(numbers: I32, words: pa.Array) -> pa.Array:
+    """Numbers of an enum as words; a number that has none is the first, which says that nothing is known."""
+    known = np.where((numbers < 0) | (numbers >= len(words)), np.int32(0), numbers)
+    return dictionary(known.astype(np.int32), words)
+
+
+def _durations(start: NDArray[np.uint64], end: NDArray[np.uint64]) -> pa.Array:
+    return pa.array(np.where(end > start, end - start, np.uint64(0)))
+
+
+def _offsets(start: I32, end: I32) -> pa.Array:
+    """Ranges that follow one another, as Arrow's list offsets."""
+    return pa.array(np.append(start, end[-1:]).astype(np.int32))
+
+
+def _lists(offsets: pa.Array, *columns: pa.Array) -> list[pa.Array]:
+    return [pa.ListArray.from_arrays(offsets, column) for column in columns]
+
+
+def _events(traces: Traces) -> list[pa.Array]:
+    events = traces.events
+    return _lists(
+        _offsets(traces.spans.event_start, traces.spans.event_end),
+        timestamps(events.time_ns),
+        _shared(traces, events.name),
+        gather.attribute_maps(traces, Owner.EVENT),
+    )
+
+
+def _links(traces: Traces) -> list[pa.Array]:
+    links = traces.links
+    return _lists(
+        _offsets(traces.spans.link_start, traces.spans.link_end),
+        gather.hex_ids(traces, links.trace_id),
+        gather.hex_ids(traces, links.span_id),
+        gather.texts(traces, links.trace_state),
+        gather.attribute_maps(traces, Owner.LINK),
+    )

@@ -1,0 +1,108 @@
+"""The views: `llm_calls` and `llm_costs_hourly`, exact as they are asked, and ready answers to what people ask most.
+
+`{calls}`, `{hourly}` … stand for the quoted names. A view over a period has a Day or Hour to filter by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporters.clickhouse.schema import CALL_NAMES, CALLS, HOURLY, HOURLY_KEYS, MEASURES, MODEL
+
+#: All versions of a call lie in one partition, so none has to be merged with another's rows. The minmax index on Timestamp
+#: may be used although versions differ in it: the engine reads again what an older version could have hidden.
+_FINAL_SETTINGS = "do_not_merge_across_partitions_select_final = 1, use_skip_indexes_if_final = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A view: its name, what it answers, its SELECT."""
+
+    name: str
+    doc: str
+    select: str
+
+
+def _sums() -> str:
+    parts = []
+    for measure in MEASURES:
+        total = f"sum({{hourly_table}}.{measure.name})"
+        # What no call has is unknown, not zero.
+        parts.append(f"if(sum({{hourly_table}}.PricedCalls) = 0, NULL, {total}) AS {measure.name}" if measure.name.endswith("USD") else f"{total} AS {measure.name}")  # fmt: skip
+    return ", ".join(parts)
+
+
+_HOURLY_KEYS = ", ".join(field.name for field in HOURLY_KEYS)
+_TOTALS = (
+    "sum(h.Calls) AS Calls, sum(h.FailedCalls) AS FailedCalls, sum(h.UnpricedCalls) AS UnpricedCalls, "
+    "sum(h.InputTokens) AS InputTokens, sum(h.CacheReadTokens) AS CacheReadTokens, sum(h.OutputTokens) AS OutputTokens, "
+    "sum(h.CostUSD) AS CostUSD"
+)
+
+
+def _by(dimension: str) -> View:
+    column = {"team": "Team", "app": "App", "user": "User", "environment": "Environment", "model": "Model", "provider": "Provider"}[dimension]  # fmt: skip
+    return View(
+        f"llm_costs_by_{dimension}",
+        f"Cost by day and {dimension}",
+        f"SELECT toDate(h.Hour) AS Day, h.{column} AS {column}, {_TOTALS} FROM {{hourly}} AS h GROUP BY Day, {column}",
+    )
+
+
+VIEWS: tuple[View, ...] = (
+    View(
+        CALLS,
+        "One row per call, exact as it is asked: the newest version, no withdrawn call",
+        f"SELECT {', '.join(f'`{name}`' for name in CALL_NAMES)} FROM {{calls_table}} FINAL WHERE `Withdrawn` = 0 SETTINGS {_FINAL_SETTINGS}",
+    ),
+    View(
+        HOURLY,
+        "Sums by hour, team, app, user, environment, provider and model; equal to sums over `llm_calls`",
+        f"SELECT {_HOURLY_KEYS}, {_sums()} FROM {{hourly_table}} GROUP BY {_HOURLY_KEYS} HAVING Calls != 0",
+    ),
+    View("llm_costs_by_hour", "Cost by hour", f"SELECT h.Hour AS Hour, {_TOTALS} FROM {{hourly}} AS h GROUP BY Hour"),
+    *(_by(dimension) for dimension in ("team", "app", "user", "environment", "model", "provider")),
+    View(
+        "llm_most_expensive_calls",
+        "The hundred most expensive calls of each day",
+        f"SELECT Timestamp, CallId, TraceId, Team, App, User, Provider, {MODEL} AS Model, InputTokens, CacheReadTokens, OutputTokens, CostUSD "
+        "FROM {calls} WHERE CostUSD IS NOT NULL ORDER BY CostUSD DESC, CallId LIMIT 100 BY toDate(Timestamp, 'UTC')",
+    ),
+    View(
+        "llm_most_expensive_traces",
+        "The hundred most expensive traces of each day",
+        f"SELECT min(c.Timestamp) AS Start, c.TraceId AS TraceId, any(c.Team) AS Team, any(c.App) AS App, count() AS Calls, "
+        f"arraySort(groupUniqArray({MODEL})) AS Models, sum(c.InputTokens) AS InputTokens, sum(c.OutputTokens) AS OutputTokens, "
+        "sum(c.CostUSD) AS CostUSD FROM {calls} AS c WHERE c.TraceId != '' GROUP BY TraceId HAVING CostUSD IS NOT NULL "
+        "ORDER BY CostUSD DESC, TraceId LIMIT 100 BY toDate(Start, 'UTC')",
+    ),
+    View(
+        "llm_cache_savings",
+        "What prompt caching saved, by day, team and model, and which part of the input came from a cache",
+        "SELECT toDate(h.Hour) AS Day, h.Team AS Team, h.Provider AS Provider, h.Model AS Model, sum(h.InputTokens) AS InputTokens, "
+        "sum(h.CacheReadTokens) AS CacheReadTokens, sum(h.CacheWriteTokens) AS CacheWriteTokens, "
+        "round(CacheReadTokens / nullIf(InputTokens, 0), 4) AS CachedShare, sum(h.CostUSD) AS CostUSD, "
+        "sum(h.CacheSavingsUSD) AS CacheSavingsUSD FROM {hourly} AS h GROUP BY Day, Team, Provider, Model",
+    ),
+    View(
+        "llm_unpriced_models",
+        "Models that have no price, and what was used of them",
+        f"SELECT c.Provider AS Provider, {MODEL} AS Model, count() AS Calls, sum(c.InputTokens) AS InputTokens, "
+        "sum(c.OutputTokens) AS OutputTokens, min(c.Timestamp) AS FirstSeen, max(c.Timestamp) AS LastSeen FROM {calls} AS c "
+        "WHERE c.PriceStatus = 'unpriced_model' GROUP BY Provider, Model ORDER BY Calls DESC",
+    ),
+    View(
+        "llm_reported_against_computed",
+        "Calls whose gateway or SDK reported a cost: theirs, ours, and the difference",
+        f"SELECT Timestamp, CallId, Team, Provider, {MODEL} AS Model, PriceStatus, PriceAssumptions, ReportedCostUSD, CostUSD, ListCostUSD, "
+        "ReportedCostUSD - ListCostUSD AS DifferenceUSD FROM {calls} WHERE ReportedCostUSD IS NOT NULL",
+    ),
+    View(
+        "llm_requested_against_served",
+        "Which models were asked for and which answered, where the two differ",
+        "SELECT c.Provider AS Provider, c.RequestModel AS RequestModel, c.UpstreamModel AS UpstreamModel, c.ResponseModel AS ResponseModel, "
+        "count() AS Calls, sum(c.CostUSD) AS CostUSD, min(c.Timestamp) AS FirstSeen, max(c.Timestamp) AS LastSeen FROM {calls} AS c "
+        "WHERE c.RequestModel != '' AND (c.ResponseModel NOT IN ('', c.RequestModel) OR c.UpstreamModel NOT IN ('', c.RequestModel)) "
+        "GROUP BY Provider, RequestModel, UpstreamModel, ResponseModel ORDER BY Calls DESC",
+    ),
+)  # fmt: skip
