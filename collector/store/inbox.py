@@ -1,0 +1,396 @@
+"""The inbox: requests as they came, on disk before anybody is told that they were taken.
+
+`append` only queues. One thread takes everything that waits, writes it in one transaction, and after the commit (fsync)
+calls every `done`: the more requests are in flight, the less of a commit each one costs. The same thread trims,
+along with the next appends, so that no sender waits for a pipeline.
+
+Delivery from here on is at least once: after a crash, or after an error in the very last step of a commit, a
+request may be there whose sender was told to come back.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from collector.errors import StoreError, StoreFull
+from collector.store.crypto import Damaged, Sealer
+from collector.store.environment import Environment, MapFull, Txn
+from collector.store.records import Records, check_keys
+
+Done = Callable[[Exception | None], None]
+
+ENTRY_COST = 64  # bytes that an entry counts besides its body
+_PREFIX = struct.Struct(">QII")  # received_ns, items, bytes of the body
+_COUNTERS = struct.Struct(">QQQQ")  # next sequence number, entries, items, bytes
+_MAX_QUEUES = 100
+_GROUP_ENTRIES = 10_000  # what one transaction takes at most
+_GROUP_BYTES = 64 * 2**20
+_TRIM_ENTRIES = 20_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request. Where `damage` is set, the body could not be read back and is empty: say so, then go on."""
+
+    seq: int
+    received_ns: int  # Unix time
+    items: int
+    body: bytes
+    damage: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    queues: tuple[str, ...]
+    body: bytes
+    items: int
+    received_ns: int
+    done: Done
+
+
+@dataclass(slots=True)
+class _Counters:
+    """What a queue holds, as of one transaction."""
+
+    next: int = 1
+    entries: int = 0
+    items: int = 0
+    bytes: int = 0
+
+
+class InboxQueue:
+    """One pipeline's view of the inbox. `read`, `wait` and `trim` are for that pipeline's thread."""
+
+    def __init__(self, inbox: Inbox, name: str, counters: _Counters) -> None:
+        self.name = name
+        self.damaged = 0  # entries that could not be read back, since the start
+        self._inbox = inbox
+        self._records = Records(inbox._env, f"queue/{name}", inbox._sealer, _PREFIX.size)
+        self._counters = counters
+        self._trimmed = 0  # entries up to here are finished with,
+        self._released = 0  # and up to here deleted
+        self._changed = threading.Condition()
+
+    @property
+    def first(self) -> int:
+        """Sequence number of the oldest entry that is kept; `last + 1` where there is none."""
+        with self._inbox._env.read() as txn:
+            for key, _ in self._records.records(txn, _key(self._trimmed + 1)):
+                return int.from_bytes(key)
+        return self.last + 1
+
+    @property
+    def last(self) -> int:
+        """Sequence number of the newest entry ever committed; 0 where there never was one."""
+        return self._counters.next - 1
+
+    @property
+    def count(self) -> int:
+        """Requests on disk, those included that are about to be trimmed."""
+        return self._counters.entries
+
+    @property
+    def items(self) -> int:
+        """Spans on disk, likewise."""
+        return self._counters.items
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of bodies on disk, likewise, and `ENTRY_COST` for each."""
+        return self._counters.bytes
+
+    def read(self, after: int, max_bytes: int) -> list[Entry]:
+        """Entries with sequence numbers above `after`, in order: as many as `max_bytes` of bodies allow, one at least.
+
+        A damaged entry comes with `damage` and without a body. Raises `StoreError`.
+        """
+        entries: list[Entry] = []
+        size = 0
+        with self._inbox._env.read() as txn:
+            for key, record in self._records.records(txn, _key(max(after, self._trimmed) + 1)):
+                received_ns, items, length = _PREFIX.unpack_from(record)
+                size += length
+                if entries and size > max_bytes:
+                    break
+                seq = int.from_bytes(key)
+                try:
+                    entries.append(Entry(seq, received_ns, items, self._records.open(txn, key, record)))
+                except Damaged as damage:
+                    self.damaged += 1
+                    log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
+                    entries.append(Entry(seq, received_ns, items, b"", str(damage)))
+        return entries
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Wait until there is something above `after`, at most `timeout` seconds. True if there is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.last > after or self._inbox._closed, timeout)
+        return self.last > after
+
+    def trim(self, through: int) -> None:
+        """Entries up to and with this one are finished with. Returns at once; the room is free a commit later."""
+        if through > self._trimmed:
+            self._trimmed = min(through, self.last)
+            self._inbox._wake()
+
+    def _commit(self, counters: _Counters) -> None:
+        grown = counters.next != self._counters.next
+        with self._changed:
+            self._counters = counters
+            if grown:
+                self._changed.notify_all()
+
+
+class Inbox:
+    """All queues of a data directory, bounded together. Closing it commits what waits."""
+
+    def __init__(self, path: Path, *, max_bytes: int, sealer: Sealer) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.failed: StoreError | None = None  # the last disk error; None again after the next commit
+        self._sealer = sealer
+        self._lock = threading.Lock()
+        self._closed = False
+        self._pending = 0  # bytes that wait for a commit
+        self._waiting: SimpleQueue[_Append | threading.Event | None] = SimpleQueue()
+        self._env = Environment(
+            path, ("keys", "counters"), map_bytes=max(4 * max_bytes, 2**34), max_databases=4 + 2 * _MAX_QUEUES
+        )
+        try:
+            self._counters = Records(self._env, "counters", sealer)
+            with self._env.read() as txn:
+                names = [key.decode() for key, _ in self._counters.records(txn)]
+            self._queues = {name: InboxQueue(self, name, _Counters()) for name in names}
+            check_keys(self._env, sealer, [self._counters, *(queue._records for queue in self._queues.values())])
+            with self._env.read() as txn:
+                for queue in self._queues.values():
+                    queue._counters = self._load_counters(txn, queue)
+        except BaseException:
+            self._env.close()
+            raise
+        self._stored = sum(queue.bytes for queue in self._queues.values())
+        self._thread = threading.Thread(target=self._run, name="inbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that count against `max_bytes`: on disk and waiting for a commit."""
+        return self._stored + self._pending
+
+    @property
+    def items(self) -> int:
+        """Spans on disk, counted once for each queue that they are in."""
+        return sum(queue.items for queue in list(self._queues.values()))
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Names of all queues, those included that only an earlier config knew."""
+        return tuple(self._queues)
+
+    def append(self, queues: tuple[str, ...], body: builtins.bytes, items: int, done: Done) -> None:
+        """Keep a request for these pipelines. `done(None)` once it is durable for all of them, `done(StoreError)` if not.
+
+        `done` runs on the inbox's thread: it must be quick. Raises `StoreFull` at once where there is no room, also for
+        a request that would not even fit into an empty inbox. Raises `StoreError` after `close`.
+        """
+        cost = (len(body) + ENTRY_COST) * len(queues)
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.path}: the inbox is closed")
+            if self._stored + self._pending + cost > self.max_bytes:
+                raise StoreFull(f"the inbox is full: {self.bytes} of {self.max_bytes} bytes (service.inbox.max_size)")
+            self._pending += cost
+            # Under the lock, so that nothing can come in behind the end mark of `close`.
+            self._waiting.put(_Append(queues, body, items, time.time_ns(), done))
+
+    def queue(self, name: str, after: int = 0) -> InboxQueue:
+        """The queue of a pipeline, made if need be.
+
+        `after`: the position that the pipeline has committed. New entries come above it, even where the inbox was deleted
+        and the state was not; otherwise the pipeline would take them for known ones. Raises `StoreError`.
+        """
+        queue = self._queues.get(name)
+        if queue is not None and queue.last >= after:
+            return queue
+        if queue is None:
+            if len(self._queues) >= _MAX_QUEUES:
+                raise StoreError(f"{self.path}: more than {_MAX_QUEUES} queues")
+            queue = InboxQueue(self, name, _Counters())
+        counters = _Counters()
+
+        def committed() -> None:
+            self._queues.setdefault(name, queue)._commit(counters)
+
+        with self._env.write(committed) as txn:
+            counters = replace(self._queues.get(name, queue)._counters)
+            counters.next = max(counters.next, after + 1)
+            self._store_counters(txn, name, counters)
+        return self._queues[name]
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything that was appended or trimmed before is committed, or has failed. False on timeout."""
+        reached = threading.Event()
+        with self._lock:
+            if self._closed:
+                return True
+            self._waiting.put(reached)
+        return reached.wait(timeout)
+
+    def close(self) -> None:
+        """Commit what waits, then close. May be called twice."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
+        self._thread.join()
+        self._env.close()
+        for queue in self._queues.values():
+            with queue._changed:
+                queue._changed.notify_all()
+
+    # the committing thread
+
+    def _wake(self) -> None:
+        self._waiting.put(threading.Event())
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            group, reached, running = self._take()
+            error = self._commit(group)
+            for entry in group:
+                try:
+                    entry.done(error and StoreError(str(error)))
+                except Exception:
+                    log.exception("inbox: telling a receiver of its commit failed")
+            for event in reached:
+                event.set()
+            if any(queue._trimmed > queue._released for queue in self._queues.values()) and error is None:
+                self._wake()
+
+    def _take(self) -> tuple[list[_Append], list[threading.Event], bool]:
+        """Everything that waits, as far as it fits into one transaction; waits for the first thing. False: the end."""
+        group: list[_Append] = []
+        reached: list[threading.Event] = []
+        size = 0
+        thing = self._waiting.get()
+        while thing is not None:
+            if isinstance(thing, _Append):
+                group.append(thing)
+                size += len(thing.body)
+            else:
+                reached.append(thing)
+            if len(group) >= _GROUP_ENTRIES or size >= _GROUP_BYTES:
+                return group, reached, True
+            try:
+                thing = self._waiting.get_nowait()
+            except Empty:
+                return group, reached, True
+        return group, reached, False
+
+    def _commit(self, group: list[_Append]) -> StoreError | None:
+        """Write a group; the error if it is not durable. Room is given back for what failed."""
+        cost = sum((len(entry.body) + ENTRY_COST) * len(entry.queues) for entry in group)
+        try:
+            if self.failed is not None:
+                self._write([])  # on a full disk trimming may succeed alone, and make room for the rest
+            try:
+                self._write(group)
+            except MapFull:
+                self._write(group)  # the environment has grown
+            self.failed = None
+        except StoreError as error:
+            if self.failed is None:
+                log.error("inbox: %s", error)
+            self.failed = error
+        except Exception as error:
+            if self.failed is None:
+                log.exception("inbox: writing failed")
+            self.failed = StoreError(f"{self.path}: {error!r}")
+        with self._lock:
+            self._pending -= cost
+            self._stored = sum(queue.bytes for queue in self._queues.values())
+        return self.failed
+
+    def _write(self, group: list[_Append]) -> None:
+        for name in {name for entry in group for name in entry.queues if name not in self._queues}:
+            self.queue(name)
+        changed: dict[InboxQueue, _Counters] = {}
+        released: dict[InboxQueue, int] = {}
+
+        def committed() -> None:
+            for queue, through in released.items():
+                queue._released = through
+            for queue, counters in changed.items():
+                queue._commit(counters)
+
+        with self._env.write(committed) as txn:
+            for queue in self._queues.values():
+                if queue._trimmed > queue._released:
+                    counters = changed[queue] = replace(queue._counters)
+                    released[queue] = self._trim(txn, queue, counters)
+            for entry in group:
+                for name in entry.queues:
+                    queue = self._queues[name]
+                    counters = changed.get(queue) or changed.setdefault(queue, replace(queue._counters))
+                    prefix = _PREFIX.pack(entry.received_ns, entry.items, len(entry.body))
+                    queue._records.put(txn, _key(counters.next), entry.body, prefix, new=True)
+                    counters.next += 1
+                    counters.entries += 1
+                    counters.items += entry.items
+                    counters.bytes += len(entry.body) + ENTRY_COST
+            for queue, counters in changed.items():
+                self._store_counters(txn, queue.name, counters)
+
+    def _trim(self, txn: Txn, queue: InboxQueue, counters: _Counters) -> int:
+        """Delete what the pipeline has finished with; up to where. A long backlog takes several transactions."""
+        finished: list[bytes] = []
+        through = queue._trimmed
+        for key, record in queue._records.records(txn):
+            if int.from_bytes(key) > through:
+                break
+            if len(finished) == _TRIM_ENTRIES:
+                through = int.from_bytes(finished[-1])
+                break
+            _, items, length = _PREFIX.unpack_from(record)
+            counters.entries -= 1
+            counters.items -= items
+            counters.bytes -= length + ENTRY_COST
+            finished.append(key)
+        for key in finished:
+            queue._records.delete(txn, key)
+        return through
+
+    # counters: what a queue holds is known without reading it
+
+    def _store_counters(self, txn: Txn, name: str, counters: _Counters) -> None:
+        packed = _COUNTERS.pack(counters.next, counters.entries, counters.items, counters.bytes)
+        self._counters.put(txn, name.encode(), packed)
+
+    def _load_counters(self, txn: Txn, queue: InboxQueue) -> _Counters:
+        try:
+            return _Counters(*_COUNTERS.unpack(self._counters.get(txn, queue.name.encode()) or b""))
+        except (Damaged, struct.error) as damage:
+            log.error("inbox queue %s: its counters are lost (%s); counting again", queue.name, damage)
+        counters = _Counters()
+        for key, record in queue._records.records(txn):
+            _, items, length = _PREFIX.unpack_from(record)
+            counters.next = int.from_bytes(key) + 1
+            counters.entries += 1
+            counters.items += items
+            counters.bytes += length + ENTRY_COST
+        return counters
+
+
+def _key(seq: int) -> bytes:
+    return seq.to_bytes(8)

@@ -1,0 +1,220 @@
+"""Outboxes: what each exporter has yet to deliver, in order, on disk.
+
+A pipeline puts payloads in within its transaction (`state.Transaction.outbox_put`); the exporter's sender peeks,
+delivers, and says `done` or `bury`. A payload is two records: its head (meta, items, size) and its body.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from collector.component import Payload
+from collector.store.crypto import Damaged, Sealer
+from collector.store.environment import Environment, Txn
+from collector.store.records import Records
+
+if TYPE_CHECKING:
+    from collector.store.state import StateStore
+
+HEAD, BODY = b"\0", b"\1"  # the last byte of a key: a head sorts before its body
+_COUNTERS = struct.Struct(">QQQQ")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What an outbox (or the dead-letter store) holds, as of one transaction."""
+
+    next: int = 1
+    count: int = 0
+    items: int = 0
+    size: int = 0  # bytes of the bodies
+
+    def pack(self) -> bytes:
+        return _COUNTERS.pack(self.next, self.count, self.items, self.size)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Counters:
+        return cls(*_COUNTERS.unpack(packed))
+
+
+class OutboxTable:
+    """The records of all outboxes. Every method works within the caller's transaction."""
+
+    def __init__(self, env: Environment, sealer: Sealer) -> None:
+        self.records = Records(env, "outbox", sealer)
+        self.counters = Records(env, "outbox_counters", sealer)
+
+    def load(self, txn: Txn, name: str) -> Counters:
+        """Counters are kept in the environment; damaged ones are counted again."""
+        try:
+            packed = self.counters.get(txn, name.encode())
+            return Counters() if packed is None else Counters.unpack(packed)
+        except (Damaged, struct.error) as damage:
+            log.error("outbox %s: its counters are lost (%s); counting again", name, damage)
+        counters = Counters()
+        for key, record in self.records.records(txn, prefix=_prefix(name)):
+            seq = int.from_bytes(key[-9:-1])
+            counters.next = seq + 1
+            if key.endswith(HEAD):
+                counters.count += 1
+                try:
+                    head = json.loads(self.records.open(txn, key, record))
+                    counters.items += head["items"]
+                    counters.size += head["size"]
+                except Damaged:
+                    pass  # `peek` comes to it and says so
+        return counters
+
+    def store(self, txn: Txn, name: str, counters: Counters) -> None:
+        self.counters.put(txn, name.encode(), counters.pack())
+
+    def put(self, txn: Txn, name: str, payload: Payload) -> Counters:
+        """Add a payload; the counters after it."""
+        counters = self.load(txn, name)
+        key = _key(name, counters.next)
+        head = {"items": payload.items, "size": len(payload.body), "meta": payload.meta}
+        self.records.put(txn, key + HEAD, json.dumps(head, separators=(",", ":")).encode())
+        self.records.put(txn, key + BODY, payload.body)
+        counters.next += 1
+        counters.count += 1
+        counters.items += payload.items
+        counters.size += len(payload.body)
+        self.store(txn, name, counters)
+        return counters
+
+    def get(self, txn: Txn, name: str, seq: int) -> Payload:
+        """Raises `Damaged`; `KeyError` where there is no such payload."""
+        key = _key(name, seq)
+        packed = self.records.get(txn, key + HEAD)
+        if packed is None:
+            raise KeyError(seq)
+        head = json.loads(packed)
+        body = self.records.get(txn, key + BODY)
+        if body is None:
+            raise Damaged("the body is missing")
+        return Payload(body, head["meta"], head["items"])
+
+    def delete(self, txn: Txn, name: str, seq: int) -> Counters:
+        """Remove a payload, also a damaged one; the counters after it."""
+        counters = self.load(txn, name)
+        key = _key(name, seq)
+        try:
+            packed = self.records.get(txn, key + HEAD)
+            head = json.loads(packed) if packed is not None else None
+        except Damaged:
+            head = None
+        self.records.delete(txn, key + BODY)
+        if self.records.delete(txn, key + HEAD):
+            counters.count -= 1
+            if head is not None:
+                counters.items -= head["items"]
+                counters.size -= head["size"]
+            if not counters.count:
+                counters.items = counters.size = 0
+            self.store(txn, name, counters)
+        return counters
+
+    def seqs(self, txn: Txn, name: str, n: int) -> list[int]:
+        """The sequence numbers of the oldest `n` payloads."""
+        found: list[int] = []
+        for key, _ in self.records.records(txn, prefix=_prefix(name)):
+            if key.endswith(HEAD):
+                found.append(int.from_bytes(key[-9:-1]))
+                if len(found) == n:
+                    break
+        return found
+
+    def names(self, txn: Txn) -> list[str]:
+        return [key.decode() for key, _ in self.counters.records(txn)]
+
+
+class Outbox:
+    """One exporter's outbox. `peek`, `done` and `bury` are for its sender's thread."""
+
+    def __init__(self, store: StateStore, name: str, counters: Counters) -> None:
+        self.name = name
+        self._store = store
+        self._counters = counters
+        self._changed = threading.Condition()
+
+    @property
+    def count(self) -> int:
+        """Payloads that are not done yet."""
+        return self._counters.count
+
+    @property
+    def items(self) -> int:
+        """Spans, rows or records in them."""
+        return self._counters.items
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of their bodies."""
+        return self._counters.size
+
+    def peek(self, n: int = 1) -> list[tuple[int, Payload]]:
+        """The oldest `n` payloads with their sequence numbers, oldest first.
+
+        One that cannot be read back goes to the dead letters, without its body, so that the rest is delivered.
+        Raises `StoreError`.
+        """
+        while True:
+            found: list[tuple[int, Payload]] = []
+            with self._store._env.read() as txn:
+                for seq in self._store._outboxes.seqs(txn, self.name, n):
+                    try:
+                        found.append((seq, self._store._outboxes.get(txn, self.name, seq)))
+                    except Damaged as error:
+                        damage = str(error)
+                        break
+                else:
+                    return found
+            log.error("outbox %s: payload %d is lost: %s", self.name, seq, damage)
+            self.bury(seq, f"damaged on disk: {damage}")
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until there is something to deliver, at most `timeout` seconds. True if there is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.count > 0 or self._store._closed, timeout)
+        return self.count > 0
+
+    def wait_room(self, max_bytes: int, timeout: float) -> bool:
+        """Wait until it holds less than `max_bytes`, at most `timeout` seconds. True if it does."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.bytes < max_bytes or self._store._closed, timeout)
+        return self.bytes < max_bytes
+
+    def done(self, seq: int) -> None:
+        """The payload is delivered: forget it. Durable on return. Raises `StoreError`."""
+        with self._store.transaction() as transaction:
+            transaction.outbox_done(self.name, seq)
+
+    def bury(self, seq: int, reason: str) -> None:
+        """The payload will never be taken: move it to the dead letters. Durable on return. Raises `StoreError`."""
+        with self._store.transaction() as transaction:
+            transaction.outbox_bury(self.name, seq, reason)
+
+    def _commit(self, counters: Counters) -> None:
+        with self._changed:
+            self._counters = replace(counters)
+            self._changed.notify_all()
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def _prefix(name: str) -> bytes:
+    return name.encode() + b"\0"
+
+
+def _key(name: str, seq: int) -> bytes:
+    return _prefix(name) + seq.to_bytes(8)
