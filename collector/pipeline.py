@@ -63,7 +63,7 @@ class Pipeline:
         self._metrics = metrics
         self._stop = threading.Event()
         self._drain_until = float("inf")
-        self._trimmed_at = 0.0
+        self._trimmed_at, self._trimmed_to = 0.0, -1
         self._thread = threading.Thread(target=self._run, name=f"pipeline {id_}", daemon=True)
 
     def load(self) -> None:
@@ -128,11 +128,14 @@ class Pipeline:
 
     def _trim(self, force: bool = False) -> None:
         now = time.monotonic()
+        if self.position == self._trimmed_to:
+            return
         if not force and now - self._trimmed_at < TRIM_EVERY_S and self.queue.bytes < 4 * self._batching.max_size:
             return
         self._trimmed_at = now
         try:
             self.queue.trim(self.position)
+            self._trimmed_to = self.position
         except StoreError as error:
             logger.warning("inbox: finished requests cannot be removed now: %s", error)
 
@@ -140,12 +143,12 @@ class Pipeline:
 
     def _handle(self, entries: Sequence[Entry]) -> None:
         """Process and commit these entries; what cannot be processed is isolated."""
-        damaged = [entry for entry in entries if entry.body is None]
-        if damaged and len(entries) > 1:
-            self._halve(entries)
-            return
-        if damaged:
-            self._bury(entries[0], "the stored request is damaged: it cannot be decrypted")
+        if any(entry.damage for entry in entries):
+            if len(entries) > 1:
+                self._halve(entries)
+            else:
+                logger.error("pipeline %s: a stored request of %d spans is lost: %s", self.id, entries[0].items, entries[0].damage)  # fmt: skip
+                self._bury(entries[0], f"the stored request is damaged: {entries[0].damage}")
             return
         touched: list[Processor[Any] | Ledger] = []
         started = time.perf_counter()
@@ -189,7 +192,7 @@ class Pipeline:
         return batch, [(outlet, list(outlet.exporter.encode(batch))) for outlet in self._outlets]
 
     def _decode(self, entries: Sequence[Entry]) -> SpanBatch:
-        traces = decode(b"".join(entry.body for entry in entries if entry.body is not None))
+        traces = decode(b"".join([entry.body for entry in entries]))
         names = schema(SPAN_COLUMNS)
         empty = pl.DataFrame([pl.Series(name, [None], dtype=kind).new_from_index(0, len(traces)) for name, kind in names.items()])  # fmt: skip
         return SpanBatch(
@@ -226,7 +229,7 @@ class Pipeline:
 
     def _bury(self, entry: Entry, reason: str) -> None:
         """Move one request to the dead-letter store."""
-        letter = DeadLetter.request(self.id, reason, entry)
+        letter = DeadLetter("request", self.id, reason, entry.items, entry.body)
         while True:
             try:
                 with self._store.transaction() as transaction:

@@ -76,6 +76,7 @@ class Service:
             self.deliveries: list[Delivery] = []
             self.pipelines = [self._pipeline(id_, wanted, undo) for id_, wanted in pipelines.items()]
             self.receivers = self._receivers(pipelines)
+            self._warn_of_leftovers()
             self.admin = AdminServer(settings.admin, self)
             self._undo = undo.pop_all()
 
@@ -100,7 +101,8 @@ class Service:
             outlets.append(outlet)
             self.deliveries.append(Delivery(outlet, options.retry_on_failure, self._exporter_metrics))
             self._exporter_metrics.watch(outlet.name, _reader(outlet.outbox, "bytes"), _reader(outlet.outbox, "count"), outlet.max_bytes)  # fmt: skip
-        queue = self.inbox.queue(id_)
+        with self.store.reader() as reader:
+            queue = self.inbox.queue(id_, after=reader.position(id_))
         self._pipeline_metrics.watch(id_, _reader(queue, "items"), _reader(queue, "bytes"))
         ledger = Ledger(self.config.service.ledger, self.metrics)
         batching = self.config.service.batch
@@ -116,6 +118,16 @@ class Service:
             spec = self.config.receivers[name]
             built.append((spec.cls(spec.config, self._context(spec)), _Intake(self.inbox, tuple(queues))))
         return built
+
+    def _warn_of_leftovers(self) -> None:
+        """Say what waits on disk for a pipeline or an exporter that the config no longer has."""
+        pipelines, outlets = {p.id for p in self.pipelines}, {d.outlet.name for d in self.deliveries}
+        for name in self.inbox.queues:
+            if name not in pipelines and (waiting := self.inbox.queue(name).items):
+                logger.warning("%d spans wait for pipeline %s, which the config does not have; they stay until it does", waiting, name)  # fmt: skip
+        for name in self.store.outboxes:
+            if name not in outlets and (waiting := self.store.outbox(name).items):
+                logger.warning("%d items wait for exporter %s, which the config does not have; they stay until it does", waiting, name)  # fmt: skip
 
     # Running --------------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from spanledger.cli.show import Format, count, print_csv, print_json
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from collector.store import DeadLetters
+    from collector.store import DeadLetters, Inbox, StateStore
 
 app = typer.Typer(
     help="What could not be processed or delivered. Nothing is thrown away: it waits here until you say.",
@@ -26,17 +26,25 @@ app = typer.Typer(
 
 
 @contextmanager
-def _letters(config: Path | None, set_: list[str] | None, *, change: bool) -> Iterator[DeadLetters]:
-    """The dead letters of the config's data directory. To change them, no collector may run there."""
-    from collector.store import open_dead_letters
+def _store(config: Path | None, set_: list[str] | None, *, change: bool) -> Iterator[tuple[StateStore, Inbox | None]]:
+    """The state and inbox of the config's data directory. To change something, no collector may run there."""
+    from collector.store import Inbox, StateStore, open_sealer
     from config import load
 
-    loaded = load(config, overrides=set_ or ())
-    settings = loaded.service
+    settings = load(config, overrides=set_ or ()).service
     if not (settings.data_dir / "state").is_dir():
-        raise CommandError(f"there is no collector's data in {settings.data_dir}", "Say which config it runs with: --config FILE.")  # fmt: skip
-    with open_dead_letters(settings, change=change) as letters:
-        yield letters
+        raise CommandError(
+            f"there is no collector's data in {settings.data_dir}", "Say which config it runs with: --config FILE."
+        )
+    with ExitStack() as stack:
+        sealer = open_sealer(settings.encryption, settings.data_dir)
+        store = StateStore(settings.data_dir / "state", sealer, read_only=not change)
+        stack.callback(store.close)
+        inbox = None
+        if change:
+            inbox = Inbox(settings.data_dir / "inbox", max_bytes=settings.inbox.max_size, sealer=sealer)
+            stack.callback(inbox.close)
+        yield store, inbox
 
 
 @app.command("list", epilog=examples(("what waits, newest last", "spanledger dead-letter list")))
@@ -46,8 +54,8 @@ def list_(
     set_: SetOption = None,
 ) -> None:
     """List the dead letters: when, of what, how many spans or rows, and why. Works while the collector runs."""
-    with _letters(config, set_, change=False) as letters:
-        found = letters.list()
+    with _store(config, set_, change=False) as (store, _):
+        found = store.dead_letters().list()
     names = ["id", "time", "kind", "origin", "items", "bytes", "reason"]
     rows: list[list[Any]] = [[m.id, _time(m.time_ns), m.kind, m.origin, m.items, m.size, m.reason] for m in found]
     if format_ is Format.JSON:
@@ -74,8 +82,8 @@ def show(
     set_: SetOption = None,
 ) -> None:
     """Show one dead letter. A request's body is OTLP as it came: it may hold personal data and prompts."""
-    with _letters(config, set_, change=False) as letters:
-        letter = letters.get(id_)
+    with _store(config, set_, change=False) as (store, _):
+        letter = store.dead_letters().get(id_)
     if letter is None:
         raise CommandError(f"there is no dead letter {id_}", "`spanledger dead-letter list` shows what there is.")
     if body:
@@ -100,10 +108,10 @@ def replay(
 
     Stop the collector first. A request that comes twice counts once.
     """
-    with _letters(config, set_, change=True) as letters:
+    with _store(config, set_, change=True) as (store, inbox):
+        letters = store.dead_letters()
         chosen = _chosen(letters, ids, every)
-        for id_ in chosen:
-            letters.replay(id_)
+        letters.replay(chosen, inbox)
     out.print(f"Put back {count(len(chosen))}. They go on at the next start of the collector.")
 
 
@@ -116,7 +124,8 @@ def drop(
     set_: SetOption = None,
 ) -> None:  # fmt: skip
     """Delete dead letters for good. Stop the collector first."""
-    with _letters(config, set_, change=True) as letters:
+    with _store(config, set_, change=True) as (store, _):
+        letters = store.dead_letters()
         chosen = _chosen(letters, ids, every)
         if chosen and not yes and not typer.confirm(f"Delete {len(chosen)} dead letters for good?", err=True):
             raise CommandError("nothing was deleted")
