@@ -184,7 +184,8 @@ class Pipeline:
             touched.append(processor)
             batch = processor.process(batch)
         touched.append(self._ledger)
-        batch = self._ledger.merge(batch)
+        with self._store.reader() as reader:
+            batch = self._ledger.merge(batch, reader.component(self._namespace("ledger")))
         for processor in self._calls:
             touched.append(processor)
             batch = processor.process(batch)
