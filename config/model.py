@@ -84,9 +84,11 @@ class EncryptionConfig(StrictModel):
     enabled: bool = True
     """Off only where the disk is encrypted anyway."""
     key: Secret | None = None
-    """32 bytes, base64 or hex. Without it and without `key_file`, a key is made in the data directory."""
+    """32 bytes, base64 or hex. Without it and without `key_file`, a key is made in the data directory (`inbox.key`)."""
     key_file: Path | None = None
-    """File that holds the key."""
+    """File that holds the key, as base64 or hex. To change keys put the new one on a line above the old one and restart:
+    the first line seals, every line opens. The old line can go once the inbox has run empty after that; a start without
+    a key that is still needed is refused."""
 
     @model_validator(mode="after")
     def _one_key(self) -> EncryptionConfig:

@@ -35,7 +35,9 @@ from config.model import EncryptionConfig
 Buffer = bytes | bytearray | memoryview
 
 KEY_ID_BYTES = 4
-_SEALED = struct.Struct(">B4s16sQ")
+_HEADER_BYTES = 29
+_SESSION = slice(1, 21)  # in the header: key id and random bytes
+_COUNTER = slice(21, 29)
 _PLAIN = struct.Struct(">BI")
 _TAG_BYTES = 16
 _NONCE_PAD = bytes(4)
@@ -56,7 +58,7 @@ class Sealer:
         """`keys`: 32 bytes each, the current one first."""
         self._keys = {key_id(key): key for key in keys}
         self.current: bytes | None = key_id(keys[0]) if keys else None
-        self._sessions: dict[tuple[bytes, bytes], AESGCM] = {}
+        self._sessions: dict[bytes, AESGCM] = {}
         self._start_session()
         _sealers.add(self)
 
@@ -66,49 +68,48 @@ class Sealer:
         return frozenset(self._keys)
 
     def _start_session(self) -> None:
-        self._session = os.urandom(16)
-        self._counter = itertools.count()  # `next` on it is atomic
+        """A new derived key and its counter, together: `seal` takes both or neither."""
         if self.current is not None:
-            self._aead = self._derive(self.current, self._session)
+            session = self.current + os.urandom(16)
+            self._session = (session, self._derive(session), itertools.count())  # `next` on a count is atomic
 
-    def _derive(self, key: bytes, session: bytes) -> AESGCM:
+    def _derive(self, session: bytes) -> AESGCM:
+        """The cipher of a session, named by key id and random bytes."""
         if len(self._sessions) >= _MAX_SESSIONS:
             self._sessions.clear()
-        material = hmac.digest(self._keys[key], b"spanledger seal 1\0" + session, "sha256")
-        aead = self._sessions[key, session] = AESGCM(material)
+        key = self._keys[session[:KEY_ID_BYTES]]
+        aead = self._sessions[session] = AESGCM(hmac.digest(key, b"spanledger seal 1\0" + session, "sha256"))
         return aead
 
     def seal(self, plain: Buffer, context: bytes, prefix: bytes = b"") -> bytes | bytearray:
         """The record of `plain`. `prefix` comes before it in the clear, to save the caller a copy."""
         assert self.current is not None
-        counter = next(self._counter)
-        header = _SEALED.pack(1, self.current, self._session, counter)
-        nonce = _NONCE_PAD + counter.to_bytes(8)
+        session, aead, counter = self._session
+        number = next(counter).to_bytes(8)
+        header = b"\1" + session + number
+        nonce = _NONCE_PAD + number
         if len(plain) < _LARGE:
-            return prefix + header + self._aead.encrypt(nonce, plain, header + context)
+            return prefix + header + aead.encrypt(nonce, plain, header + context)
         start = len(prefix) + len(header)
         sealed = bytearray(start + len(plain) + _TAG_BYTES)
         sealed[:start] = prefix + header
-        self._aead.encrypt_into(nonce, plain, header + context, memoryview(sealed)[start:])
+        aead.encrypt_into(nonce, plain, header + context, memoryview(sealed)[start:])
         return sealed
 
     def open(self, sealed: Buffer, context: bytes) -> bytes:
         """What was sealed in this context. Raises `Damaged`."""
-        if len(sealed) < 1:
-            raise Damaged("empty record")
-        if sealed[0] == 0:
+        if len(sealed) < _HEADER_BYTES + _TAG_BYTES or sealed[0] != 1:
             return _open_plain(sealed, context)
-        if sealed[0] != 1:
-            raise Damaged(f"record of unknown version {sealed[0]}")
-        if len(sealed) < _SEALED.size + _TAG_BYTES:
-            raise Damaged(f"record of {len(sealed)} bytes is cut short")
-        header = bytes(sealed[: _SEALED.size])
-        _, key, session, counter = _SEALED.unpack(header)
-        if key not in self._keys:
-            raise Damaged(f"record is sealed with key {key.hex()}, which is not configured")
-        aead = self._sessions.get((key, session)) or self._derive(key, session)
+        header = bytes(sealed[:_HEADER_BYTES])
+        session = header[_SESSION]
+        aead = self._sessions.get(session)
+        if aead is None:
+            key = session[:KEY_ID_BYTES]
+            if key not in self._keys:
+                raise Damaged(f"record is sealed with key {key.hex()}, which is not configured")
+            aead = self._derive(session)
         try:
-            return aead.decrypt(_NONCE_PAD + counter.to_bytes(8), memoryview(sealed)[_SEALED.size :], header + context)
+            return aead.decrypt(_NONCE_PAD + header[_COUNTER], sealed[_HEADER_BYTES:], header + context)
         except InvalidTag:
             raise Damaged("record does not match its seal: damaged, or moved from another place") from None
 
@@ -128,6 +129,8 @@ class NullSealer(Sealer):
 def _open_plain(record: Buffer, context: bytes) -> bytes:
     if len(record) < _PLAIN.size:
         raise Damaged(f"record of {len(record)} bytes is cut short")
+    if record[0] != 0:
+        raise Damaged(f"record of {len(record)} bytes and version {record[0]} is none")
     _, checksum = _PLAIN.unpack_from(record)
     plain = bytes(memoryview(record)[_PLAIN.size :])
     if zlib.crc32(plain, zlib.crc32(context)) != checksum:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 from collector.errors import StoreError, StoreFull
 from collector.store.crypto import Damaged, Sealer
@@ -34,12 +35,12 @@ _MAX_QUEUES = 100
 _GROUP_ENTRIES = 10_000  # what one transaction takes at most
 _GROUP_BYTES = 64 * 2**20
 _TRIM_ENTRIES = 20_000
+_RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One request. Where `damage` is set, the body could not be read back and is empty: say so, then go on."""
 
     seq: int
@@ -49,8 +50,7 @@ class Entry:
     damage: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Append:
+class _Append(NamedTuple):
     queues: tuple[str, ...]
     body: bytes
     items: int
@@ -162,6 +162,7 @@ class Inbox:
         self._lock = threading.Lock()
         self._closed = False
         self._pending = 0  # bytes that wait for a commit
+        self._uncertain = False  # whether the last commit, which failed, is on disk all the same
         self._waiting: SimpleQueue[_Append | threading.Event | None] = SimpleQueue()
         self._env = Environment(
             path, ("keys", "counters"), map_bytes=max(4 * max_bytes, 2**34), max_databases=4 + 2 * _MAX_QUEUES
@@ -264,39 +265,49 @@ class Inbox:
         self._waiting.put(threading.Event())
 
     def _run(self) -> None:
+        reached: list[threading.Event] = []
         running = True
         while running:
-            group, reached, running = self._take()
+            group, events, running = self._take()
             error = self._commit(group)
             for entry in group:
                 try:
                     entry.done(error and StoreError(str(error)))
                 except Exception:
                     log.exception("inbox: telling a receiver of its commit failed")
+            reached += events
+            if running and error is None and self._trimming:
+                self._wake()
+                continue
             for event in reached:
                 event.set()
-            if any(queue._trimmed > queue._released for queue in self._queues.values()) and error is None:
-                self._wake()
+            reached.clear()
+
+    @property
+    def _trimming(self) -> bool:
+        """Something is finished with and not deleted yet."""
+        return any(queue._trimmed > queue._released for queue in self._queues.values())
 
     def _take(self) -> tuple[list[_Append], list[threading.Event], bool]:
         """Everything that waits, as far as it fits into one transaction; waits for the first thing. False: the end."""
         group: list[_Append] = []
-        reached: list[threading.Event] = []
+        events: list[threading.Event] = []
         size = 0
-        thing = self._waiting.get()
-        while thing is not None:
-            if isinstance(thing, _Append):
-                group.append(thing)
-                size += len(thing.body)
-            else:
-                reached.append(thing)
-            if len(group) >= _GROUP_ENTRIES or size >= _GROUP_BYTES:
-                return group, reached, True
-            try:
+        try:
+            # Where trimming failed, it is tried again even if nothing comes: nothing may come because there is no room.
+            thing = self._waiting.get(timeout=_RETRY_SECONDS if self._trimming else None)
+            while thing is not None:
+                if isinstance(thing, _Append):
+                    group.append(thing)
+                    size += len(thing.body)
+                else:
+                    events.append(thing)
+                if len(group) >= _GROUP_ENTRIES or size >= _GROUP_BYTES:
+                    return group, events, True
                 thing = self._waiting.get_nowait()
-            except Empty:
-                return group, reached, True
-        return group, reached, False
+        except Empty:
+            return group, events, True
+        return group, events, False
 
     def _commit(self, group: list[_Append]) -> StoreError | None:
         """Write a group; the error if it is not durable. Room is given back for what failed."""
@@ -308,15 +319,15 @@ class Inbox:
                 self._write(group)
             except MapFull:
                 self._write(group)  # the environment has grown
+            if self.failed is not None:
+                log.warning("inbox: the disk takes requests again")
             self.failed = None
-        except StoreError as error:
-            if self.failed is None:
-                log.error("inbox: %s", error)
-            self.failed = error
+            self._uncertain = False
         except Exception as error:
             if self.failed is None:
-                log.exception("inbox: writing failed")
-            self.failed = StoreError(f"{self.path}: {error!r}")
+                log.error("inbox: %s", error, exc_info=not isinstance(error, StoreError))
+            self.failed = error if isinstance(error, StoreError) else StoreError(f"{self.path}: {error!r}")
+            self._uncertain = True
         with self._lock:
             self._pending -= cost
             self._stored = sum(queue.bytes for queue in self._queues.values())
@@ -335,6 +346,9 @@ class Inbox:
                 queue._commit(counters)
 
         with self._env.write(committed) as txn:
+            if self._uncertain:
+                for queue in self._queues.values():
+                    queue._counters = self._load_counters(txn, queue)
             for queue in self._queues.values():
                 if queue._trimmed > queue._released:
                     counters = changed[queue] = replace(queue._counters)

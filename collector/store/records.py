@@ -7,14 +7,19 @@ a long record lies as chunks in a second database, and its head says how many. M
 
 from __future__ import annotations
 
+import logging
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from collector.errors import StoreError
-from collector.store.crypto import Buffer, Damaged, Sealer, key_of
+from collector.store.crypto import KEY_ID_BYTES, Buffer, Damaged, Sealer, key_of
 from collector.store.environment import Environment, Txn
 
+log = logging.getLogger(__name__)
+
 CHUNK_BYTES = 256 * 1024 - 16  # with LMDB's page header a whole number of pages
+_SMALL = 4096
+_RESEAL_BYTES = 32 * 2**20  # in one transaction
 MAX_KEY_BYTES = 500  # LMDB's 511, less the number of a chunk
 _CHUNKED = 255  # no version of a sealed record
 _HEAD = struct.Struct(">BIQ")  # _CHUNKED, number of chunks, bytes of the record
@@ -59,7 +64,9 @@ class Records:
 
     def open(self, txn: Txn, key: bytes, record: Buffer) -> bytes:
         """The value of a record that a cursor stands on. Raises `Damaged`."""
-        prefix, sealed = bytes(record[: self._prefix]), memoryview(record)[self._prefix :]
+        if len(record) <= _SMALL:
+            record = bytes(record)  # slices of bytes are cheaper than views of views
+        prefix, sealed = bytes(record[: self._prefix]), record[self._prefix :]
         if len(sealed) == _HEAD.size and sealed[0] == _CHUNKED:
             sealed = self._join(txn, key, sealed)
         return self.sealer.open(sealed, self._context + prefix + key)
@@ -106,39 +113,66 @@ class Records:
                     return
                 yield name, record
 
-    def key_ids(self, txn: Txn) -> set[bytes]:
-        """Ids of the keys that this database's records need. Reads the beginning of each."""
-        found = set()
+    def key_ids(self, txn: Txn) -> Iterator[tuple[bytes, bytes | None]]:
+        """Each key with the id of the key that its record is sealed with (None: plain). Reads the beginnings only."""
         for key, record in self.records(txn):
             sealed: Buffer = record[self._prefix :]
             if len(sealed) == _HEAD.size and sealed[0] == _CHUNKED:
                 sealed = txn.get(key + bytes(4), db=self.env.database(self._chunks)) or b""
-            if (key_id := key_of(sealed)) is not None:
-                found.add(key_id)
-        return found
+            yield key, key_of(sealed)
+
+    def reseal(self) -> None:
+        """Seal again, with the current key, what is sealed with another or not at all. Damaged records stay as they are.
+
+        In transactions of its own. For databases whose records have no prefix.
+        """
+        with self.env.read() as txn:
+            old = [key for key, key_id in self.key_ids(txn) if key_id != self.sealer.current]
+        while old:
+            size = 0
+            with self.env.write() as txn:
+                while old and size < _RESEAL_BYTES:
+                    key = old.pop()
+                    try:
+                        plain = self.get(txn, key) or b""
+                    except Damaged as damage:
+                        log.error("%s: %s record %s: %s", self.env.path, self.name, key.hex(), damage)
+                        continue
+                    self.put(txn, key, plain)
+                    size += len(plain)
 
 
-def check_keys(env: Environment, sealer: Sealer, tables: Iterable[Records]) -> None:
-    """Make sure that the store can be opened with the keys at hand, and note the current one.
+def check_keys(env: Environment, sealer: Sealer, tables: Sequence[Records], *, reseal: bool = False) -> None:
+    """Make sure that the store can be opened with the keys at hand, and note the current one. Raises `StoreError`.
 
     The store notes each key it was ever written with. So a lost key is an error at the start, which a person can act on,
-    and an unknown key id later on can only be damage. Raises `StoreError`.
+    and an unknown key id later on can only be damage. With `reseal` everything gets the current key, and the old ones
+    are not needed any more; without, they are until the records have gone.
     """
     with env.read() as txn:
-        noted = bytes(txn.get(b"keys", b"", db=env.database("keys")))
-    ids = {noted[i : i + 4] for i in range(0, len(noted), 4)}
-    wanted = ids | ({sealer.current} if sealer.current is not None else set())
-    if lost := ids - sealer.known:
+        packed = bytes(txn.get(b"keys", b"", db=env.database("keys")))
+    noted = {packed[i : i + KEY_ID_BYTES] for i in range(0, len(packed), KEY_ID_BYTES)}
+    if lost := noted - sealer.known:
         with env.read() as txn:
-            needed = set[bytes]().union(*(table.key_ids(txn) for table in tables))
-        lost &= needed
+            lost &= {key_id for table in tables for _, key_id in table.key_ids(txn)}
         if lost:
             names = ", ".join(sorted(key.hex() for key in lost))
             raise StoreError(
                 f"{env.path}: holds records sealed with a key that is not here (id {names}). Put that key into "
-                "service.encryption.key_file, on a line below the current one, until they have been worked off"
+                "service.encryption.key_file, on a line below the current one"
             )
-        wanted &= sealer.known
-    if wanted != ids and not env.read_only:
+    if env.read_only:
+        return
+    current = set() if sealer.current is None else {sealer.current}
+    wanted = (noted & sealer.known) | current
+    _note_keys(env, noted, wanted)  # before anything is sealed with it
+    if reseal and current and (wanted != current or noted != current):
+        for table in tables:
+            table.reseal()
+        _note_keys(env, wanted, current)
+
+
+def _note_keys(env: Environment, noted: set[bytes], wanted: set[bytes]) -> None:
+    if wanted != noted:
         with env.write() as txn:
             txn.put(b"keys", b"".join(sorted(wanted)), db=env.database("keys"))

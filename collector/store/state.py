@@ -135,7 +135,7 @@ class StateStore:
             self._outboxes = OutboxTable(self._env, sealer)
             self._letters = LetterTable(self._env, sealer)
             tables = [self._positions, self._state, self._outboxes.records, self._outboxes.counters]
-            check_keys(self._env, sealer, [*tables, self._letters.records, self._letters.counters])
+            check_keys(self._env, sealer, [*tables, self._letters.records, self._letters.counters], reseal=True)
             with self._env.read() as txn:
                 self._boxes = {
                     name: Outbox(self, name, self._outboxes.load(txn, name)) for name in self._outboxes.names(txn)
