@@ -7,10 +7,13 @@ nobody spends work on it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from collector import distinct
 from collector.batch import SpanBatch
 from collector.documents import look_up, string_list
 from collector.mapping import Table
@@ -82,16 +85,12 @@ class Identity:
 
     def _service(self) -> pl.Series | None:
         """service.name of reports that an app made; an SDK's `unknown_service` is nobody."""
-        names = self._reports["service_name"]
         own = ~np.isin(self._reports["rank"].fill_null(-1).to_numpy(), SERVERS)
         if not own.any():
             return None
-        nobody = (names == "") | names.str.starts_with("unknown_service")
-        keep = pl.Series(own) & ~nobody
-        if keep.all():
-            return names
-        names = names.zip_with(keep, pl.Series([None], dtype=pl.String()))
-        return names if names.null_count() < len(names) else None
+        codes, names = distinct.texts(self._reports["service_name"])
+        known = [None if not name or name.startswith("unknown_service") else name for name in names]
+        return _by_number(pl.Series("", known, dtype=pl.String()), np.where(own, codes, -1))
 
     def _attribute(self, source: str) -> pl.Series | None:
         """An attribute's text; where there is none under the whole name, a path into the document of a shorter name."""
@@ -107,14 +106,10 @@ class Identity:
             if key != name:
                 path = name[len(key) + 1 :]
                 texts = pl.Series("", [look_up(text, path) for text in texts], dtype=pl.String())
-            texts = _present(texts)
-            if texts.null_count() == len(texts):
-                continue
-            mine = codes[self._owners(owner)]
-            texts = texts.append(pl.Series([None], dtype=pl.String()))
-            found = texts.gather(np.where(mine < 0, len(texts) - 1, mine))
-            value = found if value is None else value.zip_with(value.is_not_null(), found)
-        return value if value is not None and value.null_count() < len(value) else None
+            found = _by_number(_present(texts), codes[self._owners(owner)])
+            if found is not None:
+                value = found if value is None else value.zip_with(value.is_not_null(), found)
+        return value
 
     def _owners(self, owner: Owner) -> I32:
         spans = self._traces.spans
@@ -169,17 +164,33 @@ class Identity:
             tags = found
         if tags is None:
             return pl.Series("tags", [None], dtype=pl.List(pl.String())).new_from_index(0, len(self))
-        return tags.list.unique().list.sort().alias("tags")
+        codes, kinds = distinct.lists(tags)
+        table = pl.Series("tags", [*(sorted(set(kind)) or None for kind in kinds), None], dtype=pl.List(pl.String()))
+        return table[_last_for_none(codes, len(kinds))]
 
     def _attribute_tags(self, source: str) -> pl.Series | None:
         """Tags from an attribute: an array, or one text whose parts a comma divides."""
         texts = self.values(source, "")
         if texts is None:
             return None
-        kinds = texts.drop_nulls().unique()
-        lists = pl.Series([_split_tags(text) for text in kinds], dtype=pl.List(pl.String()))
-        numbers = pl.int_range(0, len(kinds), dtype=pl.UInt32(), eager=True)
-        return lists.gather(texts.replace_strict(kinds, numbers, default=None, return_dtype=pl.UInt32()))
+        codes, kinds = distinct.texts(texts)
+        lists = pl.Series([*(_split_tags(text) for text in kinds), None], dtype=pl.List(pl.String()))
+        return lists[_last_for_none(codes, len(kinds))]
+
+
+def _by_number(texts: pl.Series, codes: NDArray[np.integer[Any]]) -> pl.Series | None:
+    """The text of each row's number, null for -1; None where all are null."""
+    if texts.null_count() == len(texts):
+        return None
+    if len(texts) == 1 and (codes == 0).all():
+        return texts.new_from_index(0, len(codes))
+    table = texts.append(pl.Series([None], dtype=pl.String()))
+    found = table[_last_for_none(codes, len(table) - 1)]
+    return found if found.null_count() < len(found) else None
+
+
+def _last_for_none(codes: NDArray[np.integer[Any]], last: int) -> NDArray[np.uint32]:
+    return np.where(codes < 0, last, codes).astype(np.uint32)
 
 
 def _split_tags(text: str) -> list[str] | None:

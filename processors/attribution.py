@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator, model_validator
 
-from collector import columns
+from collector import columns, distinct
 from collector.batch import SpanBatch
 from collector.component import Context, Processor, Stage
 from collector.errors import ConfigError
@@ -196,13 +196,25 @@ class Attribution(Processor[AttributionConfig]):
                 self._tables[number] = OwnerTable(mapping.by, file.table())
         identity = Identity(batch)
         added: list[pl.Series] = []
+        mixed: list[pl.Expr] = []
         for name, rules in self._rules.items():
-            added += self._decide(identity, name, rules, getattr(self.config, name).default)
+            found = self._found(identity, name, rules)
+            default = getattr(self.config, name).default
+            if not found:
+                added.append(pl.Series(name, [default or None], dtype=pl.String()).new_from_index(0, len(identity)))
+            elif len(found) == 1 and not found[0][1].null_count():
+                added.append(found[0][1].alias(name))
+            else:
+                fallback = [pl.lit(default)] if default else []
+                mixed.append(pl.coalesce([pl.lit(values) for _, values in found] + fallback).alias(name))
+            added += _deciders(name, rules, found, len(identity), bool(default))
+        if mixed:
+            added += pl.select(mixed).get_columns()
         added.append(identity.tags(self.config.tags))
         return batch.with_(reports=batch.reports.with_columns(added))
 
-    def _decide(self, identity: Identity, name: str, rules: Sequence[Rule], default: str) -> list[pl.Series]:
-        """The dimension's value, the number of the rule that decided, and its name, for every report."""
+    def _found(self, identity: Identity, name: str, rules: Sequence[Rule]) -> list[tuple[int, pl.Series]]:
+        """The values of a dimension by number of rule, as far as rules are needed: none beyond one that is always there."""
         found: list[tuple[int, pl.Series]] = []
         for number, rule in enumerate(rules):
             if rule.table >= 0:
@@ -215,23 +227,23 @@ class Attribution(Processor[AttributionConfig]):
                 found.append((number, values))
                 if not values.null_count():
                     break
-        none = len(rules)
-        numbers = pl.Series(f"{name}_rank", [*range(none), none if default else None], dtype=pl.Int16())
-        names = pl.Series(f"{name}_rule", [*(rule.name for rule in rules), "default" if default else None])
-        if not found or (len(found) == 1 and not found[0][1].null_count()):
-            number = found[0][0] if found else none
-            value = found[0][1] if found else pl.Series([default or None], dtype=pl.String()).new_from_index(0, len(identity))  # fmt: skip
-            return [value.alias(name), *(column.new_from_index(number, len(identity)) for column in (numbers, names))]
-        rank = np.full(len(identity), none, dtype=np.uint32)
-        for number, values in reversed(found):
-            rank[values.is_not_null().to_numpy()] = number
-        value = found[0][1]
-        for _, values in found[1:]:
-            value = value.zip_with(value.is_not_null(), values)
-        if default and value.null_count():
-            value = value.fill_null(default)
-        rows = pl.Series(rank)
-        return [value.alias(name), numbers.gather(rows), names.gather(rows)]
+        return found
+
+
+def _deciders(
+    name: str, rules: Sequence[Rule], found: Sequence[tuple[int, pl.Series]], rows: int, default: bool
+) -> list[pl.Series]:
+    """`<name>_rank` and `<name>_rule`: number and name of the rule that decided; past the last one the default, or null."""
+    last = len(rules)
+    ranks = pl.Series(f"{name}_rank", [*range(last), last if default else None], dtype=pl.Int16())
+    names = pl.Series(f"{name}_rule", [*(rule.name for rule in rules), "default" if default else None], dtype=pl.String())  # fmt: skip
+    if not found or (len(found) == 1 and not found[0][1].null_count()):
+        decided = found[0][0] if found else last
+        return [table.new_from_index(decided, rows) for table in (ranks, names)]
+    rank = np.full(rows, last, np.uint32)
+    for number, values in reversed(found):
+        rank[distinct.valid(values)] = number
+    return [ranks[rank], names[rank]]
 
 
 __all__ = ["GATEWAY", "Attribution", "AttributionConfig", "Dimension", "MappingTable", "Source"]

@@ -1,0 +1,105 @@
+"""The distinct values of a column, numbered: what is heavy is done once per value and brought back to rows by number.
+
+Polars takes a tenth of a millisecond for the smallest expression; these read a column's Arrow buffers where they stand.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from collector.otlp.decode import SEED
+from collector.otlp.interning import intern_texts
+from collector.otlp.tables import I32, I64
+
+Mask = NDArray[np.bool_]
+_SEEDS = [secrets.randbits(64) for _ in range(4)]
+
+
+def valid(column: pl.Series) -> Mask:
+    """Which rows are not null."""
+    if not column.null_count():
+        return np.ones(len(column), np.bool_)
+    return _bits(column.to_arrow())
+
+
+def integers(column: pl.Series) -> tuple[I64, Mask]:
+    """The values of an Int64 column, 0 where it is null, and which rows are not null. Treat both as read-only."""
+    known = len(column) - column.null_count()
+    if known == len(column):
+        return column.to_numpy(), np.ones(len(column), np.bool_)
+    if not known:
+        return np.zeros(len(column), np.int64), np.zeros(len(column), np.bool_)
+    array = column.to_arrow()
+    mask = _bits(array)
+    values = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array)]
+    return np.where(mask, values, 0), mask
+
+
+def texts(column: pl.Series) -> tuple[I32, pl.Series]:
+    """Of a String column: per row the number of its text, -1 for null, and the distinct texts by number."""
+    array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
+    codes, first = _intern(array, _bits(array) if column.null_count() else None)
+    return codes, column[first]
+
+
+def lists(column: pl.Series) -> tuple[I32, list[list[str]]]:
+    """Of a List(String) column: per row the number of its list, -1 for null, and the distinct lists by number."""
+    array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    items = array.values
+    known = _bits(items) if items.null_count else None
+    members, _ = _intern(items, known) if len(items) else (np.empty(0, np.int32), None)
+    # A list is the text that its members' numbers spell.
+    codes = np.full(len(array), -1, np.int32)
+    rows = np.flatnonzero(_bits(array)) if column.null_count() else np.arange(len(array))
+    sizes = (np.diff(offsets)[rows] * 4).astype(np.int32)
+    codes[rows], first = intern_texts(members.view(np.uint8), offsets[:-1][rows] * 4, sizes, SEED)
+    found = column[rows[first]].to_list()
+    return codes, [[item for item in members if item is not None] for members in found]
+
+
+def combinations(frame: pl.DataFrame, numbers: Sequence[I64] = ()) -> tuple[I64, I64]:
+    """Per row the number of its combination of values (and of `numbers`), and for each combination a row that has it.
+
+    Columns are compared by 64-bit hashes whose seeds are this process's own secret: two of a million combinations
+    in a batch coincide once in forty million batches, and nobody can bring that about.
+    """
+    columns = [name for name in frame.columns if frame[name].null_count() < len(frame)]
+    hashes = (
+        frame.select(pl.col(name).hash(*_SEEDS) for name in columns).to_numpy()
+        if columns
+        else np.empty((len(frame), 0), np.uint64)
+    )
+    words = np.ascontiguousarray(np.column_stack([hashes.view(np.int64), *numbers]))
+    width = words.shape[1] * 8
+    if not width:
+        return np.zeros(len(frame), np.int64), np.zeros(min(1, len(frame)), np.int64)
+    codes, first = intern_texts(words.reshape(-1).view(np.uint8), np.arange(len(words)) * width, np.full(len(words), width, np.int32), SEED)  # fmt: skip
+    return codes.astype(np.int64), first
+
+
+def _intern(array: pa.Array, mask: Mask | None) -> tuple[I32, I64]:
+    _, offset_buffer, data_buffer = array.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.empty(0, np.uint8)
+    sizes = np.diff(offsets).astype(np.int32)
+    if mask is None:
+        return intern_texts(data, offsets[:-1], sizes, SEED)
+    rows = np.flatnonzero(mask)
+    codes = np.full(len(array), -1, np.int32)
+    codes[rows], first = intern_texts(data, offsets[:-1][rows], sizes[rows], SEED)
+    return codes, rows[first]
+
+
+def _bits(array: pa.Array) -> Mask:
+    buffer = array.buffers()[0]
+    if buffer is None:
+        return np.ones(len(array), np.bool_)
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=array.offset + len(array), bitorder="little")
+    return bits[array.offset :].view(np.bool_)
