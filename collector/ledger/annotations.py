@@ -1,0 +1,84 @@
+"""What the ledger writes on spans: whose call a span reports, and the call's cost on one span of it.
+
+The cost stands on the span that names the call, if it goes out now and no span went out with it before: so that summing
+spans counts nothing twice. Spans that were sent cannot be changed; only the ledger's own table is exact later on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from collector.batch import SpanBatch
+from collector.ledger.archive import Record
+from collector.ledger.changes import Component
+from collector.ledger.kernels import I32, I64, Mask
+
+#: Columns of a span that are its call's.
+_OF_CALL = ("call_id", "team", "app", "user", "environment")
+_COST, _STATUS = "cost_pico", "price_status"
+_NOT_A_CALL, _ROLLUP, _DUPLICATE, _OWN = range(4)
+_WORDS = ("not_a_call", "rollup", "duplicate")
+
+
+def annotated(
+    batch: SpanBatch, report_span: I32, fresh: I64, components: Sequence[Component]
+) -> tuple[pl.DataFrame, Mask]:
+    """The spans with their calls' columns, and per row of `batch.calls` whether a span shows its cost."""
+    place: I64 = np.full(len(batch.spans), -1, dtype=np.int64)
+    status: I64 = np.full(len(batch.spans), _NOT_A_CALL, dtype=np.int64)
+    namers = report_span[fresh]
+    place[namers] = np.arange(len(fresh))
+    status[namers] = _OWN
+    priced: Mask = batch.calls[_COST].is_not_null().to_numpy()
+    shown: Mask = priced.copy()
+    shown[len(fresh) :] = False
+    unchanged: list[Record] = []
+    for component in components:
+        _place(component, len(batch.calls), unchanged, place, status, shown)
+    shown &= priced
+    calls = batch.calls.select(*_OF_CALL, _COST, _STATUS)
+    if unchanged:
+        rows = [{name: record.get(name) for name in calls.columns} for record in unchanged]
+        calls = pl.concat([calls, pl.DataFrame(rows, schema=calls.schema)])
+    columns = {name: _gather(calls[name], place) for name in _OF_CALL}
+    words = calls[_STATUS].append(pl.Series(_WORDS, dtype=pl.String()))
+    columns[_STATUS] = _gather(words, np.where(status == _OWN, place, len(calls) + status))
+    own = status == _OWN
+    own[own] = shown[place[own]]
+    columns[_COST] = _gather(calls[_COST], np.where(own, place, -1))
+    return batch.spans.with_columns([series.alias(name) for name, series in columns.items()]), shown
+
+
+def _place(component: Component, count: int, unchanged: list[Record], place: I64, status: I64, shown: Mask) -> None:
+    """Note where the calls of a component's spans are. Calls that did not change go to the end of `unchanged`."""
+    spans = component.spans
+    for unit in component.units:
+        here = [(report, span) for report in unit.reports for span in spans.get(report.key, ())]
+        if not here:
+            continue
+        number = unit.number
+        if number < 0 and unit.committed is not None:
+            number = count + len(unchanged)
+            unchanged.append(unit.committed)
+        for report, span in here:
+            place[span] = number
+            if number >= 0:
+                status[span] = _DUPLICATE
+            else:
+                status[span] = _ROLLUP if report.role in ("wrapper", "rollup") else _NOT_A_CALL
+        if unit.row is not None and not unit.shown:
+            namer = spans.get((unit.row["trace_id"], unit.row["span_id"]))
+            if namer:
+                status[namer[0]] = _OWN
+                shown[unit.number] = True
+
+
+def _gather(values: pl.Series, rows: I64) -> pl.Series:
+    """The values at these rows, null where a row is below zero."""
+    if len(values) == len(rows) and len(rows) and rows[0] == 0 and (np.diff(rows) == 1).all():
+        return values
+    indices = pl.Series(rows)
+    return values.gather(indices.set(indices < 0, None) if (rows < 0).any() else indices)

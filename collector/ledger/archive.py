@@ -1,0 +1,160 @@
+"""How reports and calls lie in the state: Arrow files, texts as dictionaries, what is null everywhere left out.
+
+A value of the ledger's is written once and read only when a later report touches it, so writing must be cheap: texts that
+repeat become one byte each without their bytes being looked at, because equal texts of a column mostly share their memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from collector.columns import CALL_COLUMNS
+from collector.ledger import kernels
+from collector.ledger.fields import day_of
+from collector.ledger.kernels import I64
+
+#: How the name of a call's column begins where a report's column stands beside it in one table.
+CALL = "call."
+#: Columns of a call that stood alone which follow from its report.
+FOLLOWING = ("call_id", "reports", "report_count", "withdrawn", "day")
+_OF_CALL = tuple(column.name for column in CALL_COLUMNS)
+#: Rows from which looking for repeated texts pays.
+_WORTH_CODES = 64
+
+Record = dict[str, Any]
+
+
+def write(columns: Sequence[tuple[str, pa.Array]]) -> bytes:
+    """An Arrow file of these columns; those that are null everywhere are left out, an empty one says how many rows.
+
+    A call's column stays if the report's column beside it does, else reading would take that one.
+    """
+    rows = len(columns[0][1])
+    told = {name for name, array in columns if array.null_count < rows}
+    told |= {name for name, _ in columns if name.startswith(CALL) and name[len(CALL) :] in told}
+    kept = [(name, _packed(array)) for name, array in columns if name in told]
+    kept.append(("", pa.nulls(rows)))
+    batch = pa.RecordBatch.from_arrays([array for _, array in kept], [name for name, _ in kept])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    value: bytes = sink.getvalue().to_pybytes()
+    return value
+
+
+def arrow(series: pl.Series) -> pa.Array:
+    """A column as Arrow, without a copy where there is one chunk."""
+    array = series.to_arrow(compat_level=pl.CompatLevel.newest())
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def same_memory(one: pa.Array, other: pa.Array) -> bool:
+    """Whether two columns are the same rows of the same memory: neither was changed since they were one."""
+    if one is other:
+        return True
+    if one.type != other.type or len(one) != len(other) or one.offset != other.offset:
+        return False
+    buffers = zip(one.buffers()[:2], other.buffers()[:2], strict=True)
+    return all((a is None and b is None) or (a is not None and b is not None and a.address == b.address) for a, b in buffers)  # fmt: skip
+
+
+def _packed(array: pa.Array) -> pa.Array:
+    if pa.types.is_string_view(array.type):
+        return _coded(array) if len(array) >= _WORTH_CODES else array.cast(pa.large_string())
+    if pa.types.is_large_list(array.type):
+        texts = array.values
+        return array if not pa.types.is_string_view(texts.type) else pa.LargeListArray.from_arrays(
+            pa.array(np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]),
+            texts.cast(pa.large_string()),
+            mask=array.is_null() if array.null_count else None,
+        )  # fmt: skip
+    return array
+
+
+def _coded(array: pa.Array) -> pa.Array:
+    """Texts as a dictionary of at most 250, or, where more of them differ, as they are."""
+    views = np.frombuffer(array.buffers()[1], dtype=np.int64).reshape(-1, 2)[array.offset : array.offset + len(array)]
+    codes = np.empty(len(array), dtype=np.uint8)
+    firsts = np.empty(256, dtype=np.int64)
+    count = kernels.intern_views(views, codes, firsts, np.zeros(1024, dtype=np.int64))
+    if count < 0:
+        return array.cast(pa.large_string())
+    # A null may stand first under a view that a text has too: the dictionary must hold the text.
+    mask = None
+    if array.null_count:
+        mask = np.asarray(array.is_null().to_numpy(zero_copy_only=False))
+        for number in np.flatnonzero(mask[firsts[:count]]):
+            rows = np.flatnonzero((codes == number) & ~mask)
+            if len(rows):
+                firsts[number] = rows[0]
+    distinct = array.take(pa.array(firsts[:count])).cast(pa.large_string()).fill_null("")
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=mask), distinct)
+
+
+class Stored:
+    """A value that was read: whole in memory, decoded by row."""
+
+    def __init__(self, value: bytes) -> None:
+        with pa.ipc.open_file(pa.py_buffer(value)) as reader:
+            self._table: pa.Table = reader.read_all()
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def rows(self, rows: Sequence[int]) -> list[Record]:
+        """These rows as dicts; columns that were left out are missing."""
+        taken = self._table.take(pa.array(rows, type=pa.int64()))
+        found: list[Record] = taken.drop_columns([""]).to_pylist()
+        return found
+
+
+def write_fresh(reports: pl.DataFrame, made: pl.DataFrame, calls: pl.DataFrame) -> bytes:
+    """Reports that stood alone, each with its call's columns where they are not the report's.
+
+    made: the calls as merging made them. Columns of these that nobody changed and that follow from the report are left out.
+    """
+    columns = [(name, arrow(reports[name])) for name in reports.columns]
+    known = dict(columns)
+    for name in calls.columns:
+        column = arrow(calls[name])
+        base = known[name] if name in known else arrow(made[name]) if name in FOLLOWING else None
+        if base is None or not same_memory(base, column):
+            columns.append((CALL + name, column))
+    return write(columns)
+
+
+def write_records(records: Sequence[Record]) -> bytes:
+    """Rows with any columns."""
+    frame = pl.DataFrame(records, infer_schema_length=None)
+    return write([(name, arrow(frame[name])) for name in frame.columns])
+
+
+def split(record: Record) -> tuple[Record, Record]:
+    """A row that `write_fresh` wrote: the report, and its call."""
+    report = {name: value for name, value in record.items() if not name.startswith(CALL)}
+    own = {name[len(CALL) :]: value for name, value in record.items() if name.startswith(CALL)}
+    following = {
+        "call_id": f"{report['trace_id']}-{report['span_id']}",
+        "reports": [report["dialect"]] if report.get("dialect") is not None else [],
+        "report_count": 1,
+        "withdrawn": False,
+        "day": day_of(report.get("start_ns") or 0),
+    }
+    return report, {**{name: report.get(name) for name in _OF_CALL}, **following, **own}
+
+
+def array_bytes(arrays: Iterable[I64], *numbers: int) -> bytes:
+    """Numbers, then columns of equal length, as little-endian int64."""
+    return np.concatenate([np.array(numbers, dtype="<i8"), *arrays]).tobytes()
+
+
+def arrays_of(value: bytes, numbers: int, columns: int) -> tuple[list[int], list[I64]]:
+    """What `array_bytes` wrote."""
+    data = np.frombuffer(value, dtype="<i8")
+    head, body = data[:numbers].tolist(), data[numbers:]
+    return head, [column.astype(np.int64) for column in body.reshape(columns, -1)]

@@ -1,0 +1,49 @@
+"""A batch's ids as keyed 64-bit hashes: what the ledger finds spans by. The key is the data directory's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from collector.batch import SpanBatch
+from collector.ledger import kernels
+from collector.ledger.kernels import I32, I64
+
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """A batch's ids. `trace`, `span`, `parent` (0: none) per span; `report_span` (row of the span), `response` per report."""
+
+    trace: I64
+    span: I64
+    parent: I64
+    report_span: I32
+    response: I64
+
+    @classmethod
+    def of(cls, batch: SpanBatch, seed: int) -> Hashes:
+        spans = batch.otlp.spans
+        trace, span, parent = kernels.hash_spans(
+            batch.otlp.data, spans.trace_id.off, spans.trace_id.len, spans.span_id.off, spans.span_id.len,
+            spans.parent_span_id.off, spans.parent_span_id.len, np.uint64(seed),
+        )  # fmt: skip
+        return cls(
+            trace, span, parent, batch.reports["span"].to_numpy(), hash_column(batch.reports["response_id"], seed)
+        )
+
+
+def hash_column(texts: pl.Series, seed: int) -> I64:
+    """A keyed hash per text; 0 for null and empty."""
+    array = texts.to_arrow()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if array.null_count == len(array):
+        return np.zeros(len(array), dtype=np.int64)
+    offsets = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + len(array) + 1]
+    data = np.frombuffer(array.buffers()[2], dtype=np.uint8) if array.buffers()[2] else np.zeros(0, dtype=np.uint8)
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    hashes: I64 = kernels.hash_texts(data, offsets, valid, np.uint64(seed))
+    return hashes

@@ -1,0 +1,242 @@
+"""What the ledger keeps in memory: hashes of the spans it remembers, and where their records lie in the state.
+
+`Reports` finds reports by span, trace and response id. `Links` finds a span's parent. Both hold no text and no numbers
+of a call: about 100 bytes a report and 30 a link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.ledger import kernels
+from collector.ledger.kernels import I64, U8, Mask
+
+NO_CHAIN = np.empty(0, dtype=np.int64)
+_SMALLEST = 1 << 12
+
+
+class Table:
+    """One hash table over a ring's column `keys`; with a chain, all entries of a hash can be walked."""
+
+    def __init__(self, chained: bool) -> None:
+        self.slots: I64 = np.zeros(2 * _SMALLEST, dtype=np.int64)
+        self.following: I64 = np.empty(_SMALLEST, dtype=np.int64) if chained else NO_CHAIN
+        self._used = 0
+
+    def append(self, keys: I64, low: int, first: int, count: int) -> None:
+        """Enter the entries first..first+count, whose keys are in the ring already."""
+        if self._used + count > len(self.slots) * 6 // 10:
+            self.rebuild(keys, low, first)
+        self._used += kernels.append(self.slots, keys, self.following, low, first, count)
+
+    def rebuild(self, keys: I64, low: int, high: int) -> None:
+        """Make the table anew of the entries low..high, for a ring of the size of `keys`."""
+        self.slots = np.zeros(2 * len(keys), dtype=np.int64)
+        if len(self.following):
+            self.following = np.empty(len(keys), dtype=np.int64)
+        self._used = kernels.append(self.slots, keys, self.following, low, low, high - low)
+
+    @property
+    def nbytes(self) -> int:
+        return self.slots.nbytes + self.following.nbytes
+
+
+class Ring:
+    """Columns of int64, addressed by the number of an entry; doubles when it is full."""
+
+    def __init__(self, names: tuple[str, ...], tables: dict[str, bool]) -> None:
+        self.low = self.high = 0
+        self.columns: dict[str, I64] = {name: np.zeros(_SMALLEST, dtype=np.int64) for name in names}
+        self.tables = {name: Table(chained) for name, chained in tables.items()}
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+    @property
+    def capacity(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def nbytes(self) -> int:
+        return sum(c.nbytes for c in self.columns.values()) + sum(t.nbytes for t in self.tables.values())
+
+    def append(self, columns: dict[str, I64]) -> int:
+        """Enter rows; gives the number of the first one."""
+        count = len(next(iter(columns.values())))
+        self._reserve(len(self) + count)
+        first = self.high
+        where = np.arange(first, first + count) & (self.capacity - 1)
+        for name, values in columns.items():
+            self.columns[name][where] = values
+        self.high += count
+        for name, table in self.tables.items():
+            table.append(self.columns[name], self.low, first, count)
+        return first
+
+    def forget(self, through: int) -> None:
+        """Drop the entries below a number."""
+        self.low = max(self.low, through)
+
+    def _reserve(self, count: int) -> None:
+        size = self.capacity
+        if count <= size:
+            return
+        while size < count:
+            size *= 2
+        entries = np.arange(self.low, self.high)
+        for name, old in self.columns.items():
+            new = np.zeros(size, dtype=np.int64)
+            new[entries & (size - 1)] = old[entries & (len(old) - 1)]
+            self.columns[name] = new
+        for name, table in self.tables.items():
+            table.rebuild(self.columns[name], self.low, self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a report's record lies: the value of the state, the section of it, the row there."""
+
+    value: int
+    section: int  # FRESH or MERGED
+    row: int
+
+
+FRESH, MERGED = 0, 1
+_ROW_BITS = 24
+_SECTION_BIT = 1 << _ROW_BITS
+
+
+def places(value: int, section: int, count: int) -> I64:
+    """The places of rows 0..count of a section, each as one number."""
+    return (value << (_ROW_BITS + 1)) + section * _SECTION_BIT + np.arange(count, dtype=np.int64)
+
+
+def merged(places: I64) -> Mask:
+    """Which of these places are in the section MERGED."""
+    found: Mask = places & _SECTION_BIT != 0
+    return found
+
+
+class Reports:
+    """The reports that are remembered. `up` is the hash of the nearest span above that was known when it was merged."""
+
+    NAMES = ("trace", "span", "response", "up", "place", "call")
+
+    def __init__(self) -> None:
+        self._ring = Ring(self.NAMES, {"trace": True, "span": False, "response": True})
+        self._dead: U8 = np.zeros(self._ring.capacity, dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    @property
+    def nbytes(self) -> int:
+        return self._ring.nbytes + self._dead.nbytes
+
+    @property
+    def low(self) -> int:
+        return self._ring.low
+
+    @property
+    def high(self) -> int:
+        return self._ring.high
+
+    def holds(self, entry: int) -> bool:
+        """Whether an entry is in force."""
+        return self._ring.low <= entry < self._ring.high and not self._dead[entry & (len(self._dead) - 1)]
+
+    def append(self, columns: dict[str, I64], moved: I64) -> None:
+        """Enter reports; the entries `moved` are replaced by some of them and no longer in force."""
+        self._dead[moved & (len(self._dead) - 1)] = 1
+        first = self._ring.append(columns)
+        if len(self._dead) != self._ring.capacity:
+            entries = np.arange(self._ring.low, first)
+            dead = np.zeros(self._ring.capacity, dtype=np.uint8)
+            dead[entries & (len(dead) - 1)] = self._dead[entries & (len(self._dead) - 1)]
+            self._dead = dead
+        self._dead[np.arange(first, self._ring.high) & (len(self._dead) - 1)] = 0
+
+    def forget(self, through: int) -> None:
+        self._ring.forget(through)
+
+    def find(self, span: int) -> int:
+        """The entry of a span, or -1."""
+        ring = self._ring
+        entry: int = kernels.find(ring.tables["span"].slots, ring.columns["span"], ring.low, span)
+        return -1 if entry < 0 or self._dead[entry & (len(self._dead) - 1)] else entry
+
+    def find_like(self, column: str, key: int, most: int) -> list[int]:
+        """The entries of a trace or of a response id, newest first, at most so many."""
+        ring, table = self._ring, self._ring.tables[column]
+        found: I64 = kernels.chain(table.slots, ring.columns[column], table.following, self._dead, ring.low, key, most)
+        entries: list[int] = found.tolist()
+        return entries
+
+    def value(self, column: str, entry: int) -> int:
+        return int(self._ring.columns[column][entry & (self._ring.capacity - 1)])
+
+    def place(self, entry: int) -> Place:
+        number = self.value("place", entry)
+        return Place(number >> (_ROW_BITS + 1), (number >> _ROW_BITS) & 1, number & (_SECTION_BIT - 1))
+
+    def alone(self, trace: I64, response: I64, plain: Mask) -> Mask:
+        """Which reports of a batch share nothing with what is known, nor with each other."""
+        size = 1 << max(int(2 * len(trace)).bit_length(), 4)
+        scratch = np.zeros(2 * size, dtype=np.int64)
+        ring, tables, columns = self._ring, self._ring.tables, self._ring.columns
+        alone: Mask = kernels.classify(
+            trace, response, plain, scratch, np.empty(2 * size, dtype=np.int64), tables["trace"].slots, columns["trace"],
+            tables["response"].slots, columns["response"], ring.low,
+        )  # fmt: skip
+        return alone
+
+    def crowded(self, trace: I64, other: Mask) -> Mask:
+        """Which other spans stand in a trace of which two reports or more are known: they may link them."""
+        ring, table = self._ring, self._ring.tables["trace"]
+        found: Mask = kernels.crowded(
+            trace, other, table.slots, ring.columns["trace"], table.following, self._dead, ring.low
+        )
+        return found
+
+
+class Links:
+    """Parents of remembered spans, whatever they are."""
+
+    def __init__(self) -> None:
+        self._ring = Ring(("span", "parent"), {"span": False})
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    @property
+    def nbytes(self) -> int:
+        return self._ring.nbytes
+
+    @property
+    def low(self) -> int:
+        return self._ring.low
+
+    @property
+    def high(self) -> int:
+        return self._ring.high
+
+    def append(self, span: I64, parent: I64) -> None:
+        self._ring.append({"span": span, "parent": parent})
+
+    def forget(self, through: int) -> None:
+        self._ring.forget(through)
+
+    def parent(self, span: int) -> int:
+        """The hash of a span's parent; 0: the span is not known, or has none."""
+        ring = self._ring
+        entry = kernels.find(ring.tables["span"].slots, ring.columns["span"], ring.low, span)
+        return int(ring.columns["parent"][entry & (ring.capacity - 1)]) if entry >= 0 else 0
+
+
+def contains(keys: I64, wanted: I64) -> Mask:
+    """Which keys are among the wanted."""
+    size = 1 << max(int(2 * len(wanted)).bit_length(), 4)
+    found: Mask = kernels.members(keys, wanted, np.zeros(size, dtype=np.int64))
+    return found

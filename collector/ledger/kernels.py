@@ -1,0 +1,263 @@
+"""The ledger's inner loops: keyed hashes of ids, and open-addressing tables over rings of remembered spans.
+
+A *ring* holds entries in order of arrival: entry `e` (0, 1, 2 …, never reused) stands at `e & (capacity - 1)`, and entries
+below `low` are forgotten. A *table* maps a hash to the newest entry of that hash: slots hold entry + 1, 0 is empty, and
+a slot whose entry is forgotten may be taken again. Hash 0 means "none".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
+U8 = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+_M1 = np.uint64(0xFF51AFD7ED558CCD)
+_M2 = np.uint64(0xC4CEB9FE1A85EC53)
+_33 = np.uint64(33)
+_8 = np.uint64(8)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _mix(value: np.uint64) -> np.uint64:
+    value = (value ^ (value >> _33)) * _M1
+    value = (value ^ (value >> _33)) * _M2
+    return value ^ (value >> _33)
+
+
+@njit(cache=True, nogil=True)
+def _hash_bytes(data: U8, start: int, length: int, seed: np.uint64) -> np.uint64:
+    """Keyed 64-bit hash of some bytes; never 0. Bytes outside of `data` count as absent."""
+    end = min(start + length, len(data))
+    value = _mix(seed ^ np.uint64(length))
+    at = max(start, 0)
+    while at < end:
+        word = np.uint64(0)
+        stop = min(at + 8, end)
+        for place in range(stop - 1, at - 1, -1):
+            word = (word << _8) | np.uint64(data[place])
+        value = _mix(value ^ word) + seed
+        at += 8
+    value = _mix(value)
+    return value if value != np.uint64(0) else np.uint64(1)
+
+
+@njit(cache=True, nogil=True)
+def hash_spans(
+    data: U8,
+    trace_off: I64,
+    trace_len: I32,
+    span_off: I64,
+    span_len: I32,
+    parent_off: I64,
+    parent_len: I32,
+    seed: np.uint64,
+) -> I64:
+    """Rows trace, span, parent (0: none) of an int64 matrix [3, spans]; a span's hash is keyed by its trace."""
+    out = np.empty((3, len(trace_off)), dtype=np.int64)
+    for i in range(len(trace_off)):
+        trace = _hash_bytes(data, trace_off[i], trace_len[i], seed)
+        out[0, i] = np.int64(trace)
+        out[1, i] = np.int64(_hash_bytes(data, span_off[i], span_len[i], trace ^ seed))
+        if parent_len[i] > 0:
+            out[2, i] = np.int64(_hash_bytes(data, parent_off[i], parent_len[i], trace ^ seed))
+        else:
+            out[2, i] = 0
+    return out
+
+
+@njit(cache=True, nogil=True)
+def hash_texts(data: U8, offsets: I64, valid: Mask, seed: np.uint64) -> I64:
+    """One hash per text of an Arrow string array; 0 where it is null or empty."""
+    out = np.zeros(len(valid), dtype=np.int64)
+    for i in range(len(valid)):
+        if valid[i] and offsets[i + 1] > offsets[i]:
+            out[i] = np.int64(_hash_bytes(data, offsets[i], offsets[i + 1] - offsets[i], seed))
+    return out
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _slot(key: int, size: int) -> int:
+    return int(np.int64(np.uint64(key) & np.uint64(size - 1)))
+
+
+@njit(cache=True, nogil=True)
+def find(slots: I64, keys: I64, low: int, key: int) -> int:
+    """The newest entry of a hash, or -1."""
+    at = _slot(key, len(slots))
+    while slots[at] != 0:
+        entry = slots[at] - 1
+        if entry >= low and keys[entry & (len(keys) - 1)] == key:
+            return int(entry)
+        at = (at + 1) & (len(slots) - 1)
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def put(slots: I64, keys: I64, low: int, key: int, entry: int) -> int:
+    """Make `entry` the newest of its hash. Gives the one before, -1 for none, -2 for none and a fresh slot taken."""
+    at = _slot(key, len(slots))
+    free = -1
+    while slots[at] != 0:
+        other = slots[at] - 1
+        if other < low:
+            if free < 0:
+                free = at
+        elif keys[other & (len(keys) - 1)] == key:
+            slots[at] = entry + 1
+            return int(other)
+        at = (at + 1) & (len(slots) - 1)
+    if free >= 0:
+        slots[free] = entry + 1
+        return -1
+    slots[at] = entry + 1
+    return -2
+
+
+@njit(cache=True, nogil=True)
+def append(slots: I64, keys: I64, following: I64, low: int, first: int, count: int) -> int:
+    """Enter the entries first..first+count, whose keys stand in the ring, into a table. Gives the fresh slots taken.
+
+    `following` chains entries of one hash, newest first, -1 at the end; an empty array where no chain is kept.
+    """
+    mask = len(keys) - 1
+    fresh = 0
+    for entry in range(first, first + count):
+        key = keys[entry & mask]
+        before = -1
+        if key != 0:
+            before = put(slots, keys, low, key, entry)
+            if before == -2:
+                fresh += 1
+                before = -1
+        if len(following) > 0:
+            following[entry & mask] = before
+    return fresh
+
+
+@njit(cache=True, nogil=True)
+def chain(slots: I64, keys: I64, following: I64, dead: U8, low: int, key: int, most: int) -> I64:
+    """The entries of a hash that are in force, newest first, at most so many."""
+    out = np.empty(most, dtype=np.int64)
+    count = 0
+    entry = find(slots, keys, low, key)
+    while entry >= low and count < most:
+        if not dead[entry & (len(keys) - 1)]:
+            out[count] = entry
+            count += 1
+        entry = following[entry & (len(keys) - 1)]
+    return out[:count]
+
+
+@njit(cache=True, nogil=True)
+def classify(
+    trace: I64,
+    response: I64,
+    plain: Mask,
+    slots: I64,
+    rows: I64,
+    trace_slots: I64,
+    trace_keys: I64,
+    response_slots: I64,
+    response_keys: I64,
+    low: int,
+) -> Mask:
+    """Which reports stand alone: plain themselves, and no report known or of this batch shares a trace or an id.
+
+    slots, rows: scratch of one power of two above twice the reports, and of three times that; zeroed.
+    """
+    n = len(trace)
+    alone = plain.copy()
+    size = len(slots) // 2
+    for i in range(n):
+        # Traces stand in the lower half of the scratch, response ids in the upper. One span twice is one trace twice.
+        for kind in range(2):
+            key = trace[i] if kind == 0 else response[i]
+            if key == 0:
+                continue
+            base = kind * size
+            at = _slot(key, size)
+            while slots[base + at] != 0 and slots[base + at] != key:
+                at = (at + 1) & (size - 1)
+            if slots[base + at] == key:
+                alone[rows[base + at]] = False
+                alone[i] = False
+            else:
+                slots[base + at] = key
+                rows[base + at] = i
+    for i in range(n):
+        if alone[i] and (
+            find(trace_slots, trace_keys, low, trace[i]) >= 0
+            or (response[i] != 0 and find(response_slots, response_keys, low, response[i]) >= 0)
+        ):
+            alone[i] = False
+    return alone
+
+
+@njit(cache=True, nogil=True)
+def crowded(trace: I64, other: Mask, slots: I64, keys: I64, following: I64, dead: U8, low: int) -> Mask:
+    """Which of the `other` spans (no reports) stand in a trace of which two reports or more are known."""
+    out = np.zeros(len(trace), dtype=np.bool_)
+    for i in range(len(trace)):
+        if not other[i]:
+            continue
+        entry = find(slots, keys, low, trace[i])
+        seen = 0
+        while entry >= low and seen < 2:
+            if not dead[entry & (len(keys) - 1)]:
+                seen += 1
+            entry = following[entry & (len(keys) - 1)]
+        out[i] = seen >= 2
+    return out
+
+
+@njit(cache=True, nogil=True)
+def members(keys: I64, wanted: I64, slots: I64) -> Mask:
+    """Which keys are among the wanted. slots: zeroed scratch, a power of two above twice the wanted."""
+    for key in wanted:
+        at = _slot(key, len(slots))
+        while slots[at] != 0 and slots[at] != key:
+            at = (at + 1) & (len(slots) - 1)
+        slots[at] = key
+    out = np.zeros(len(keys), dtype=np.bool_)
+    for i in range(len(keys)):
+        at = _slot(keys[i], len(slots))
+        while slots[at] != 0 and slots[at] != keys[i]:
+            at = (at + 1) & (len(slots) - 1)
+        out[i] = slots[at] == keys[i] and keys[i] != 0
+    return out
+
+
+@njit(cache=True, nogil=True)
+def intern_views(views: I64, codes: U8, firsts: I64, scratch: I64) -> int:
+    """Number the distinct 16-byte string views [rows, 2] in `codes`, their first rows in `firsts`; -1: more than 250.
+
+    scratch: 1024 zeroed slots of row + 1. Equal texts in different places count as distinct, which only costs room.
+    """
+    count = 0
+    last0, last1, last = np.int64(0), np.int64(0), -1
+    for i in range(len(views)):
+        a, b = views[i, 0], views[i, 1]
+        if last >= 0 and a == last0 and b == last1:
+            codes[i] = last
+            continue
+        at = np.int64(_mix(np.uint64(a) + np.uint64(b) * _M1) & np.uint64(1023))
+        while scratch[at] != 0:
+            number = scratch[at] - 1
+            row = firsts[number]
+            if views[row, 0] == a and views[row, 1] == b:
+                break
+            at = (at + 1) & 1023
+        if scratch[at] == 0:
+            if count == 250:
+                return -1
+            firsts[count] = i
+            scratch[at] = count + 1
+            count += 1
+        last0, last1, last = a, b, scratch[at] - 1
+        codes[i] = last
+    return count
