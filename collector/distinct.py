@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from collector.otlp import interning
 from collector.otlp.decode import SEED
-from collector.otlp.interning import intern_texts
-from collector.otlp.tables import I32, I64
+from collector.otlp.tables import I32, I64, U8, Text
 
 Mask = NDArray[np.bool_]
 _SEEDS = [secrets.randbits(64) for _ in range(4)]
@@ -59,7 +59,7 @@ def lists(column: pl.Series) -> tuple[I32, list[list[str]]]:
     codes = np.full(len(array), -1, np.int32)
     rows = np.flatnonzero(_bits(array)) if column.null_count() else np.arange(len(array))
     sizes = (np.diff(offsets)[rows] * 4).astype(np.int32)
-    codes[rows], first = intern_texts(members.view(np.uint8), offsets[:-1][rows] * 4, sizes, SEED)
+    codes[rows], first = _numbered(members.view(np.uint8), offsets[:-1][rows] * 4, sizes)
     found = column[rows[first]].to_list()
     return codes, [[item for item in members if item is not None] for members in found]
 
@@ -80,8 +80,15 @@ def combinations(frame: pl.DataFrame, numbers: Sequence[I64] = ()) -> tuple[I64,
     width = words.shape[1] * 8
     if not width:
         return np.zeros(len(frame), np.int64), np.zeros(min(1, len(frame)), np.int64)
-    codes, first = intern_texts(words.reshape(-1).view(np.uint8), np.arange(len(words)) * width, np.full(len(words), width, np.int32), SEED)  # fmt: skip
+    at, sizes = np.arange(len(words)) * width, np.full(len(words), width, np.int32)
+    codes, first = _numbered(words.reshape(-1).view(np.uint8), at, sizes)
     return codes.astype(np.int64), first
+
+
+def _numbered(data: U8, at: I64, sizes: I32) -> tuple[I32, I64]:
+    """Per text its number, and for each number the row where it stands first."""
+    result: tuple[I32, I64] = interning.texts(data, Text(at, sizes), SEED)
+    return result
 
 
 def _intern(array: pa.Array, mask: Mask | None) -> tuple[I32, I64]:
@@ -90,10 +97,10 @@ def _intern(array: pa.Array, mask: Mask | None) -> tuple[I32, I64]:
     data = np.frombuffer(data_buffer, np.uint8) if data_buffer is not None else np.empty(0, np.uint8)
     sizes = np.diff(offsets).astype(np.int32)
     if mask is None:
-        return intern_texts(data, offsets[:-1], sizes, SEED)
+        return _numbered(data, offsets[:-1], sizes)
     rows = np.flatnonzero(mask)
     codes = np.full(len(array), -1, np.int32)
-    codes[rows], first = intern_texts(data, offsets[:-1][rows], sizes[rows], SEED)
+    codes[rows], first = _numbered(data, offsets[:-1][rows], sizes[rows])
     return codes, rows[first]
 
 
