@@ -1,0 +1,154 @@
+"""One export request from its complete body to its answer, the same for every protocol.
+
+    body ─ inflate ─ JSON to protobuf ─ check ─ stamp ─▶ intake … done ─▶ answer
+
+Small bodies are checked on the event loop, which costs less than handing them over; larger and compressed ones on a few
+threads, so that the loop stays free and no more than a few of them are inflated at once, however many come.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from collector.component import Intake
+from collector.errors import Refused, StoreError, TooLarge
+from collector.otlp import otlp_json
+from collector.otlp.check import Limits, check_traces, stamp
+from collector.receivers.admission import Held
+from collector.receivers.auth import Client
+from collector.receivers.inflate import IDENTITY, inflate
+from collector.receivers.mailbox import Mailbox
+from collector.receivers.status import Status, status_of
+from collector.receivers.telemetry import Tally
+from config.types import show_size
+
+logger = logging.getLogger(__name__)
+
+#: Threads that inflate and check. What they hold besides the bytes in flight is at most one largest request each.
+WORKERS = 2
+#: Bodies up to these sizes are worked on at once.
+INLINE_PLAIN = 2**16
+INLINE_COMPRESSED = 2**14
+_INLINE_INFLATED = 2**17
+_QUIET_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The request is durable. `rejected` of its spans were left out, for `reason`."""
+
+    rejected: int = 0
+    reason: str = ""
+
+
+Answer = Callable[[Accepted | Status], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a request came."""
+
+    client: Client
+    tally: Tally
+    held: Held
+    max_size: int
+    """Bytes of the body, and again after inflating."""
+    answer: Answer
+    """Called once, on the event loop's thread."""
+    encoding: str = ""
+    json: bool = False
+
+
+class Exporter:
+    """Works on export requests of one receiver. `take` is called on the event loop's thread."""
+
+    def __init__(self, intake: Intake, limits: Limits, mailbox: Mailbox) -> None:
+        self._intake, self._limits, self._mailbox = intake, limits, mailbox
+        self._quiet_until = 0.0  # a failing disk is logged now and then, not for each request
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="spanledger-check")
+
+    def close(self) -> None:
+        """Finish what is being worked on."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
+
+    def take(self, call: Call, body: bytes) -> None:
+        """Work on a body that has come completely. Never raises: every error is an answer."""
+        call.tally.received_bytes += len(body)
+        try:
+            if call.encoding in IDENTITY:
+                if len(body) <= INLINE_PLAIN and not call.json:
+                    self._work(call, body, self._post_now)
+                    return
+            elif len(body) <= INLINE_COMPRESSED and not call.json:
+                try:
+                    plain = inflate(call.encoding, body, min(_INLINE_INFLATED, call.max_size))
+                except TooLarge:  # too large for here; the worker finds out whether it is for us
+                    pass
+                else:
+                    self._work(call, plain, self._post_now)
+                    return
+            self._workers.submit(self._work_later, call, body)
+        except Exception as error:
+            self._fail(call, error, 0)
+
+    def _work_later(self, call: Call, body: bytes) -> None:
+        try:
+            plain = inflate(call.encoding, body, call.max_size)
+            del body
+            self._work(call, plain, self._mailbox.post)
+        except Exception as error:
+            self._mailbox.post(self._fail, call, error, 0)
+
+    @staticmethod
+    def _post_now(function: Callable[..., None], *args: object) -> None:
+        function(*args)
+
+    def _work(self, call: Call, body: bytes, post: Callable[..., None]) -> None:
+        call.held.become(len(body))
+        if call.json:
+            body = otlp_json.to_protobuf(body)
+            if len(body) > call.max_size:
+                raise TooLarge(f"the request is larger than {show_size(call.max_size)}")
+        checked = check_traces(body, self._limits)
+        body = checked.body
+        if call.client.attributes and checked.spans:
+            body = stamp(body, call.client.attributes)
+        if not checked.spans:
+            post(self._accept, call, 0, checked.rejected, checked.repaired, checked.reason)
+            return
+        call.held.become(len(body))
+        spans, result = checked.spans, (checked.spans, checked.rejected, checked.repaired, checked.reason)
+
+        def done(error: Exception | None) -> None:  # must not hold on to the body
+            if error is None:
+                self._mailbox.post(self._accept, call, *result)
+            else:
+                self._mailbox.post(self._fail, call, error, spans)
+
+        try:
+            self._intake.submit(body, spans, done)
+        except Exception as error:
+            post(self._fail, call, error, spans)
+
+    def _accept(self, call: Call, spans: int, rejected: int, repaired: int, reason: str) -> None:
+        call.held.release()
+        tally = call.tally
+        tally.accepted_spans += spans
+        tally.rejected_spans += rejected
+        tally.repaired_strings += repaired
+        call.answer(Accepted(rejected, reason))
+
+    def _fail(self, call: Call, error: Exception, spans: int) -> None:
+        call.held.release()
+        call.tally.refused_spans += spans
+        if not isinstance(error, Refused) and time.monotonic() > self._quiet_until:
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS
+            if isinstance(error, StoreError):
+                logger.error("requests cannot be kept, senders are told to come back: %s", error)
+            else:
+                logger.error("a request could not be worked on", exc_info=error)
+        call.answer(status_of(error))

@@ -1,0 +1,350 @@
+"""OTLP/gRPC: the trace service, health and reflection on the HTTP/2 of `http2.py`.
+
+grpcio's own server was measured and left: it hands over a message only when all of it has come, inflated, so that what
+stalled or compressed calls hold in memory cannot be bounded; and it costs three times the CPU.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from urllib.parse import quote
+
+from collector.errors import Malformed, Refused, TooLarge, UnsupportedMedia
+from collector.receivers import health, reflection
+from collector.receivers.admission import Admission, Held
+from collector.receivers.auth import Auth, Client
+from collector.receivers.body import Body
+from collector.receivers.config import GrpcConfig
+from collector.receivers.export import Accepted, Call, Exporter
+from collector.receivers.hpack import Field, encode
+from collector.receivers.http2 import Error, Http2Connection, Stream
+from collector.receivers.inflate import ENCODINGS, IDENTITY, known
+from collector.receivers.listener import NEVER, Connection, Listener
+from collector.receivers.status import Code, Status, export_response, status_of
+from collector.receivers.telemetry import Tally
+from config.types import show_size
+
+_PACKAGE = "opentelemetry.proto.collector"
+EXPORT = f"/{_PACKAGE}.trace.v1.TraceService/Export".encode()
+_OTHER_SIGNALS = {
+    f"/{_PACKAGE}.logs.v1.LogsService/Export".encode(): "logs",
+    f"/{_PACKAGE}.metrics.v1.MetricsService/Export".encode(): "metrics",
+}
+SERVICES = (
+    f"{_PACKAGE}.trace.v1.TraceService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+)  # fmt: skip
+#: Messages of health and reflection are names.
+_MAX_NAME = 4096
+_MAX_REFLECTIONS = 1000
+MAX_WATCHERS = 64
+_PREFIX = 5
+_HEAD_FIELDS: tuple[Field, ...] = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity,gzip,deflate,zstd"),
+)
+_HEAD = encode([*_HEAD_FIELDS])
+_OK = encode([(b"grpc-status", b"0")])
+_SINGLE = frozenset((b":method", b":path", b":scheme", b":authority", b"authorization", b"content-type", b"grpc-encoding",
+                     b"x-api-key"))  # fmt: skip
+
+
+class GrpcServer:
+    """What the connections of one port share."""
+
+    def __init__(
+        self, config: GrpcConfig, auth: Auth, exporter: Exporter, admission: Admission, tally: Tally
+    ) -> None:  # fmt: skip
+        self.config, self.auth, self.exporter, self.admission, self.tally = config, auth, exporter, admission, tally
+        self.watchers = 0
+
+    def __call__(self, listener: Listener) -> Connection:
+        return GrpcConnection(listener, self)
+
+
+class _Messages:
+    """The gRPC messages of one call, put together from what comes."""
+
+    __slots__ = ("_body", "_left", "_max", "_prefix", "compressed")
+
+    def __init__(self, max_size: int) -> None:
+        self._max = max_size
+        self._prefix = b""
+        self._left: int | None = None  # octets of the message that are still to come; None before its prefix is there
+        self._body = Body()
+        self.compressed = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The messages that are complete with `data`. Raises `Refused`."""
+        found: list[bytes] = []
+        position = 0
+        while True:
+            if self._left is None:
+                missing = _PREFIX - len(self._prefix)
+                self._prefix += data[position : position + missing]
+                position += missing
+                if len(self._prefix) < _PREFIX:
+                    return found
+                flag, self._left = self._prefix[0], int.from_bytes(self._prefix[1:], "big")
+                self._prefix = b""
+                if flag > 1:
+                    raise Malformed("not a gRPC message")
+                if self._left > self._max:
+                    raise TooLarge(f"the message is larger than {show_size(self._max)}")
+                self.compressed = bool(flag)
+            piece = data[position : position + self._left]
+            position += len(piece)
+            self._left -= len(piece)
+            self._body.add(piece)
+            if self._left:
+                return found
+            self._left = None
+            found.append(self._body.take())
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message is cut short where it stands."""
+        return self._left is not None or bool(self._prefix)
+
+
+class _Call:
+    """A call that is open. Unary methods start when the peer has said all, the others with each message."""
+
+    __slots__ = (
+        "client",
+        "count",
+        "encoding",
+        "held",
+        "message",
+        "messages",
+        "on_message",
+        "unary",
+        "watching",
+        "working",
+    )
+
+    def __init__(self, max_size: int, on_message: Callable[[Stream, _Call, bytes], None], unary: bool = True) -> None:
+        self.messages = _Messages(max_size)
+        self.on_message, self.unary = on_message, unary
+        self.message: bytes | None = None
+        self.count = 0
+        self.client = Client()
+        self.encoding = ""
+        self.held: Held | None = None
+        self.working = self.watching = False
+
+
+class GrpcConnection(Http2Connection):
+    """One connection of a sender."""
+
+    def __init__(self, listener: Listener, server: GrpcServer) -> None:
+        config, keepalive = server.config, server.config.keepalive.server_parameters
+        super().__init__(
+            listener, max_streams=config.max_concurrent_streams, read_timeout=config.read_timeout,
+            idle_timeout=keepalive.max_connection_idle, max_age=keepalive.max_connection_age,
+            ping_after=keepalive.time, ping_timeout=keepalive.timeout,
+        )  # fmt: skip
+        self._server = server
+        self._calls: dict[int, _Call] = {}
+        self._working = 0
+
+    # ── what http2.py calls ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def at_work(self) -> bool:
+        return self._working > 0
+
+    def opened(self, stream: Stream, fields: list[Field]) -> None:
+        headers = dict(fields)
+        if len(headers) < len(fields) and any(count > 1 for count in _counts(fields).values()):
+            self.reset(stream, Error.PROTOCOL_ERROR)
+        elif headers.get(b":method") != b"POST" or b":path" not in headers or b":scheme" not in headers:
+            self.send(stream, trailers=encode([(b":status", b"405"), (b"allow", b"POST")]))
+        elif not headers.get(b"content-type", b"").startswith(b"application/grpc"):
+            self.send(stream, trailers=encode([(b":status", b"415")]))
+        else:
+            try:
+                self._calls[stream.id] = self._route(stream, headers)
+            except Refused as error:
+                self._fail(stream, status_of(error))
+                return
+            if stream.ended:
+                self.received(stream, b"")
+
+    def received(self, stream: Stream, data: bytes) -> None:
+        call = self._calls.get(stream.id)
+        if call is None:
+            return
+        try:
+            if call.held is not None:
+                call.held.grow(len(data))
+            for message in call.messages.feed(data):
+                self._on_message(stream, call, message)
+            if stream.ended and stream.id in self._calls:
+                self._on_end(stream, call)
+        except Refused as error:
+            self._fail(stream, status_of(error))
+
+    def dropped(self, stream: Stream) -> None:
+        call = self._calls.pop(stream.id, None)
+        if call is None:
+            return
+        if call.working:
+            self._working -= 1
+        elif call.held is not None:
+            call.held.give_way = None
+            call.held.release()
+        if call.watching:
+            self._server.watchers -= 1
+
+    def late(self, stream: Stream) -> None:
+        if stream.id in self._calls:
+            self._fail(stream, Status(Code.DEADLINE_EXCEEDED, 408, "the message took too long"))
+        else:
+            self.reset(stream, Error.CANCEL)
+
+    def finish(self) -> None:
+        for id_, call in list(self._calls.items()):
+            if call.watching:
+                stream = self.streams[id_]
+                self.send(stream, data=_framed(health.NOT_SERVING))
+                self._fail(stream, Status(Code.UNAVAILABLE, 503, "going down", 1.0))
+        super().finish()
+
+    def not_http2(self, data: bytes) -> bytes:
+        if data[:1].isalpha():
+            said = b"This port speaks OTLP/gRPC. OTLP/HTTP has a port of its own, by default 4318.\n"
+            return b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(said), said)  # fmt: skip
+        return b""
+
+    # ── the services ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _route(self, stream: Stream, headers: dict[bytes, bytes]) -> _Call:
+        """The call of a path. Raises `Refused`."""
+        path = headers[b":path"]
+        if path == health.CHECK:
+            return _Call(_MAX_NAME, self._check)
+        if path == health.WATCH:
+            return _Call(_MAX_NAME, self._watch)
+        authorization, api_key = headers.get(b"authorization"), headers.get(b"x-api-key")
+        client = self._server.auth.client(
+            authorization.decode("latin-1") if authorization is not None else None,
+            api_key.decode("latin-1") if api_key is not None else None,
+        )
+        if path in reflection.METHODS:
+            return _Call(_MAX_NAME, self._reflect, unary=False)
+        if path != EXPORT:
+            signal = _OTHER_SIGNALS.get(path)
+            raise UnsupportedMedia(f"no {signal} pipeline is configured" if signal else "no such method")
+        encoding = headers.get(b"grpc-encoding", b"").decode("latin-1").lower()
+        if not known(encoding):
+            raise UnsupportedMedia(f"unknown grpc-encoding; understood are {', '.join(ENCODINGS)} and identity")
+        call = _Call(self._server.config.max_recv_msg_size, self._export)
+        call.client, call.encoding = client, encoding
+        call.held = self._server.admission.enter(partial(self._give_way, stream))
+        return call
+
+    def _on_message(self, stream: Stream, call: _Call, message: bytes) -> None:
+        call.count += 1
+        if not call.unary:
+            call.on_message(stream, call, message)
+        elif call.count > 1:
+            raise Malformed("more than one message in a unary call")
+        else:
+            call.message = message
+
+    def _on_end(self, stream: Stream, call: _Call) -> None:
+        if call.messages.unfinished:
+            raise Malformed("the message is cut short")
+        if not call.unary:
+            self._finish(stream)
+            self.send(stream, b"" if call.count else _HEAD, trailers=_OK)
+            return
+        if call.message is None:
+            raise Malformed("a call without a message")
+        message, call.message = call.message, None
+        call.on_message(stream, call, message)
+
+    def _export(self, stream: Stream, call: _Call, message: bytes) -> None:
+        compressed = call.messages.compressed
+        if compressed and call.encoding in IDENTITY:
+            raise Malformed("a compressed message without grpc-encoding")
+        assert call.held is not None
+        call.held.give_way = None
+        call.working, stream.deadline = True, NEVER
+        self._working += 1
+        self._server.exporter.take(
+            Call(
+                call.client, self._server.tally, call.held, self._server.config.max_recv_msg_size,
+                partial(self._answer, stream), call.encoding if compressed else "",
+            ),
+            message,
+        )  # fmt: skip
+
+    def _check(self, stream: Stream, _call: _Call, message: bytes) -> None:
+        if health.service(message) not in ("", *SERVICES):
+            self._fail(stream, Status(Code.NOT_FOUND, 404, "no such service"))
+            return
+        self._finish(stream)
+        self.send(stream, _HEAD, _framed(health.SERVING), _OK)
+
+    def _watch(self, stream: Stream, call: _Call, message: bytes) -> None:
+        known_service = health.service(message) in ("", *SERVICES)
+        if self._server.watchers >= MAX_WATCHERS:
+            self._fail(stream, Status(Code.RESOURCE_EXHAUSTED, 429, "too many watch already; use Check"))
+            return
+        self._server.watchers += 1
+        call.watching, stream.deadline = True, NEVER
+        self.send(stream, _HEAD, _framed(health.SERVING if known_service else health.SERVICE_UNKNOWN))
+
+    def _reflect(self, stream: Stream, call: _Call, message: bytes) -> None:
+        if call.count > _MAX_REFLECTIONS:
+            raise TooLarge("too many questions in one call")
+        self.send(stream, _HEAD if call.count == 1 else b"", _framed(reflection.reflect(message, SERVICES)))
+
+    # ── answering ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _answer(self, stream: Stream, outcome: Accepted | Status) -> None:
+        if stream.id not in self._calls:
+            return
+        if isinstance(outcome, Status):
+            self._fail(stream, outcome)
+            return
+        self._server.tally.requests["OK"] += 1
+        self._finish(stream)
+        self.send(stream, _HEAD, _framed(export_response(outcome.rejected, outcome.reason)), _OK)
+
+    def _give_way(self, stream: Stream, refusal: Refused) -> None:
+        self._fail(stream, status_of(refusal))
+
+    def _fail(self, stream: Stream, status: Status) -> None:
+        call = self._calls.get(stream.id)
+        if call is None or call.held is not None:
+            self._server.tally.requests[status.code.name] += 1
+        fields: list[Field] = [] if call is not None and (call.watching or not call.unary) else [*_HEAD_FIELDS]
+        fields += [(b"grpc-status", b"%d" % status.code), (b"grpc-message", _percent(status.message))]
+        if status.retry_after is not None:
+            fields.append((b"grpc-status-details-bin", base64.b64encode(status.protobuf()).rstrip(b"=")))
+        self._finish(stream)
+        self.send(stream, trailers=encode(fields))
+
+    def _finish(self, stream: Stream) -> None:
+        """The call is over; its answer may still wait for the peer's window."""
+        self.dropped(stream)
+        stream.deadline = time.monotonic() + self._server.config.read_timeout
+
+
+def _counts(fields: list[Field]) -> dict[bytes, int]:
+    return Counter(name for name, _ in fields if name in _SINGLE)
+
+
+def _framed(message: bytes) -> bytes:
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def _percent(message: str) -> bytes:
+    return quote(message, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode()

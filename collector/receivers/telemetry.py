@@ -1,0 +1,100 @@
+"""What a receiver tells of itself. Counted in plain numbers on the event loop's thread, turned into metrics when asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+@dataclass(slots=True)
+class Tally:
+    """The numbers of one receiver over one transport."""
+
+    receiver: str
+    transport: str  # grpc or http
+    accepted_spans: int = 0
+    refused_spans: int = 0
+    rejected_spans: int = 0
+    repaired_strings: int = 0
+    received_bytes: int = 0
+    requests: Counter[str] = field(default_factory=Counter)  # by code
+    connections: Callable[[], float] = lambda: 0.0
+    refused_connections: int = 0
+
+
+@dataclass(slots=True)
+class Room:
+    """What one receiver has in flight, over all transports."""
+
+    receiver: str
+    requests: Callable[[], float]
+    bytes: Callable[[], float]
+
+
+_COUNTERS = (
+    ("accepted_spans", "Spans that are durable and were answered OK."),
+    ("refused_spans", "Spans that could not be kept: no room, or the disk failed. Their senders were told to come back."),
+    ("rejected_spans", "Spans left out because their ids are not valid. Their senders were told so by partial success."),
+    ("repaired_strings", "Strings that were not UTF-8: the bytes that are none became U+FFFD."),
+    ("received_bytes", "Bytes of requests as they came, before inflating."),
+    ("refused_connections", "Connections closed because all were taken."),
+)  # fmt: skip
+
+
+class ReceiverMetrics(Collector):
+    """All receivers of one registry."""
+
+    def __init__(self) -> None:
+        self.tallies: list[Tally] = []
+        self.rooms: list[Room] = []
+
+    @classmethod
+    def of(cls, registry: CollectorRegistry) -> ReceiverMetrics:
+        """The one that is registered there, made at the first time: receivers share their metrics' names."""
+        if registry not in _REGISTERED:
+            metrics = _REGISTERED[registry] = cls()
+            registry.register(metrics)
+        return _REGISTERED[registry]
+
+    def tally(self, receiver: str, transport: str) -> Tally:
+        """Numbers to count in, of one receiver over one transport."""
+        self.tallies.append(Tally(receiver, transport))
+        return self.tallies[-1]
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["receiver", "transport"]
+        for name, meaning in _COUNTERS:
+            counter = CounterMetricFamily(f"spanledger_receiver_{name}", meaning, labels=labels)
+            for tally in self.tallies:
+                counter.add_metric([tally.receiver, tally.transport], getattr(tally, name))
+            yield counter
+        requests = CounterMetricFamily(
+            "spanledger_receiver_requests", "Requests answered, by gRPC or HTTP code.", labels=[*labels, "code"]
+        )
+        connections = GaugeMetricFamily("spanledger_receiver_connections", "Open connections.", labels=labels)
+        for tally in self.tallies:
+            for code, count in sorted(tally.requests.items()):
+                requests.add_metric([tally.receiver, tally.transport, code], count)
+            connections.add_metric([tally.receiver, tally.transport], tally.connections())
+        yield requests
+        yield connections
+        in_flight = GaugeMetricFamily(
+            "spanledger_receiver_in_flight_requests", "Requests not answered yet.", labels=["receiver"]
+        )
+        size = GaugeMetricFamily(
+            "spanledger_receiver_in_flight_bytes", "Bytes of requests not answered yet.", labels=["receiver"]
+        )
+        for room in self.rooms:
+            in_flight.add_metric([room.receiver], room.requests())
+            size.add_metric([room.receiver], room.bytes())
+        yield in_flight
+        yield size
+
+
+_REGISTERED: WeakKeyDictionary[CollectorRegistry, ReceiverMetrics] = WeakKeyDictionary()
