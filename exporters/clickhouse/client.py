@@ -12,7 +12,8 @@ from exporters.clickhouse.engine import EngineError, Handle, module
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-logger = logging.getLogger(__name__)
+#: It logs what it also raises.
+logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
 
 #: Errors that say the rows themselves are wrong: the same payload will never be taken.
 _WRONG_DATA = frozenset({
@@ -93,6 +94,10 @@ class Connection:
             settings=settings or {},
             **_options(dsn),
         )
+
+    def use(self, database: str) -> None:
+        """Names without a database are of this one from now on."""
+        self._client.database = database
 
     def command(self, statement: str) -> None:
         """Run a statement that gives nothing back."""

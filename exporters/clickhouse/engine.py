@@ -6,9 +6,12 @@ one thread at a time; handles work side by side. The directory belongs to one pr
 
 from __future__ import annotations
 
+import atexit
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from collector.errors import SpanledgerError
 
@@ -22,6 +25,14 @@ class EngineBusy(EngineError):
 
 
 _opening = threading.Lock()
+_open: WeakSet[Handle] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """The engine does not survive the interpreter's end with sessions open: it would crash there."""
+    for handle in list(_open):
+        handle.close()
 
 
 def module() -> Any:
@@ -35,10 +46,19 @@ def module() -> Any:
     return chdb
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An answer, and what was read for it."""
+
+    body: bytes
+    rows_read: int
+    bytes_read: int
+
+
 class Handle:
     """One session of the engine at `path`. Raises `EngineBusy` or `EngineError`.
 
-    `query` may be called from any thread, one call at a time: a second one waits.
+    `run` may be called from any thread, one call at a time: a second one waits.
     """
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
@@ -54,14 +74,19 @@ class Handle:
                 self._connection: Any = chdb.connect(str(path))
             except RuntimeError as error:
                 raise _explained(path, error) from None
+            _open.add(self)
 
-    def query(self, sql: str | bytes, format_: str = "TabSeparated", params: dict[str, str] | None = None) -> bytes:
-        """The answer's bytes. Raises `RuntimeError` with ClickHouse's message."""
+    def run(self, sql: str | bytes, format_: str = "TabSeparated", params: dict[str, str] | None = None) -> Result:
+        """Run a statement. Raises `RuntimeError` with ClickHouse's message."""
         with self._lock:
             if self._connection is None:
                 raise EngineError(f"the embedded ClickHouse in {self.path} is closed")
             result = self._connection.query(sql, format_, params=params or {})
-            return bytes(result.bytes() or b"")
+            return Result(bytes(result.bytes() or b""), result.rows_read(), result.bytes_read())
+
+    def query(self, sql: str) -> str:
+        """The answer as tab-separated text."""
+        return self.run(sql).body.decode(errors="replace")
 
     def close(self) -> None:
         """Give the session back; waits for the query that runs. The last one shuts the engine down."""
@@ -69,6 +94,7 @@ class Handle:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+                _open.discard(self)
 
 
 def _explained(path: Path, error: RuntimeError) -> EngineError:

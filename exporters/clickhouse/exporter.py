@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 from collector.component import Context, Exporter, Payload
 from collector.errors import Permanent
@@ -15,6 +15,7 @@ from exporters.clickhouse.migrate import check, migrate
 
 if TYPE_CHECKING:
     from collector.batch import SpanBatch
+    from exporters.clickhouse.gate import Gate
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class ClickHouse(Exporter[ClickHouseConfig]):
         # In this process a block is not sent anywhere, and compressing it would cost more than it saves on disk.
         self.compression: Literal["lz4", "zstd", "none"] = "none" if self.dsn.embedded else config.compression
         self._connection: Connection | None = None
+        self._gate: Gate | None = None
 
     def encode(self, batch: SpanBatch) -> Iterable[Payload]:
         from exporters.clickhouse.encode import (
@@ -59,8 +61,21 @@ class ClickHouse(Exporter[ClickHouseConfig]):
                 self._disconnect()  # the next try looks at the schema again
             raise explain(error, str(self.dsn)) from error
 
+    def sql_app(self) -> Callable[..., Any] | None:
+        """The read-only HTTP interface, where the store is inside this process."""
+        if self.dsn.path is None:
+            return None
+        if self._gate is None:
+            from exporters.clickhouse.gate import Gate
+            from exporters.clickhouse.reader import Reader
+
+            self._gate = Gate(Reader(self.dsn.path, self.config.database_name))
+        return self._gate.app
+
     def close(self) -> None:
         self._disconnect()
+        if self._gate is not None:
+            self._gate.close()
 
     def _connected(self) -> Connection:
         """The connection, with the schema in place. Raises `Retryable`."""

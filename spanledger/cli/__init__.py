@@ -18,6 +18,7 @@ from spanledger.cli import (
     print_config,
     query,
     run,
+    schema,
     send,
     validate,
     version,
@@ -49,6 +50,7 @@ _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     "Ask the ledger": [
         ("costs", costs.costs, costs.EPILOG),
         ("query", query.query, query.EPILOG),
+        ("schema", schema.schema, schema.EPILOG),
     ],
     "Try it": [
         ("demo", demo.demo, demo.EPILOG),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from config import LoadedConfig
+    from exporters.clickhouse.config import Dsn
 
 DsnOption = Annotated[
     str | None,
@@ -102,23 +103,100 @@ def open_ledger(
         port = endpoint(admin, token)
         yield Ledger(f"the collector at {port.url}", port.sql)
         return
+    database = None
     if dsn is None:
         loaded = load_config(config, overrides)
-        dsn = configured_dsn(loaded)
+        dsn, database = configured_dsn(loaded)
         port = admin_of(loaded, None, token)
         if dsn.startswith("chdb:") and port.alive():
             yield Ledger(f"the collector at {port.url}", port.sql)
             return
-    with _direct(dsn) as ledger:
+    with _direct(dsn, database) as ledger:
         yield ledger
 
 
-def configured_dsn(loaded: LoadedConfig) -> str:
-    """The DSN of the config's ClickHouse exporter."""
+def configured_dsn(loaded: LoadedConfig) -> tuple[str, str]:
+    """The DSN and the database of the config's ClickHouse exporter."""
+    from exporters.clickhouse.config import ClickHouseConfig
+
     for spec in loaded.exporters.values():
-        dsn = getattr(spec.config, "dsn", None)
-        if spec.type == "clickhouse" and dsn is not None:
-            return str(dsn.get_secret_value() if hasattr(dsn, "get_secret_value") else dsn)
+        if isinstance(spec.config, ClickHouseConfig):
+            return spec.config.dsn.get_secret_value(), spec.config.database_name
     raise CommandError(
         "the config has no clickhouse exporter, so there is no ledger to ask", "Say where with --dsn.", 2
     )
+
+
+@contextmanager
+def _direct(dsn: str, database: str | None) -> Iterator[Ledger]:
+    """The ledger at a DSN, without a collector between: read-only either way."""
+    from exporters.clickhouse.config import DEFAULT_DATABASE, parse_dsn
+
+    try:
+        target = parse_dsn(dsn)
+    except ValueError as error:
+        usage(str(error))
+    database = database or target.database or DEFAULT_DATABASE
+    with _files(target.path, database) if target.path is not None else _server(target, database) as ledger:
+        yield ledger
+
+
+@contextmanager
+def _files(path: Path, database: str) -> Iterator[Ledger]:
+    """The embedded store's own files, by the rules that the collector's query interface has too."""
+    from exporters.clickhouse.engine import EngineBusy, EngineError
+    from exporters.clickhouse.reader import Reader
+    from exporters.clickhouse.sql import Denied
+
+    reader = Reader(path, database, create=False)
+
+    def ask(statement: str) -> bytes:
+        try:
+            return reader.ask(statement, "JSONCompact").result.body
+        except EngineBusy:
+            raise CommandError(
+                f"another process holds the ledger in {path}, and no collector answers",
+                "Say where the collector's admin port is, with --admin or the config it runs with (--config).",
+            ) from None
+        except EngineError as error:
+            raise CommandError(str(error)) from None
+        except Denied as error:
+            raise CommandError(f"Code: {error.code}. {error} ({error.name})") from None
+        except RuntimeError as error:
+            raise CommandError(str(error).strip()[:2000]) from None
+
+    try:
+        yield Ledger(str(path), ask)
+    finally:
+        reader.close()
+
+
+@contextmanager
+def _server(target: Dsn, database: str) -> Iterator[Ledger]:
+    """A ClickHouse server, asked in a session that may only read."""
+    from exporters.clickhouse.client import Connection, explain
+
+    def connect() -> Connection:
+        try:
+            return Connection(target, timeout=120.0, settings={"readonly": "2"})
+        except Exception as error:
+            if "readonly" not in str(error).lower():
+                raise
+        return Connection(target, timeout=120.0)  # a user who may only read cannot say so again
+
+    try:
+        connection = connect()
+    except Exception as error:
+        raise CommandError(str(explain(error, str(target)))) from None
+    connection.use(database)
+
+    def ask(statement: str) -> bytes:
+        try:
+            return connection.raw(statement, "JSONCompact")
+        except Exception as error:
+            raise CommandError(" ".join(str(error).split())[:2000]) from None
+
+    try:
+        yield Ledger(str(target), ask)
+    finally:
+        connection.close()
