@@ -20,6 +20,7 @@ I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
 U8 = NDArray[np.uint8]
+I8 = NDArray[np.int8]
 
 
 class Owner(IntEnum):

@@ -1,0 +1,95 @@
+"""Codes for equal values, numbered in order of first appearance.
+
+Equal is decided by bytes, the hash only says where to look; it is seeded per process, so that nobody can send values
+that collide. Keys and values repeat in sequence, so the first guess is what followed the previous value last time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from collector.otlp import layout as L
+from collector.otlp.tables import I32, I64, U8, Text
+from collector.otlp.wire import address, equal_bytes, fold, hash_bytes
+
+
+@njit(cache=True, nogil=True)
+def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: int) -> tuple[I32, I64, int]:
+    """For each value its code (-1 for EMPTY), for each code the row where it stood first, and a bit per type seen.
+
+    Values are equal if their types are, and their numbers (BOOL, INT, DOUBLE) or bytes (the rest).
+    """
+    data = address(body)
+    codes = np.empty(len(offset), np.int32)
+    table = np.full(1024, -1, np.int32)  # slot → code
+    first, hashes = np.empty(512, np.int64), np.empty(512, np.int64)
+    after = np.empty(512, np.int64)  # code → the code that followed it last
+    count, previous, types = np.int64(0), np.int64(-1), np.int64(0)
+    for row in range(len(offset)):
+        kind, at, length = np.int64(type_[row]), offset[row], np.int64(size[row])
+        if kind == L.EMPTY:
+            codes[row] = -1
+            continue
+        by_number = kind == L.BOOL or kind == L.INT or kind == L.DOUBLE  # noqa: PLR1714 (compiles to less)
+        code = after[previous] if previous >= 0 else np.int64(-1)
+        if code >= 0:
+            other = first[code]
+            if (
+                type_[other] == kind
+                and size[other] == length
+                and (number[other] == number[row] if by_number else equal_bytes(data, at, offset[other], length))
+            ):
+                codes[row] = code
+                previous = code
+                continue
+        value = fold(number[row] ^ seed, seed - kind) if by_number else hash_bytes(data, at, length, seed + kind)
+        slot = value & (len(table) - 1)
+        code = np.int64(table[slot])
+        while code >= 0:
+            other = first[code]
+            if (
+                hashes[code] == value
+                and type_[other] == kind
+                and size[other] == length
+                and (number[other] == number[row] if by_number else equal_bytes(data, at, offset[other], length))
+            ):
+                break
+            slot = (slot + 1) & (len(table) - 1)
+            code = np.int64(table[slot])
+        if code < 0:
+            if count == len(first):
+                first, hashes, after = _twice(first), _twice(hashes), _twice(after)
+                table = np.full(2 * len(table), -1, np.int32)
+                for known in range(count):
+                    slot = hashes[known] & (len(table) - 1)
+                    while table[slot] >= 0:
+                        slot = (slot + 1) & (len(table) - 1)
+                    table[slot] = known
+                slot = value & (len(table) - 1)
+                while table[slot] >= 0:
+                    slot = (slot + 1) & (len(table) - 1)
+            code = count
+            table[slot] = code
+            first[code], hashes[code], after[code] = row, value, -1
+            types |= 1 << kind
+            count += 1
+        if previous >= 0:
+            after[previous] = code
+        codes[row] = code
+        previous = code
+    return codes, first[:count], types
+
+
+@njit(cache=True, nogil=True)
+def _twice(values: I64) -> I64:
+    larger = np.empty(2 * len(values), np.int64)
+    larger[: len(values)] = values
+    return larger
+
+
+def texts(body: U8, text: Text, seed: int) -> tuple[I32, I64]:
+    """For each text its code, for each code the row where it stood first."""
+    type_ = np.full(len(text.off), L.STRING, np.uint8)
+    codes, first, _ = intern(body, type_, text.off, text.off, text.len, seed)
+    return codes, first

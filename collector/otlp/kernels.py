@@ -1,0 +1,222 @@
+"""From OTLP's wire format to columns. Three kernels, each over all messages of one level at once.
+
+`pick` reads single fields into columns, `children` finds the messages one level below, `attributes` reads KeyValues.
+All take any bytes: a message that is not well-formed ends the kernel with -1, and nothing outside of the body or of the
+given arrays is touched. Work is linear in the size of the messages.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from collector.otlp import layout as L
+from collector.otlp.tables import I8, I32, I64, U8
+from collector.otlp.wire import TOP, address, load8, load64, payload, skip, tag, varint
+
+COUNTED = -2  # and below: see `pick`
+
+
+@njit(cache=True, nogil=True)
+def pick(body: U8, offset: I64, size: I32, column: I8, out64: I64, out32: I32) -> I64:
+    """Read fields of the messages body[offset : offset + size] into columns; the last one of a number counts.
+
+    column[tag] says what to do with a field: below 128 columns, c: its offset goes to out64[c], its size to out32[c]
+    (LEN), or its number to out64[c] (the rest); -1: nothing; -2, -3, -4: count it. Larger tags than `column` has are
+    passed over. Gives the three counts; the first one is -1 if a message is not well-formed.
+    """
+    data = address(body)
+    counts = np.zeros(3, np.int64)
+    for row in range(len(offset)):
+        at = offset[row]
+        end = at + size[row]
+        while at < end:
+            field, at = tag(data, at, end)
+            to = np.int64(-1)
+            if 0 <= field < len(column):
+                to = np.int64(column[field])
+            if at >= 0 and to == -1:
+                at = skip(data, at, end, field, TOP)
+            elif at >= 0:
+                number, start = np.int64(0), np.int64(0)
+                kind = field & 7
+                if kind == L.LEN:
+                    start, at = payload(data, at, end)
+                    number = start
+                elif kind == L.VARINT:
+                    number, at = varint(data, at, end)
+                elif kind == L.FIXED64:
+                    number = load64(data, at) if at + 8 <= end else TOP
+                    at += 8
+                elif kind == L.FIXED32:
+                    for i in range(4 if at + 4 <= end else 0):
+                        number |= load8(data, at + i) << (8 * i)
+                    at += 4
+                if to >= 0:
+                    out64[to, row] = number
+                    out32[to, row] = at - start if kind == L.LEN else TOP
+                else:
+                    counts[-2 - to] += 1
+            if at < 0 or at > end:
+                counts[0] = -1
+                return counts
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def children(
+    body: U8, offset: I64, size: I32, wanted: int, out64: I64, out32: I32, parent: I32, first: I32, behind: I32
+) -> int:
+    """The messages in the fields with tag `wanted`, in order: their place and their parent's row; and, per parent,
+    its first child and the one behind its last. How many there are; -1 if a message is not well-formed or the arrays
+    are too short."""
+    data = address(body)
+    count = 0
+    for row in range(len(offset)):
+        at = offset[row]
+        end = at + size[row]
+        first[row] = count
+        while at < end:
+            field, at = tag(data, at, end)
+            if at < 0:
+                return -1
+            if field == wanted:
+                start, at = payload(data, at, end)
+                if start < 0 or count >= len(parent):
+                    return -1
+                out64[count], out32[count], parent[count] = start, at - start, row
+                count += 1
+            else:
+                at = skip(data, at, end, field, TOP)
+                if at < 0:
+                    return -1
+        behind[row] = count
+    return count
+
+
+@njit(cache=True, nogil=True)
+def any_value(data: int, at: int, end: int) -> tuple[int, int, int, int]:
+    """Kind, offset and size of the payload, and number of the AnyValue in data[at : end]; kind -1: not well-formed."""
+    kind, offset, size, number = np.int64(L.EMPTY), at, np.int64(0), np.int64(0)
+    while at < end:
+        field, at = tag(data, at, end)
+        if at < 0:
+            return -1, 0, 0, 0
+        if field & 7 == L.LEN:
+            start, at = payload(data, at, end)
+            if start < 0:
+                return -1, 0, 0, 0
+            now = L.EMPTY
+            if field == L.ANY_STRING:
+                now = L.STRING
+            elif field == L.ANY_ARRAY:
+                now = L.ARRAY
+            elif field == L.ANY_KVLIST:
+                now = L.KVLIST
+            elif field == L.ANY_BYTES:
+                now = L.BYTES
+            if now != L.EMPTY:
+                kind, offset, size, number = now, start, at - start, 0
+        elif field == L.ANY_INT:
+            number, at = varint(data, at, end)
+            kind, size = L.INT, 0
+        elif field == L.ANY_BOOL:
+            number, at = varint(data, at, end)
+            kind, size, number = L.BOOL, 0, 1 if number != 0 else 0
+        elif field == L.ANY_DOUBLE:
+            if at + 8 > end:
+                return -1, 0, 0, 0
+            kind, size, number = L.DOUBLE, 0, load64(data, at)
+            at += 8
+        else:
+            if field == L.ANY_STRING_INDEX:
+                kind, size, number = L.EMPTY, 0, 0
+            at = skip(data, at, end, field, TOP)
+        if at < 0:
+            return -1, 0, 0, 0
+    return kind, offset, size, number
+
+
+@njit(cache=True, nogil=True)
+def key_value(data: int, at: int, end: int) -> tuple[int, int, int, int]:
+    """Offset and size of the key, start and end of the AnyValue of the KeyValue in data[at : end]; offset -1: not
+    well-formed."""
+    key, key_size, value, value_end = at, np.int64(0), at, at
+    while at < end:
+        field, at = tag(data, at, end)
+        if at < 0:
+            return -1, 0, 0, 0
+        if field == L.KEY_VALUE_KEY:
+            key, at = payload(data, at, end)
+            key_size = at - key
+        elif field == L.KEY_VALUE_VALUE:
+            value, at = payload(data, at, end)
+            value_end = at
+        else:
+            at = skip(data, at, end, field, TOP)
+        if at < 0:
+            return -1, 0, 0, 0
+    return key, key_size, value, value_end
+
+
+@njit(cache=True, nogil=True)
+def attributes(
+    body: U8,
+    offset: I64,
+    size: I32,
+    wanted: int,
+    first: I32,
+    behind: I32,
+    row: int,
+    owner: I32,
+    key_at: I64,
+    key_size: I32,
+    type_: U8,
+    value_at: I64,
+    value_size: I32,
+    number: I64,
+    message_at: I64,
+    message_size: I32,
+) -> int:
+    """The KeyValues in the fields with tag `wanted`, as rows of the attribute table from `row` on; and, per message,
+    its first row and the one behind its last. The row behind all; -1 if something is not well-formed or the table is
+    too short."""
+    data = address(body)
+    for i in range(len(offset)):
+        at = offset[i]
+        end = at + size[i]
+        first[i] = row
+        while at < end:
+            field, at = tag(data, at, end)
+            if at < 0:
+                return -1
+            if field == wanted:
+                start, at = payload(data, at, end)
+                if start < 0 or row >= len(owner):
+                    return -1
+                key, length, value, value_end = key_value(data, start, at)
+                if key < 0:
+                    return -1
+                kind, place, extent, bits = any_value(data, value, value_end)
+                if kind < 0:
+                    return -1
+                owner[row], type_[row], number[row] = i, kind, bits
+                key_at[row], key_size[row] = key, length
+                value_at[row], value_size[row] = place, extent
+                message_at[row], message_size[row] = start, at - start
+                row += 1
+            else:
+                at = skip(data, at, end, field, TOP)
+                if at < 0:
+                    return -1
+        behind[i] = row
+    return row
+
+
+@njit(cache=True, nogil=True)
+def known_ids(body: U8, offset: I64, size: I32) -> None:
+    """Set the size of every id that is not 8 bytes, or is 8 zeros, to 0."""
+    data = address(body)
+    for row in range(len(offset)):
+        if size[row] != 8 or load64(data, offset[row]) == 0:
+            size[row] = 0

@@ -1,0 +1,289 @@
+"""Reading and writing bytes by address, and protobuf's wire format: small functions compiled into the kernels.
+
+`data` and `out` are addresses of buffers (`address(array)`), `at`, `start` and `end` are offsets into them: with plain
+numbers Numba counts no references and LLVM inlines everything. The price is that only the callers know the bounds.
+So: the input is hostile, every offset is compared with its `end` before it is followed, and a kernel makes room before
+it writes. A reader answers with the position behind what it read, -1 if it could not. Nothing here raises.
+
+Protobuf in four lines: a message is a sequence of fields; a field is a tag (varint: number << 3 | wire type) and a
+payload; the payload is a varint (wire type 0), 8 bytes (1), 4 bytes (5), or a length and that many bytes (2), which
+may be a message again; or fields up to a closing tag (3, 4: groups, which OTLP does not use, so they are unknown fields).
+Fields come in any order, a later one of the same number replaces an earlier one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from collector.otlp.layout import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT
+
+# np.int64, so that they are no literal types: one compiled version serves all callers.
+MAX_DEPTH = np.int64(100)  # messages and groups below the request, as in protobuf's own parser
+TOP = np.int64(0)
+_MAX_LENGTH = np.int64(0x7FFFFFFF)
+_MAX_TAG = np.int64(0xFFFFFFFF)
+_MIX = np.int64(-0x61C8864680B583EB)
+_MIX_LENGTH = np.int64(0x2D358DCCAA6C78A5)
+
+
+def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of kernels that is given as LLVM instructions."""
+    compiled: Callable[..., Any] = intrinsic(function)
+    return compiled
+
+
+def _pointer(builder: Any, base: Any, offset: Any, bits: int) -> Any:
+    return builder.inttoptr(builder.add(base, offset), ir.IntType(bits).as_pointer())
+
+
+@instruction
+def address(typingctx: Any, array: Any) -> Any:  # noqa: ARG001
+    """Where the bytes of a contiguous array begin. The array must outlive every use of it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.int64(array), codegen
+
+
+@instruction
+def load8(typingctx: Any, data: Any, at: Any) -> Any:  # noqa: ARG001
+    """The byte at data + at, as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.zext(builder.load(_pointer(builder, *args, 8)), ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@instruction
+def load64(typingctx: Any, data: Any, at: Any) -> Any:  # noqa: ARG001
+    """The 8 bytes at data + at, little-endian."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.load(_pointer(builder, *args, 64), align=1)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@instruction
+def store8(typingctx: Any, out: Any, at: Any, value: Any) -> Any:  # noqa: ARG001
+    """out[at] = the low 8 bits of value."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        builder.store(builder.trunc(args[2], ir.IntType(8)), _pointer(builder, args[0], args[1], 8))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@instruction
+def copy(typingctx: Any, out: Any, at: Any, data: Any, offset: Any, size: Any) -> Any:  # noqa: ARG001
+    """out[at : at + size] = data[offset : offset + size]; the two do not overlap."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        to, from_ = _pointer(builder, args[0], args[1], 8), _pointer(builder, args[2], args[3], 8)
+        cgutils.raw_memcpy(builder, to, from_, args[4], 1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), codegen
+
+
+@instruction
+def fold(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
+    """Both halves of the 128-bit product, xored: mixes every bit of both into all bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        high = builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+        return builder.xor(high, builder.trunc(product, ir.IntType(64)))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+# Fields
+
+
+@njit(cache=True, nogil=True)
+def varint(data: int, at: int, end: int) -> tuple[int, int]:
+    """The varint at `at` (its low 64 bits) and the position behind it; position -1 if it has no end within 10 bytes."""
+    value = shift = 0
+    while at < end and shift < 70:
+        byte = load8(data, at)
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+    return 0, -1
+
+
+@njit(cache=True, nogil=True)
+def _varint32(data: int, at: int, end: int, largest: int) -> tuple[int, int]:
+    """As `varint`, within 5 bytes and not above `largest`."""
+    value, behind = varint(data, at, end)
+    if behind < 0 or behind - at > 5 or value > largest:
+        return 0, -1
+    return value, behind
+
+
+@njit(cache=True, nogil=True)
+def tag(data: int, at: int, end: int) -> tuple[int, int]:
+    """The tag at `at` (below `end`) and the position behind it; position -1 for no tag, and for field number 0."""
+    value = load8(data, at)
+    at += 1
+    if value >= 0x80:
+        value, at = _varint32(data, at - 1, end, _MAX_TAG)
+    if value < 8:
+        return 0, -1
+    return value, at
+
+
+@njit(cache=True, nogil=True)
+def payload(data: int, at: int, end: int) -> tuple[int, int]:
+    """Start and end of the payload whose length stands at `at`; (-1, -1) if it reaches beyond `end`."""
+    if at >= end:
+        return -1, -1
+    size = load8(data, at)
+    at += 1
+    if size >= 0x80:
+        size, at = _varint32(data, at - 1, end, _MAX_LENGTH)
+        if at < 0:
+            return -1, -1
+    if size > end - at:
+        return -1, -1
+    return at, at + size
+
+
+@njit(cache=True, nogil=True)
+def _skip_plain(data: int, at: int, end: int, kind: int) -> int:
+    if kind == LEN:
+        _, at = payload(data, at, end)
+    elif kind == VARINT:
+        _, at = varint(data, at, end)
+    elif kind == FIXED64:
+        at += 8
+    elif kind == FIXED32:
+        at += 4
+    else:
+        return -1
+    return at if at <= end else -1
+
+
+@njit(cache=True, nogil=True)
+def _skip_group(data: int, at: int, end: int, number: int, depth: int) -> int:
+    """The position behind the group whose opening tag was read. `depth`: how many messages it stands in."""
+    if depth >= MAX_DEPTH:
+        return -1
+    numbers = np.empty(MAX_DEPTH, np.int64)  # of the groups that are open
+    outer = depth
+    numbers[depth] = number
+    depth += 1
+    while depth > outer:
+        if at >= end:
+            return -1
+        field, at = tag(data, at, end)
+        if at < 0:
+            return -1
+        kind = field & 7
+        if kind == GROUP:
+            if depth >= MAX_DEPTH:
+                return -1
+            numbers[depth] = field >> 3
+            depth += 1
+        elif kind == END_GROUP:
+            depth -= 1
+            if numbers[depth] != field >> 3:
+                return -1
+        else:
+            at = _skip_plain(data, at, end, kind)
+            if at < 0:
+                return -1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def skip(data: int, at: int, end: int, field: int, depth: int) -> int:
+    """The position behind the payload of the field with tag `field`, in a message `depth` levels below the request."""
+    if field & 7 == GROUP:
+        return _skip_group(data, at, end, field >> 3, depth)
+    return _skip_plain(data, at, end, field & 7)
+
+
+@njit(cache=True, nogil=True)
+def varint_size(value: int) -> int:
+    """How many bytes the varint of a number >= 0 takes."""
+    size = 1
+    while value >= 0x80:
+        value >>= 7
+        size += 1
+    return size
+
+
+@njit(cache=True, nogil=True)
+def put_varint(out: int, at: int, value: int) -> int:
+    """Write a number >= 0; the position behind it."""
+    while value >= 0x80:
+        store8(out, at, (value & 0x7F) | 0x80)
+        value >>= 7
+        at += 1
+    store8(out, at, value)
+    return at + 1
+
+
+# Bytes
+
+
+@njit(cache=True, nogil=True)
+def _word(data: int, at: int, size: int) -> int:
+    """Fewer than 8 bytes as one number."""
+    value = 0
+    for i in range(size):
+        value |= load8(data, at + i) << (8 * i)
+    return value
+
+
+@njit(cache=True, nogil=True)
+def hash_bytes(data: int, at: int, size: int, seed: int) -> int:
+    """64 bits that depend on every byte and on the seed, 8 bytes at a time (multiply and fold)."""
+    value = fold(seed ^ _MIX, size ^ _MIX_LENGTH)
+    end = at + size
+    while at + 8 <= end:
+        value = fold(value ^ load64(data, at), _MIX)
+        at += 8
+    if at < end:
+        rest = load64(data, end - 8) if size >= 8 else _word(data, at, end - at)
+        value = fold(value ^ rest, _MIX_LENGTH)
+    return fold(value, _MIX)  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def equal_bytes(data: int, a: int, b: int, size: int) -> bool:
+    """Whether data[a : a + size] and data[b : b + size] are the same bytes."""
+    if size < 8:
+        return _word(data, a, size) == _word(data, b, size)
+    last = size - 8
+    i = 0
+    while i < last:
+        if load64(data, a + i) != load64(data, b + i):
+            return False
+        i += 8
+    return load64(data, a + last) == load64(data, b + last)  # type: ignore[no-any-return]
+
+
+@njit(cache=True, nogil=True)
+def all_zero(data: int, at: int, size: int) -> bool:
+    """Whether data[at : at + size] is zeros only; true for nothing."""
+    while size > 0 and load8(data, at) == 0:
+        at += 1
+        size -= 1
+    return size <= 0

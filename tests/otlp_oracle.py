@@ -1,0 +1,245 @@
+"""What protobuf's own parser reads from a request, and what our tables say, in one comparable form of plain Python."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from collector.otlp import gather
+from collector.otlp.tables import Owner, Text, Traces, ValueType
+
+KINDS = {
+    "string_value": ValueType.STRING,
+    "bool_value": ValueType.BOOL,
+    "int_value": ValueType.INT,
+    "double_value": ValueType.DOUBLE,
+    "array_value": ValueType.ARRAY,
+    "kvlist_value": ValueType.KVLIST,
+    "bytes_value": ValueType.BYTES,
+}
+
+
+def parse(body: bytes) -> ExportTraceServiceRequest:
+    """By protobuf's parser; raises its DecodeError."""
+    request = ExportTraceServiceRequest()
+    request.ParseFromString(body)
+    return request
+
+
+# How an attribute value becomes text, in Python
+
+
+def double_text(value: float) -> str:
+    """JSON's notation: the shortest digits, a point from 1e-6 to 1e21, an exponent outside."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    sign = "-" if math.copysign(1, value) < 0 else ""
+    digits, exponent = repr(abs(value)).partition("e")[::2]
+    whole, _, fraction = digits.partition(".")
+    point = len(whole) + int(exponent or 0)
+    digits = whole + ("" if fraction == "0" else fraction)
+    stripped = digits.lstrip("0")
+    point -= len(digits) - len(stripped)
+    digits = stripped.rstrip("0")
+    if not digits:
+        return sign + "0"
+    if point < -5 or point > 21:
+        rest = "." + digits[1:] if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{rest}e{'+' if point > 0 else ''}{point - 1}"
+    if point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if len(digits) <= point:
+        return sign + digits + "0" * (point - len(digits))
+    return f"{sign}{digits[:point]}.{digits[point:]}"
+
+
+def value_text(value: AnyValue) -> str | None:
+    """What `gather.strings` gives for the value; None for one that is not set."""
+    kind = value.WhichOneof("value")
+    if kind is None or kind == "string_value_strindex":
+        return None
+    if kind == "string_value":
+        return value.string_value
+    if kind == "bool_value":
+        return "true" if value.bool_value else "false"
+    if kind == "int_value":
+        return str(value.int_value)
+    if kind == "double_value":
+        return double_text(value.double_value)
+    if kind == "bytes_value":
+        return base64.b64encode(value.bytes_value).decode()
+    return _json(value)
+
+
+def _json(value: AnyValue) -> str:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return "[" + ",".join(_json(member) for member in value.array_value.values) + "]"
+    if kind == "kvlist_value":
+        members = (f"{_json_text(member.key)}:{_json(member.value)}" for member in value.kvlist_value.values)
+        return "{" + ",".join(members) + "}"
+    text = value_text(value)
+    if text is None:
+        return "null"
+    if kind in {"string_value", "bytes_value"} or (kind == "double_value" and not math.isfinite(value.double_value)):
+        return _json_text(text)
+    return text
+
+
+def _json_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+# Both sides as plain Python
+
+
+def _number(value: AnyValue) -> int:
+    kind = value.WhichOneof("value")
+    if kind == "int_value":
+        return value.int_value
+    if kind == "bool_value":
+        return int(value.bool_value)
+    if kind == "double_value":
+        return int(np.float64(value.double_value).view(np.int64))
+    return 0
+
+
+def _attribute(attribute: KeyValue) -> tuple[Any, ...]:
+    value = attribute.value
+    kind = KINDS.get(value.WhichOneof("value") or "", ValueType.EMPTY)
+    return attribute.key, kind, _number(value), value_text(value)
+
+
+def expected(request: ExportTraceServiceRequest) -> list[Any]:
+    """The request: resources, scopes, spans, events, links."""
+    resources, scopes, spans, events, links = [], [], [], [], []
+    for resource_spans in request.resource_spans:
+        attributes = [_attribute(attribute) for attribute in resource_spans.resource.attributes]
+        resources.append((resource_spans.schema_url, attributes))
+        for scope_spans in resource_spans.scope_spans:
+            scope = scope_spans.scope
+            attributes = [_attribute(attribute) for attribute in scope.attributes]
+            scopes.append((len(resources) - 1, scope.name, scope.version, scope_spans.schema_url, attributes))
+            for span in scope_spans.spans:
+                row = len(spans)
+                parent = span.parent_span_id if len(span.parent_span_id) == 8 and any(span.parent_span_id) else b""
+                spans.append(
+                    (
+                        len(scopes) - 1,
+                        len(resources) - 1,
+                        span.trace_id,
+                        span.span_id,
+                        parent,
+                        span.trace_state,
+                        span.name,
+                        int(span.kind),
+                        span.start_time_unix_nano,
+                        span.end_time_unix_nano,
+                        int(span.status.code),
+                        span.status.message,
+                        span.flags,
+                        [_attribute(attribute) for attribute in span.attributes],
+                    )
+                )
+                for event in span.events:
+                    attributes = [_attribute(attribute) for attribute in event.attributes]
+                    events.append((row, event.time_unix_nano, event.name, attributes))
+                for link in span.links:
+                    attributes = [_attribute(attribute) for attribute in link.attributes]
+                    links.append((row, link.trace_id, link.span_id, link.trace_state, attributes))
+    return [resources, scopes, spans, events, links]
+
+
+def _bytes(traces: Traces, text: Text) -> list[bytes]:
+    data = traces.data.tobytes()
+    return [data[at : at + size] for at, size in zip(text.off.tolist(), text.len.tolist(), strict=True)]
+
+
+def _texts(traces: Traces, text: Text) -> list[str]:
+    texts: list[str] = gather.texts(traces, text).to_pylist()
+    codes, distinct = gather.text_codes(traces, text)
+    assert [distinct[code].as_py() for code in codes.tolist()] == texts
+    return texts
+
+
+def _attributes(traces: Traces, owner: Owner) -> list[list[tuple[Any, ...]]]:
+    table, ranges = traces.attributes, gather.ranges(traces, owner)
+    texts = gather.strings(traces, np.arange(len(table.key), dtype=np.int32)).to_pylist()
+    rows: list[list[tuple[Any, ...]]] = []
+    for i, (start, end) in enumerate(zip(ranges.start.tolist(), ranges.end.tolist(), strict=True)):
+        assert set(table.owner[start:end].tolist()) <= {i}
+        assert set(table.owner_kind[start:end].tolist()) <= {owner}
+        rows.append(
+            [
+                (traces.keys[table.key[row]], ValueType(table.type[row]), int(table.number[row]), texts[row])
+                for row in range(start, end)
+            ]
+        )
+    return rows
+
+
+def _rows(*columns: Iterable[Any] | Sequence[Any]) -> list[tuple[Any, ...]]:
+    lists = [column.tolist() if isinstance(column, np.ndarray) else list(column) for column in columns]
+    return list(zip(*lists, strict=True))
+
+
+def found(traces: Traces) -> list[Any]:
+    """The tables, in the form of `expected`; texts and values go through `gather`."""
+    resources, scopes, spans, events, links = (
+        traces.resources,
+        traces.scopes,
+        traces.spans,
+        traces.events,
+        traces.links,
+    )
+    _check_ranges(spans.event_start, spans.event_end, events.span)
+    _check_ranges(spans.link_start, spans.link_end, links.span)
+    return [
+        _rows(_texts(traces, resources.schema_url), _attributes(traces, Owner.RESOURCE)),
+        _rows(
+            scopes.resource,
+            _texts(traces, scopes.name),
+            _texts(traces, scopes.version),
+            _texts(traces, scopes.schema_url),
+            _attributes(traces, Owner.SCOPE),
+        ),
+        _rows(
+            spans.scope,
+            spans.resource,
+            _bytes(traces, spans.trace_id),
+            _bytes(traces, spans.span_id),
+            _bytes(traces, spans.parent_span_id),
+            _texts(traces, spans.trace_state),
+            _texts(traces, spans.name),
+            spans.kind,
+            spans.start_ns,
+            spans.end_ns,
+            spans.status_code,
+            _texts(traces, spans.status_message),
+            spans.flags,
+            _attributes(traces, Owner.SPAN),
+        ),
+        _rows(events.span, events.time_ns, _texts(traces, events.name), _attributes(traces, Owner.EVENT)),
+        _rows(
+            links.span,
+            _bytes(traces, links.trace_id),
+            _bytes(traces, links.span_id),
+            _texts(traces, links.trace_state),
+            _attributes(traces, Owner.LINK),
+        ),
+    ]
+
+
+def _check_ranges(start: Any, end: Any, owner: Any) -> None:
+    for row, (first, behind) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+        assert owner[first:behind].tolist() == [row] * (behind - first)
+    assert (end - start).sum() == len(owner)
