@@ -119,13 +119,18 @@ class Environment:
             self._include()
 
     def close(self) -> None:
+        """May be called twice. Waits for readers; if one does not finish, everything stays as it is until the process ends:
+        its values would point to nowhere."""
         with self._writer:
-            if not self._closed:
-                self._closed = True
-                self._exclude()
-                self._env.close()
-                self._include()
-                self._unlock()
+            if self._closed:
+                return
+            self._closed = True
+            if not self._exclude():
+                log.warning("%s: is still being read; it closes with the process", self.path)
+                return
+            self._env.close()
+            self._include()
+            self._unlock()
 
     def _unlock(self) -> None:
         if self._lock_file >= 0:
@@ -159,31 +164,42 @@ class Environment:
     @contextmanager
     def read(self) -> Iterator[Txn]:
         """A snapshot. Values are memoryviews, good until the end of the block. Keep it short: it holds back free pages."""
+        try:
+            try:
+                txn = self._enter()
+            except lmdb.PanicError:
+                with self._writer:
+                    self._reopen()
+                txn = self._enter()
+            try:
+                yield txn
+            finally:
+                txn.abort()
+                self._leave()
+        except lmdb.Error as error:
+            raise StoreError(f"{self.path}: {error}") from error
+
+    def _enter(self) -> Txn:
         with self._gate:
             while self._exclusive:
                 self._gate.wait()
             self._check_open()
             self._readers += 1
-        txn = None
         try:
-            txn = self._begin_read()
-            yield txn
-        except lmdb.Error as error:
-            raise StoreError(f"{self.path}: {error}") from error
-        finally:
-            if txn is not None:
-                txn.abort()
-            with self._gate:
-                self._readers -= 1
-                if not self._readers:
-                    self._gate.notify_all()
+            try:
+                return self._env.begin(buffers=True)
+            except lmdb.MapResizedError:  # the writing process has grown the map
+                self._env.set_mapsize(0)
+                return self._env.begin(buffers=True)
+        except BaseException:
+            self._leave()
+            raise
 
-    def _begin_read(self) -> Txn:
-        try:
-            return self._env.begin(buffers=True)
-        except lmdb.MapResizedError:  # the writing process has grown the map
-            self._env.set_mapsize(0)
-            return self._env.begin(buffers=True)
+    def _leave(self) -> None:
+        with self._gate:
+            self._readers -= 1
+            if not self._readers:
+                self._gate.notify_all()
 
     @contextmanager
     def write(self, committed: Callable[[], None] | None = None) -> Iterator[Txn]:
