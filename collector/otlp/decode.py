@@ -158,7 +158,8 @@ class _Picked:
         return Text(self.places[column], self.sizes[column])
 
     def numbers(self, column: int) -> I64:
-        return self.places[column]
+        numbers: I64 = self.places[column]
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def slots(traces: Traces, keys: Sequence[str], owner: Owner) -> list[I32]:
     """
     rows = len(ranges(traces, owner).start)
     wanted = np.full(max(len(traces.keys), 1), -1, np.int32)
-    columns = {}
+    columns: dict[str, int] = {}
     for key in keys:
         id_ = traces.key_ids.get(key)
         if id_ is not None and key not in columns:

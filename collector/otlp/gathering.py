@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from collector.otlp import layout as L
 from collector.otlp.rendering import bound, put_value
 from collector.otlp.tables import I32, I64, U8, U64
-from collector.otlp.wire import address, copy, hash_bytes, load8, store8
+from collector.otlp.wire import Int, address, copy, hash_bytes, load8, store8
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -18,7 +18,7 @@ _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8).copy()
 
 
 @njit(cache=True, nogil=True)
-def slots(owner_kind: U8, owner: I32, key: I32, kind: int, wanted: I32, out: I32) -> None:
+def slots(owner_kind: U8, owner: I32, key: I32, kind: Int, wanted: I32, out: I32) -> None:
     """out[wanted[key], owner] = attribute row, for the attributes of one kind of owner whose key is wanted (>= 0)."""
     for row in range(len(key)):
         if owner_kind[row] == kind:
@@ -144,7 +144,7 @@ def maps(
 
 
 @njit(cache=True, nogil=True)
-def _decimal(data: int, at: int, size: int) -> tuple[bool, int]:
+def _decimal(data: Int, at: Int, size: Int) -> tuple[bool, Int]:
     """The int64 that a text of decimal digits, with or without a minus, stands for."""
     end = at + size
     negative = size > 0 and load8(data, at) == 45

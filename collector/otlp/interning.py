@@ -11,11 +11,11 @@ from numba import njit
 
 from collector.otlp import layout as L
 from collector.otlp.tables import I32, I64, U8, Text
-from collector.otlp.wire import address, equal_bytes, fold, hash_bytes
+from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes
 
 
 @njit(cache=True, nogil=True)
-def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: int) -> tuple[I32, I64, int]:
+def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: Int) -> tuple[I32, I64, Int]:
     """For each value its code (-1 for EMPTY), for each code the row where it stood first, and a bit per type seen.
 
     Values are equal if their types are, and their numbers (BOOL, INT, DOUBLE) or bytes (the rest).
@@ -88,7 +88,7 @@ def _twice(values: I64) -> I64:
     return larger
 
 
-def texts(body: U8, text: Text, seed: int) -> tuple[I32, I64]:
+def texts(body: U8, text: Text, seed: Int) -> tuple[I32, I64]:
     """For each text its code, for each code the row where it stood first."""
     type_ = np.full(len(text.off), L.STRING, np.uint8)
     codes, first, _ = intern(body, type_, text.off, text.off, text.len, seed)

@@ -12,8 +12,9 @@ from numba import njit
 
 from collector.otlp import layout as L
 from collector.otlp.tables import I8, I32, I64, U8
-from collector.otlp.wire import TOP, address, load8, load64, payload, skip, tag, varint
+from collector.otlp.wire import TOP, Int, address, load8, load64, payload, skip, tag, varint
 
+NOTHING: Int = np.int64(0)
 COUNTED = -2  # and below: see `pick`
 
 
@@ -38,7 +39,7 @@ def pick(body: U8, offset: I64, size: I32, column: I8, out64: I64, out32: I32) -
             if at >= 0 and to == -1:
                 at = skip(data, at, end, field, TOP)
             elif at >= 0:
-                number, start = np.int64(0), np.int64(0)
+                number, start = NOTHING, NOTHING
                 kind = field & 7
                 if kind == L.LEN:
                     start, at = payload(data, at, end)
@@ -65,8 +66,8 @@ def pick(body: U8, offset: I64, size: I32, column: I8, out64: I64, out32: I32) -
 
 @njit(cache=True, nogil=True)
 def children(
-    body: U8, offset: I64, size: I32, wanted: int, out64: I64, out32: I32, parent: I32, first: I32, behind: I32
-) -> int:
+    body: U8, offset: I64, size: I32, wanted: Int, out64: I64, out32: I32, parent: I32, first: I32, behind: I32
+) -> Int:
     """The messages in the fields with tag `wanted`, in order: their place and their parent's row; and, per parent,
     its first child and the one behind its last. How many there are; -1 if a message is not well-formed or the arrays
     are too short."""
@@ -95,9 +96,9 @@ def children(
 
 
 @njit(cache=True, nogil=True)
-def any_value(data: int, at: int, end: int) -> tuple[int, int, int, int]:
+def any_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
     """Kind, offset and size of the payload, and number of the AnyValue in data[at : end]; kind -1: not well-formed."""
-    kind, offset, size, number = np.int64(L.EMPTY), at, np.int64(0), np.int64(0)
+    kind, offset, size, number = NOTHING, at, NOTHING, NOTHING
     while at < end:
         field, at = tag(data, at, end)
         if at < 0:
@@ -138,10 +139,10 @@ def any_value(data: int, at: int, end: int) -> tuple[int, int, int, int]:
 
 
 @njit(cache=True, nogil=True)
-def key_value(data: int, at: int, end: int) -> tuple[int, int, int, int]:
+def key_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
     """Offset and size of the key, start and end of the AnyValue of the KeyValue in data[at : end]; offset -1: not
     well-formed."""
-    key, key_size, value, value_end = at, np.int64(0), at, at
+    key, key_size, value, value_end = at, NOTHING, at, at
     while at < end:
         field, at = tag(data, at, end)
         if at < 0:
@@ -164,10 +165,10 @@ def attributes(
     body: U8,
     offset: I64,
     size: I32,
-    wanted: int,
+    wanted: Int,
     first: I32,
     behind: I32,
-    row: int,
+    row: Int,
     owner: I32,
     key_at: I64,
     key_size: I32,
@@ -177,7 +178,7 @@ def attributes(
     number: I64,
     message_at: I64,
     message_size: I32,
-) -> int:
+) -> Int:
     """The KeyValues in the fields with tag `wanted`, as rows of the attribute table from `row` on; and, per message,
     its first row and the one behind its last. The row behind all; -1 if something is not well-formed or the table is
     too short."""

@@ -9,12 +9,14 @@ without blanks, members in the order in which they were sent; EMPTY as nothing, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, types
 
 from collector.otlp import layout as L
 from collector.otlp.kernels import any_value, key_value
-from collector.otlp.wire import TOP, copy, load8, load64, payload, skip, store8, tag
+from collector.otlp.wire import TOP, Int, copy, load8, load64, payload, skip, store8, tag
 
 _POWERS = np.array([10.0**n for n in range(23)])
 _BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8).copy()
@@ -34,12 +36,12 @@ _TRUE, _FALSE, _NULL, _NAN, _INFINITY = (
 )
 
 # From the C library: the number with so many significant digits into a buffer, and back.
-_gcvt = types.ExternalFunction("gcvt", types.intp(types.float64, types.int32, types.intp))
-_strtod = types.ExternalFunction("strtod", types.float64(types.intp, types.intp))
+_gcvt: Any = types.ExternalFunction("gcvt", types.intp(types.float64, types.int32, types.intp))
+_strtod: Any = types.ExternalFunction("strtod", types.float64(types.intp, types.intp))
 
 
 @njit(cache=True, nogil=True)
-def bound(kind: int, size: int) -> int:
+def bound(kind: Int, size: Int) -> Int:
     """As many bytes as the text of a value can take, its scratch space included."""
     if kind == L.STRING:
         return size
@@ -50,7 +52,7 @@ def bound(kind: int, size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def put_word(out: int, at: int, word: int) -> int:
+def put_word(out: Int, at: Int, word: Int) -> Int:
     """Up to 8 letters from a number; the position behind them."""
     while word != 0:
         store8(out, at, word & 0xFF)
@@ -60,7 +62,7 @@ def put_word(out: int, at: int, word: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def put_int(out: int, at: int, value: int) -> int:
+def put_int(out: Int, at: Int, value: Int) -> Int:
     """Decimal digits; the position behind them."""
     if value < 0:
         store8(out, at, 45)  # -
@@ -80,7 +82,7 @@ def put_int(out: int, at: int, value: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _digits(value: float, out: int, at: int) -> tuple[int, int]:
+def _digits(value: float, out: Int, at: Int) -> tuple[Int, Int]:
     """The shortest digits of a positive finite double, written at `at`: how many, and p in 0.DIGITS * 10**p."""
     if 1e-6 <= value < 1e15:
         # m / 10**k is rounded correctly when both are exact, and no two decimals of 15 digits are the same double.
@@ -127,16 +129,16 @@ def _digits(value: float, out: int, at: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def put_double(out: int, at: int, bits: int, value: float) -> int:
+def put_double(out: Int, at: Int, bits: Int, value: float) -> Int:
     """A double, given twice: by its bits and as it is; the position behind it."""
     if bits & _EXPONENT == _EXPONENT and bits & _FRACTION != 0:
-        return put_word(out, at, _NAN)  # type: ignore[no-any-return]
+        return put_word(out, at, _NAN)
     if bits < 0:
         store8(out, at, 45)
         at += 1
         value = -value
     if bits & _EXPONENT == _EXPONENT:
-        return put_word(out, at, _INFINITY)  # type: ignore[no-any-return]
+        return put_word(out, at, _INFINITY)
     if value == 0.0:
         store8(out, at, 48)
         return at + 1
@@ -154,7 +156,7 @@ def put_double(out: int, at: int, bits: int, value: float) -> int:
         if point > 0:
             store8(out, at, 43)
             at += 1
-        return put_int(out, at, point - 1)  # type: ignore[no-any-return]
+        return put_int(out, at, point - 1)
     if point <= 0:
         for _ in range(2 - point):
             store8(out, at, 48)
@@ -173,7 +175,7 @@ def put_double(out: int, at: int, bits: int, value: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def put_base64(out: int, at: int, data: int, offset: int, size: int) -> int:
+def put_base64(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     """Standard base64 with padding; the position behind it."""
     end = offset + size
     while offset < end:
@@ -193,7 +195,7 @@ def put_base64(out: int, at: int, data: int, offset: int, size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _plain(data: int, at: int, end: int) -> int:
+def _plain(data: Int, at: Int, end: Int) -> Int:
     """The first position from `at` on whose byte a JSON string must escape, 8 bytes at a time; `end` if there is none."""
     while at + 8 <= end:
         word = load64(data, at)
@@ -212,7 +214,7 @@ def _plain(data: int, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _put_json_text(out: int, at: int, data: int, offset: int, size: int) -> int:
+def _put_json_text(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     store8(out, at, 34)
     at += 1
     end = offset + size
@@ -239,7 +241,7 @@ def _put_json_text(out: int, at: int, data: int, offset: int, size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _put_json(out: int, at: int, data: int, kind: int, offset: int, size: int) -> int:
+def _put_json(out: Int, at: Int, data: Int, kind: Int, offset: Int, size: Int) -> Int:
     """An ArrayValue or KeyValueList as JSON. What is not well-formed, or too deep, ends its array or object."""
     stack = np.empty((_DEPTH, 3), np.int64)  # per open array or object: its kind, what is still to read of it
     level, number = -1, TOP
@@ -298,27 +300,27 @@ def _put_json(out: int, at: int, data: int, kind: int, offset: int, size: int) -
 
 
 @njit(cache=True, nogil=True)
-def _put_plain(out: int, at: int, data: int, kind: int, number: int, offset: int, size: int) -> int:
+def _put_plain(out: Int, at: Int, data: Int, kind: Int, number: Int, offset: Int, size: Int) -> Int:
     """A number, a bool or bytes."""
     if kind == L.INT:
-        return put_int(out, at, number)  # type: ignore[no-any-return]
+        return put_int(out, at, number)
     if kind == L.BOOL:
-        return put_word(out, at, _TRUE if number != 0 else _FALSE)  # type: ignore[no-any-return]
+        return put_word(out, at, _TRUE if number != 0 else _FALSE)
     if kind == L.DOUBLE:
         bits = np.empty(1, np.int64)
         bits[0] = number
-        return put_double(out, at, number, bits.view(np.float64)[0])  # type: ignore[no-any-return]
+        return put_double(out, at, number, bits.view(np.float64)[0])
     if kind == L.BYTES:
-        return put_base64(out, at, data, offset, size)  # type: ignore[no-any-return]
+        return put_base64(out, at, data, offset, size)
     return at
 
 
 @njit(cache=True, nogil=True)
-def put_value(out: int, at: int, data: int, kind: int, number: int, offset: int, size: int) -> int:
+def put_value(out: Int, at: Int, data: Int, kind: Int, number: Int, offset: Int, size: Int) -> Int:
     """The text of an attribute value; the position behind it."""
     if kind == L.STRING:
         copy(out, at, data, offset, size)
         return at + size
     if kind == L.ARRAY or kind == L.KVLIST:  # noqa: PLR1714
-        return _put_json(out, at, data, kind, offset, size)  # type: ignore[no-any-return]
-    return _put_plain(out, at, data, kind, number, offset, size)  # type: ignore[no-any-return]
+        return _put_json(out, at, data, kind, offset, size)
+    return _put_plain(out, at, data, kind, number, offset, size)

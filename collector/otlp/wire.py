@@ -24,6 +24,10 @@ from numba.extending import intrinsic
 
 from collector.otlp.layout import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT
 
+# An int64 and a bool in compiled code, whatever they may be for a type checker.
+Int = Any
+Flag = Any
+
 # np.int64, so that they are no literal types: one compiled version serves all callers.
 MAX_DEPTH = np.int64(100)  # messages and groups below the request, as in protobuf's own parser
 TOP = np.int64(0)
@@ -39,7 +43,7 @@ def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def _pointer(builder: Any, base: Any, offset: Any, bits: int) -> Any:
+def _pointer(builder: Any, base: Any, offset: Any, bits: Int) -> Any:
     return builder.inttoptr(builder.add(base, offset), ir.IntType(bits).as_pointer())
 
 
@@ -59,7 +63,7 @@ def load8(typingctx: Any, data: Any, at: Any) -> Any:  # noqa: ARG001
     """The byte at data + at, as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        return builder.zext(builder.load(_pointer(builder, *args, 8)), ir.IntType(64))
+        return builder.zext(builder.load(_pointer(builder, args[0], args[1], 8)), ir.IntType(64))
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -69,7 +73,7 @@ def load64(typingctx: Any, data: Any, at: Any) -> Any:  # noqa: ARG001
     """The 8 bytes at data + at, little-endian."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        return builder.load(_pointer(builder, *args, 64), align=1)
+        return builder.load(_pointer(builder, args[0], args[1], 64), align=1)
 
     return types.int64(types.int64, types.int64), codegen
 
@@ -91,7 +95,7 @@ def copy(typingctx: Any, out: Any, at: Any, data: Any, offset: Any, size: Any) -
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         to, from_ = _pointer(builder, args[0], args[1], 8), _pointer(builder, args[2], args[3], 8)
-        cgutils.raw_memcpy(builder, to, from_, args[4], 1)
+        cgutils.raw_memcpy(builder, to, from_, args[4], 1)  # type: ignore[no-untyped-call]
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), codegen
@@ -114,7 +118,7 @@ def fold(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
 
 
 @njit(cache=True, nogil=True)
-def varint(data: int, at: int, end: int) -> tuple[int, int]:
+def varint(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     """The varint at `at` (its low 64 bits) and the position behind it; position -1 if it has no end within 10 bytes."""
     value = shift = 0
     while at < end and shift < 70:
@@ -128,7 +132,7 @@ def varint(data: int, at: int, end: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _varint32(data: int, at: int, end: int, largest: int) -> tuple[int, int]:
+def _varint32(data: Int, at: Int, end: Int, largest: Int) -> tuple[Int, Int]:
     """As `varint`, within 5 bytes and not above `largest`."""
     value, behind = varint(data, at, end)
     if behind < 0 or behind - at > 5 or value > largest:
@@ -137,7 +141,7 @@ def _varint32(data: int, at: int, end: int, largest: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def tag(data: int, at: int, end: int) -> tuple[int, int]:
+def tag(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     """The tag at `at` (below `end`) and the position behind it; position -1 for no tag, and for field number 0."""
     value = load8(data, at)
     at += 1
@@ -149,7 +153,7 @@ def tag(data: int, at: int, end: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def payload(data: int, at: int, end: int) -> tuple[int, int]:
+def payload(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     """Start and end of the payload whose length stands at `at`; (-1, -1) if it reaches beyond `end`."""
     if at >= end:
         return -1, -1
@@ -165,7 +169,7 @@ def payload(data: int, at: int, end: int) -> tuple[int, int]:
 
 
 @njit(cache=True, nogil=True)
-def _skip_plain(data: int, at: int, end: int, kind: int) -> int:
+def _skip_plain(data: Int, at: Int, end: Int, kind: Int) -> Int:
     if kind == LEN:
         _, at = payload(data, at, end)
     elif kind == VARINT:
@@ -180,7 +184,7 @@ def _skip_plain(data: int, at: int, end: int, kind: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _skip_group(data: int, at: int, end: int, number: int, depth: int) -> int:
+def _skip_group(data: Int, at: Int, end: Int, number: Int, depth: Int) -> Int:
     """The position behind the group whose opening tag was read. `depth`: how many messages it stands in."""
     if depth >= MAX_DEPTH:
         return -1
@@ -212,7 +216,7 @@ def _skip_group(data: int, at: int, end: int, number: int, depth: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def skip(data: int, at: int, end: int, field: int, depth: int) -> int:
+def skip(data: Int, at: Int, end: Int, field: Int, depth: Int) -> Int:
     """The position behind the payload of the field with tag `field`, in a message `depth` levels below the request."""
     if field & 7 == GROUP:
         return _skip_group(data, at, end, field >> 3, depth)
@@ -220,7 +224,7 @@ def skip(data: int, at: int, end: int, field: int, depth: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def varint_size(value: int) -> int:
+def varint_size(value: Int) -> Int:
     """How many bytes the varint of a number >= 0 takes."""
     size = 1
     while value >= 0x80:
@@ -230,7 +234,7 @@ def varint_size(value: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def put_varint(out: int, at: int, value: int) -> int:
+def put_varint(out: Int, at: Int, value: Int) -> Int:
     """Write a number >= 0; the position behind it."""
     while value >= 0x80:
         store8(out, at, (value & 0x7F) | 0x80)
@@ -244,7 +248,7 @@ def put_varint(out: int, at: int, value: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _word(data: int, at: int, size: int) -> int:
+def _word(data: Int, at: Int, size: Int) -> Int:
     """Fewer than 8 bytes as one number."""
     value = 0
     for i in range(size):
@@ -253,7 +257,7 @@ def _word(data: int, at: int, size: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def hash_bytes(data: int, at: int, size: int, seed: int) -> int:
+def hash_bytes(data: Int, at: Int, size: Int, seed: Int) -> Int:
     """64 bits that depend on every byte and on the seed, 8 bytes at a time (multiply and fold)."""
     value = fold(seed ^ _MIX, size ^ _MIX_LENGTH)
     end = at + size
@@ -263,11 +267,11 @@ def hash_bytes(data: int, at: int, size: int, seed: int) -> int:
     if at < end:
         rest = load64(data, end - 8) if size >= 8 else _word(data, at, end - at)
         value = fold(value ^ rest, _MIX_LENGTH)
-    return fold(value, _MIX)  # type: ignore[no-any-return]
+    return fold(value, _MIX)
 
 
 @njit(cache=True, nogil=True)
-def equal_bytes(data: int, a: int, b: int, size: int) -> bool:
+def equal_bytes(data: Int, a: Int, b: Int, size: Int) -> Flag:
     """Whether data[a : a + size] and data[b : b + size] are the same bytes."""
     if size < 8:
         return _word(data, a, size) == _word(data, b, size)
@@ -277,11 +281,11 @@ def equal_bytes(data: int, a: int, b: int, size: int) -> bool:
         if load64(data, a + i) != load64(data, b + i):
             return False
         i += 8
-    return load64(data, a + last) == load64(data, b + last)  # type: ignore[no-any-return]
+    return load64(data, a + last) == load64(data, b + last)
 
 
 @njit(cache=True, nogil=True)
-def all_zero(data: int, at: int, size: int) -> bool:
+def all_zero(data: Int, at: Int, size: Int) -> Flag:
     """Whether data[at : at + size] is zeros only; true for nothing."""
     while size > 0 and load8(data, at) == 0:
         at += 1
