@@ -26,6 +26,7 @@ Txn = Any
 Database = Any
 
 _MIN_MAP_BYTES = 2**28
+_FULL_BYTES = 2**26
 _GROWTH_WAIT = 5.0  # seconds to wait for readers before growing is put off
 _READER_CHECK = 60.0  # seconds between looks for readers whose process died
 
@@ -222,7 +223,7 @@ class Environment:
                 if isinstance(error, lmdb.MapFullError):
                     self._map_full = True
                     raise MapFull(f"{self.path}: {error}") from error
-                raise StoreError(f"{self.path}: {error}") from error
+                raise StoreError(f"{self.path}: {error}{_space_left(self.path)}") from error
             finally:
                 if txn is not None:
                     txn.abort()  # does nothing after a commit
@@ -250,6 +251,14 @@ class Environment:
     def used_bytes(self) -> int:
         """Bytes of the file that hold, or once held, pages."""
         return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of the file that hold nothing now and are used again before it grows."""
+        with self.read() as txn:
+            stats = [txn.stat(db=database) for database in self._databases.values()]
+        live = sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        return max(0, self.used_bytes - int(live * stats[0]["psize"]))
 
     def _make_room(self) -> None:
         """Keep three quarters of the map free, so that no transaction can fill it. Only between transactions."""
@@ -287,6 +296,16 @@ class Environment:
         with self._gate:
             self._exclusive = False
             self._gate.notify_all()
+
+
+def _space_left(path: Path) -> str:
+    """LMDB calls the write that only half fitted an I/O error; say what it was."""
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return ""
+    left = disk.f_bavail * disk.f_frsize
+    return f" (the disk is full: {left} bytes left)" if left < _FULL_BYTES else ""
 
 
 def _lock(path: Path) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import logging
+import os
 import struct
 import threading
 import time
@@ -36,6 +37,7 @@ _GROUP_ENTRIES = 10_000  # what one transaction takes at most
 _GROUP_BYTES = 64 * 2**20
 _TRIM_ENTRIES = 20_000
 _RETRY_SECONDS = 1.0
+_RESERVE_BYTES = 2**26  # of disk space, or a twentieth of the disk if that is less
 
 log = logging.getLogger(__name__)
 
@@ -315,6 +317,7 @@ class Inbox:
         try:
             if self.failed is not None:
                 self._write([])  # on a full disk trimming may succeed alone, and make room for the rest
+            self._check_disk(cost)
             try:
                 self._write(group)
             except MapFull:
@@ -332,6 +335,18 @@ class Inbox:
             self._pending -= cost
             self._stored = sum(queue.bytes for queue in self._queues.values())
         return self.failed
+
+    def _check_disk(self, cost: int) -> None:
+        """Leave some of the disk to those who work the inbox off: a state that cannot commit would never let it trim."""
+        disk = os.statvfs(self.path)
+        left = disk.f_bavail * disk.f_frsize
+        reserve = min(_RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 20)
+        need = reserve + 2 * cost  # twice: pages are not filled to the last byte
+        # The file never shrinks, but what is free in it is used again.
+        if left < need and self._env.free_bytes < need:
+            raise StoreFull(
+                f"{self.path}: the disk is full: {left} bytes left, of which {reserve} are kept for the state"
+            )
 
     def _write(self, group: list[_Append]) -> None:
         for name in {name for entry in group for name in entry.queues if name not in self._queues}:
