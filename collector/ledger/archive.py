@@ -92,7 +92,8 @@ def _coded(array: pa.Array) -> pa.Array:
             rows = np.flatnonzero((codes == number) & ~mask)
             if len(rows):
                 firsts[number] = rows[0]
-    distinct = array.take(pa.array(firsts[:count])).cast(pa.large_string()).fill_null("")
+    # Few, so one by one: Arrow takes no views by number.
+    distinct = pa.array([array[int(row)].as_py() or "" for row in firsts[:count]], pa.large_string())
     return pa.DictionaryArray.from_arrays(pa.array(codes, mask=mask), distinct)
 
 
