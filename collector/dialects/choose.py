@@ -30,13 +30,15 @@ class Origin(NamedTuple):
 class Chooser:
     """The dialects in the order in which they are tried.
 
-    Priority first; then the strength of the match (a scope by name or a resource, a scope by pattern, the number of keys);
-    then the name, so that the order never depends on the disk.
+    Priority first; then the strength of the match (a scope by name, one by pattern, a resource, the number of keys); then the
+    name, so that the order never depends on the disk.
     """
 
     def __init__(self, dialects: Sequence[Dialect]) -> None:
         self.dialects = tuple(dialects)
-        pairs = [(place, match) for place, dialect in enumerate(dialects) for match in dialect.match]
+        pairs = [
+            (place, one) for place, dialect in enumerate(dialects) for match in dialect.match for one in _single(match)
+        ]
         self._order = sorted(pairs, key=lambda pair: self._rank(*pair))
         self.telling_keys = sorted(set().union(*(match_keys(dialect) for dialect in dialects)))
         self.resource_keys = sorted({key for _, match in pairs for key in match.resource})
@@ -104,8 +106,17 @@ class Chooser:
             and (match.scope is None or matches(origin.scope, match.scope))
             and (match.version is None or in_range(origin.version, match.version))
             and (match.schema_url is None or matches(origin.schema_url, match.schema_url))
-            and all(matches(resource[key] or "", globs) for key, globs in match.resource.items())
+            and all(_is_one_of(resource[key], globs) for key, globs in match.resource.items())
         )
+
+
+def _is_one_of(text: str | None, globs: tuple[str, ...]) -> bool:
+    return text is not None and matches(text, globs)
+
+
+def _single(match: Match) -> list[Match]:
+    """One match for each scope that it names: a name and a pattern are not equally strong."""
+    return [match.model_copy(update={"scope": (scope,)}) for scope in match.scope] if match.scope else [match]
 
 
 def _combined(code: I64, size: int, other: I64, values: int) -> tuple[I64, int]:

@@ -170,6 +170,8 @@ class Facts:
                 there = there & needed
                 found = np.where(there, numbers, found)
                 told = told | there
+            if self.dialect.zero_is_unknown:
+                told = told & (found != 0)
             self._numbers[name] = found, told
         return self._numbers[name]
 
@@ -193,18 +195,23 @@ class Facts:
 
     def _count(self, source: Source, needed: Mask) -> Numbers:
         if source.sum is not None:
-            total, some = self._no_numbers()
-            for part in source.sum:
-                numbers, told = self._count(Source.model_validate({"from": part}), needed)
-                total, some = total + np.where(told, numbers, 0), some | told
-            return total, some
+            return self._sum(source.sum, needed, self._count)
         where = place(source.from_ or "")
         if where.owner == "span" and where.path is None and source.value is None:
             slots = self._slots(where.key, needed)
             return self._no_numbers() if slots is None else gather.integers(self.rows.table.traces, slots)
         return self._each(source, needed, values.count_of)
 
+    def _sum(self, parts: Sequence[str], needed: Mask, read: Callable[[Source, Mask], Numbers]) -> Numbers:
+        total, some = self._no_numbers()
+        for part in parts:
+            numbers, told = read(Source.model_validate({"from": part}), needed)
+            total, some = total + np.where(told, numbers, 0), some | told
+        return total, some
+
     def _money(self, source: Source, needed: Mask) -> Numbers:
+        if source.sum is not None:
+            return self._sum(source.sum, needed, self._money)
         where = place(source.from_ or "")
         if where.owner != "span" or where.path is not None:
             return self._each(source, needed, values.pico_of)

@@ -102,7 +102,8 @@ def _whole(stem: str, raw: dict[str, dict[str, object]], heirs: tuple[str, ...])
     if not isinstance(facts, dict) or not isinstance(theirs, dict):
         raise ValueError("facts: expected a mapping of fact → sources")
     kept = {key: inherited[key] for key in _INHERITED if key in inherited}
-    return {**kept, **own, "facts": {**theirs, **facts}}
+    both = {**theirs, **facts}
+    return {**kept, **own, "facts": {name: sources for name, sources in both.items() if sources is not None}}
 
 
 def _no_circles(dialect: Dialect) -> None:

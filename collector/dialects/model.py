@@ -101,7 +101,7 @@ class Source(Model):
     value: str | None = None
     """A constant."""
     sum: tuple[str, ...] | None = None
-    """Sources of counts that are added; absent ones count nothing, all absent: absent."""
+    """Sources of counts or of money that are added; absent ones count nothing, all absent: absent."""
     pattern: str | None = None
     """Regular expression whose first group is the text; no match: absent."""
     map: dict[str, str] = {}
@@ -162,12 +162,12 @@ class Match(Model):
         return self
 
     @property
-    def strength(self) -> tuple[int, int, int, int]:
-        """What makes a match stronger than another, the most telling first: a scope by name, a resource, a scope by
-        pattern, then the number of keys."""
+    def strength(self) -> tuple[int, int, int]:
+        """What makes a match stronger than another, the most telling first: a scope (by name more than by pattern: it is
+        the code that made the span), a resource (only the process that it ran in), then the number of keys."""
         exact = bool(self.scope) and not any("*" in scope for scope in self.scope or ())
         keys = 2 * len(self.keys) + bool(self.any) + bool(self.lacks) + bool(self.version) + bool(self.schema_url)
-        return (2 * exact + 2 * bool(self.resource), bool(self.scope), keys, 0)
+        return (bool(self.scope) + exact, bool(self.resource), keys)
 
 
 class Rule(Model):
@@ -233,6 +233,8 @@ class Dialect(Model):
     output: tuple[Convention, ...] = (Convention(part="inside"),)
     """Whether output counts include reasoning."""
     flags: tuple[Flag, ...] = ()
+    zero_is_unknown: bool = False
+    """Whether counts and times of zero only mean that nothing was measured."""
     response_id_unless: tuple[str, ...] = ()
     """Attributes to which an equal response id is none."""
     failed: Annotated[tuple[When, ...], BeforeValidator(_listed)] = ()
@@ -256,7 +258,7 @@ def _suits(name: str, source: Source) -> None:
         raise ValueError(f"{name}: only {TIME} has a unit")
     if name == TIME and source.unit is None and not (source.from_ or "").startswith("event:"):
         raise ValueError(f"{name}: say in which unit {source.from_ or source.value} is")
-    if source.sum is not None and name not in NUMBERS | HELPERS:
-        raise ValueError(f"{name}: only counts are added")
+    if source.sum is not None and name not in NUMBERS | HELPERS | {MONEY}:
+        raise ValueError(f"{name}: only counts and money are added")
     if (source.pattern or source.map or source.strip_provider) and name not in TEXTS | FLAGS | {LIST}:
         raise ValueError(f"{name}: pattern, map and strip_provider are for texts")
