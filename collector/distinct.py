@@ -18,7 +18,7 @@ from collector.otlp.decode import SEED
 from collector.otlp.tables import I32, I64, U8, Text
 
 Mask = NDArray[np.bool_]
-_SEEDS = [secrets.randbits(64) for _ in range(4)]
+_SEED = secrets.randbits(64)
 
 
 def valid(column: pl.Series) -> Mask:
@@ -53,8 +53,10 @@ def lists(column: pl.Series) -> tuple[I32, list[list[str]]]:
     array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
     offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
     items = array.values
+    if not len(items):
+        return np.where(valid(column), 0, -1).astype(np.int32), [[]]
     known = _bits(items) if items.null_count else None
-    members, _ = _intern(items, known) if len(items) else (np.empty(0, np.int32), None)
+    members, _ = _intern(items, known)
     # A list is the text that its members' numbers spell.
     codes = np.full(len(array), -1, np.int32)
     rows = np.flatnonzero(_bits(array)) if column.null_count() else np.arange(len(array))
@@ -64,19 +66,17 @@ def lists(column: pl.Series) -> tuple[I32, list[list[str]]]:
     return codes, [[item for item in members if item is not None] for members in found]
 
 
-def combinations(frame: pl.DataFrame, numbers: Sequence[I64] = ()) -> tuple[I64, I64]:
-    """Per row the number of its combination of values (and of `numbers`), and for each combination a row that has it.
+def combinations(frame: pl.DataFrame, names: Sequence[str], numbers: Sequence[I64] = ()) -> tuple[I64, I64]:
+    """Per row the number of its combination of values of some columns (and of `numbers`), and for each combination a row that has it.
 
-    Columns are compared by 64-bit hashes whose seeds are this process's own secret: two of a million combinations
+    Columns are compared by 64-bit hashes whose seed is this process's own secret: two of a million combinations
     in a batch coincide once in forty million batches, and nobody can bring that about.
     """
-    columns = [name for name in frame.columns if frame[name].null_count() < len(frame)]
-    hashes = (
-        frame.select(pl.col(name).hash(*_SEEDS) for name in columns).to_numpy()
-        if columns
-        else np.empty((len(frame), 0), np.uint64)
-    )
-    words = np.ascontiguousarray(np.column_stack([hashes.view(np.int64), *numbers]))
+    columns = [name for name in names if frame[name].null_count() < len(frame)]
+    hashes = frame.select(pl.col(name).hash(_SEED) for name in columns).get_columns() if columns else []
+    words = np.empty((len(frame), len(hashes) + len(numbers)), np.int64)
+    for place, values in enumerate([*(column.to_numpy().view(np.int64) for column in hashes), *numbers]):
+        words[:, place] = values
     width = words.shape[1] * 8
     if not width:
         return np.zeros(len(frame), np.int64), np.zeros(min(1, len(frame)), np.int64)

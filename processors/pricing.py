@@ -23,19 +23,20 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from genai_prices import UpdatePrices
 from numpy.typing import NDArray
 from prometheus_client import Counter
 from pydantic import Field
 
-from collector import columns
+from collector import columns, distinct
 from collector.batch import SpanBatch
 from collector.component import Context, Processor, Stage
-from collector.prices import Book, Found, Override, Wanted
+from collector.prices import USAGE, Book, Found, Override, Wanted
 from collector.prices.book import as_utc
 from collector.prices.usage import (
     ASSUMPTIONS,
@@ -54,6 +55,7 @@ from config.types import Duration, StrictModel
 logger = logging.getLogger(__name__)
 
 I64 = NDArray[np.int64]
+I16 = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 #: Some prices change within the day; a quarter of an hour is the finest step that any list uses.
 TIME_STEP_NS = 15 * 60 * 10**9
@@ -149,46 +151,39 @@ class Pricing(Processor[PricingConfig]):
 
     def price(self, calls: pl.DataFrame) -> pl.DataFrame:
         """`calls` (CALL_COLUMNS) with the cost columns filled in."""
-        found, code = self._look_up(calls)
+        wanted, found, code = self._look_up(calls)
         work = Usages(calls, found, code)
         status, assumed = work.judge()
-        self._settle(work, status, assumed)
-        listed = work.cost
         factors = self._factors(calls)
-        cost = listed.copy() if factors is None else _times(listed, *factors)
-        cost[status == REPORTED] = work.reported[status == REPORTED]
-        cost[status == REPLAY] = 0
-        self._warn(calls, status)
+        self._settle(work, status, assumed, factors)
+        cost = work.cost if factors is None else _times(work.cost, *factors)
+        cost = np.where(status == REPORTED, work.reported, np.where(status == REPLAY, 0, cost))
+        savings = np.where(status == REPLAY, work.cost, work.savings())
         known = (status == PRICED) | (status == REPORTED) | (status == REPLAY)
-        table = pl.Series([*(entry.source if entry else None for entry in found), "reported by the gateway", None])
-        sources = table.gather(
-            pl.Series(np.where(known, np.where(status == REPORTED, len(found), code), len(found) + 1))
-        )
-        tiers = list(work.solved_tiers)
-        served = calls["service_tier"].clone().scatter(tiers, [work.solved_tiers[row] for row in tiers])
-        return calls.with_columns(
+        listed = known & work.listed
+        self._warn(wanted, code, status)
+        return _exchanged(
+            calls,
             _money("cost_pico", cost, known),
-            _money("list_cost_pico", listed, known & work.listed),
-            _money("cache_savings_pico", np.where(status == REPLAY, listed, work.savings()), known & work.listed),
-            pl.Series("price_status", STATUSES).gather(pl.Series(status)),
+            _money("list_cost_pico", work.cost, listed),
+            _money("cache_savings_pico", savings, listed),
+            _spelt("price_status", STATUSES, status),
             _assumptions(np.where(known, assumed, 0)),
-            sources.cast(pl.String()).alias("price_source"),
-            served.alias("service_tier"),
-            pl.Series("cache_write_1h_tokens", work.counts[:, 4]).set(pl.Series(~work.present[:, 4]), None),
+            _sources(found, code, status, known),
+            *_solved(calls, work),
         )
 
-    def _look_up(self, calls: pl.DataFrame) -> tuple[list[Found | None], NDArray[np.int64]]:
-        """Distinct combinations of names and time: what the book says of each, and which one each row has."""
-        step = (pl.col("start_ns") // TIME_STEP_NS).alias("step")
-        keyed = calls.select(*NAMES, step)
-        distinct = keyed.unique(maintain_order=True).with_row_index("code")
-        code = keyed.join(distinct, on=[*NAMES, "step"], nulls_equal=True, how="left", maintain_order="left")["code"]
-        found = []
-        for _, provider, upstream, response, request, served, requested, at in distinct.iter_rows():
+    def _look_up(self, calls: pl.DataFrame) -> tuple[list[Wanted], list[Found | None], I64]:
+        """Distinct combinations of names and time, what the book says of each, and which one each row has."""
+        steps = distinct.integers(calls["start_ns"])[0] // TIME_STEP_NS
+        code, first = distinct.combinations(calls, NAMES, [steps])
+        names, wanted = [calls[name] for name in NAMES], []
+        for row in first.tolist():
+            provider, upstream, response, request, served, requested = (column.item(row) for column in names)
             tier = (served or requested or "").lower() or None
-            wanted = Wanted((upstream, response, request), provider, tier, as_utc(at * TIME_STEP_NS))
-            found.append(self._find(wanted))
-        return found, code.to_numpy().astype(np.int64)
+            at = as_utc(int(steps[row]) * TIME_STEP_NS)
+            wanted.append(Wanted((upstream, response, request), provider, tier, at))
+        return wanted, [self._find(combination) for combination in wanted], code
 
     def _find(self, wanted: Wanted) -> Found | None:
         if wanted in self._lookups:
@@ -207,39 +202,45 @@ class Pricing(Processor[PricingConfig]):
         if not self.config.discounts and not self.config.margins:
             return None
         names = ["provider", "team", "upstream_model", "response_model", "request_model"]
-        distinct = calls.select(names).unique(maintain_order=True).with_row_index("code")
-        code = calls.select(names).join(distinct, on=names, nulls_equal=True, how="left", maintain_order="left")["code"]
-        factors = []
-        for _, provider, team, *models in distinct.iter_rows():
+        code, first = distinct.combinations(calls, names)
+        columns, factors = [calls[name] for name in names], []
+        for row in first.tolist():
+            provider, team, *models = (column.item(row) for column in columns)
             discount = next((a.percent for a in self.config.discounts if a.matches(provider, models, team)), Decimal(0))
             margin = next((a.percent for a in self.config.margins if a.matches(provider, models, team)), Decimal(0))
             factors.append((1 - Fraction(discount) / 100) * (1 + Fraction(margin) / 100))
-        rows = code.to_numpy()
-        numerators = np.array([factor.numerator for factor in factors], dtype=np.int64)[rows]
-        return numerators, np.array([factor.denominator for factor in factors], dtype=np.int64)[rows]
+        numerators = np.array([factor.numerator for factor in factors], dtype=np.int64)[code]
+        return numerators, np.array([factor.denominator for factor in factors], dtype=np.int64)[code]
 
-    def _settle(self, work: Usages, status: NDArray[np.int8], assumed: NDArray[np.int8]) -> None:
+    def _settle(self, work: Usages, status: NDArray[np.int8], assumed: I16, factors: tuple[I64, I64] | None) -> None:
         """Use the gateway's reported cost, in place: to confirm ours, to solve for what is unknown, or instead of it."""
         mode = self.config.reported_cost
-        if mode == "never":
-            return
         usable = (work.reported > 0) & (status != REPLAY)
+        if mode == "never" or not usable.any():
+            return
         priced = usable & (status == PRICED)
-        assumed[priced & (work.reported == work.cost)] &= ESTIMATED
-        for row in np.flatnonzero(priced & ((assumed & ~ESTIMATED) != 0)):
-            assumed[row] &= ESTIMATED
-            if not work.solve(int(row)):
-                status[row] = REPORTED
+        same = priced & (work.reported == work.cost)
+        if factors is not None:  # the gateway may know our discounts
+            same |= priced & (work.reported == _times(work.cost, *factors))
+        assumed[same] &= ESTIMATED
+        work.confirm(same)
+        differs = np.flatnonzero(priced & ~same & ((assumed & ~ESTIMATED) != 0))
+        if len(differs):
+            solved = work.solve(differs)
+            status[differs] = REPORTED
+            status[solved] = PRICED
+            assumed[differs] &= ESTIMATED
         status[usable & np.isin(status, (UNPRICED, MISSING, IMPOSSIBLE))] = REPORTED
         if mode == "always":
             status[usable & (status == PRICED)] = REPORTED
 
-    def _warn(self, calls: pl.DataFrame, status: NDArray[np.int8]) -> None:
-        if not (status == UNPRICED).any():
-            return
-        missing = calls.filter(pl.Series(status == UNPRICED))
-        model = pl.coalesce("upstream_model", "response_model", "request_model").fill_null("(none)").alias("model")
-        for provider, name, count in missing.group_by(pl.col("provider").fill_null("(none)"), model).len().iter_rows():
+    def _warn(self, wanted: Sequence[Wanted], code: I64, status: NDArray[np.int8]) -> None:
+        missing = code[status == UNPRICED]
+        for number, count in enumerate(np.bincount(missing).tolist()):
+            if not count:
+                continue
+            name = next((model for model in wanted[number].models if model), "(none)")
+            provider = wanted[number].provider or "(none)"
             label = f"{provider} {name}"
             if label not in self._warned:
                 if len(self._warned) >= LABELLED_MODELS:
@@ -268,15 +269,56 @@ def _times(cost: I64, numerator: I64, denominator: I64) -> I64:
     return result
 
 
+def _exchanged(frame: pl.DataFrame, *columns: pl.Series) -> pl.DataFrame:
+    """The frame with these in the place of its columns of the same names."""
+    result = frame.clone()
+    for column in columns:
+        result.replace_column(result.get_column_index(column.name), column)
+    return result
+
+
 def _money(name: str, values: I64, known: Mask) -> pl.Series:
-    return pl.Series(name, values).set(pl.Series(~known), None)
+    if known.all():
+        return pl.Series(name, values)
+    return pl.Series(name, pa.array(values, mask=~known))
 
 
-def _assumptions(bits: NDArray[np.int8]) -> pl.Series:
-    distinct, rows = np.unique(bits, return_inverse=True)
-    lists = [[name for bit, name in ASSUMPTIONS.items() if value & bit] for value in distinct]
+def _spelt(name: str, table: Sequence[str | None], rows: NDArray[np.integer[Any]]) -> pl.Series:
+    """The table's texts by number."""
+    texts = pl.Series(name, table, dtype=pl.String())
+    if (rows == rows[0]).all():
+        return texts.new_from_index(int(rows[0]), len(rows))
+    return texts[rows.astype(np.uint32)]
+
+
+def _sources(found: Sequence[Found | None], code: I64, status: NDArray[np.int8], known: Mask) -> pl.Series:
+    """Which rule and book priced a row; null where nothing did."""
+    table = [*(entry.source if entry else None for entry in found), "reported by the gateway", None]
+    rows = np.where(known, np.where(status == REPORTED, len(found), code), len(found) + 1)
+    return _spelt("price_source", table, rows)
+
+
+def _assumptions(bits: NDArray[np.integer[Any]]) -> pl.Series:
+    counts = np.bincount(bits)
+    lists = [
+        [name for bit, name in ASSUMPTIONS.items() if value & bit] if count else []
+        for value, count in enumerate(counts)
+    ]
     table = pl.Series("price_assumptions", lists, dtype=pl.List(pl.String()))
-    return table.gather(pl.Series(rows))
+    return table.new_from_index(0, len(bits)) if len(lists) == 1 else table[bits.astype(np.uint32)]
+
+
+def _solved(calls: pl.DataFrame, work: Usages) -> list[pl.Series]:
+    """The columns in which a reported cost gave something away."""
+    columns: list[pl.Series] = []
+    if work.tiers:
+        rows = list(work.tiers)
+        columns.append(calls["service_tier"].clone().scatter(rows, [work.tiers[row] for row in rows]))
+    if work.hours:
+        rows = np.concatenate(work.hours).tolist()
+        hours = work.counts[USAGE.index("cache_write_1h_tokens"), rows]
+        columns.append(calls["cache_write_1h_tokens"].clone().scatter(rows, hours))
+    return columns
 
 
 __all__ = ["Adjustment", "Pricing", "PricingConfig", "Refresh"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import cache
@@ -47,6 +47,7 @@ class Found:
     model:        the name, of those asked for, that has the price
     tiers:        rates by tier that this model could also have been served under, where they differ from `rates`
     tier_priced:  false where a tier was named for which there is no price: the standard one stands in
+    asked_only:   the price is the asked model's; the one that served is known by another name, which has no price
     """
 
     rates: Rates
@@ -55,6 +56,7 @@ class Found:
     provider: str
     tiers: dict[str, Rates]
     tier_priced: bool = True
+    asked_only: bool = False
 
 
 @cache
@@ -94,7 +96,8 @@ class Book:
         for model in dict.fromkeys(name for name in wanted.models if name):
             found = self._override(model, wanted, steps) or self._booked(model, wanted, steps)
             if found:
-                return found, tuple(steps)
+                asked_only = model == wanted.models[-1] and any(name and name != model for name in wanted.models[:-1])
+                return replace(found, asked_only=asked_only), tuple(steps)
         return None, tuple(steps)
 
     def _override(self, model: str, wanted: Wanted, steps: list[str]) -> Found | None:
@@ -104,9 +107,13 @@ class Book:
                 continue
             steps.append(f"{model}: override for {override.model!r}")
             standard = Rates.from_model_price(override.model_price())
-            by_tier = {tier: standard.scaled(Fraction(factor)) for tier, factor in override.tier_multipliers.items()}
+            by_tier = {
+                tier.lower(): standard.scaled(Fraction(factor)) for tier, factor in override.tier_multipliers.items()
+            }
             rates = by_tier.get(wanted.tier or "", standard)
-            others = {tier: other for tier, other in by_tier.items() if other is not rates}
+            others = {
+                tier: other for tier, other in {"default": standard, **by_tier}.items() if not _same(other, rates)
+            }
             source = f"override {override.model}" + (f" {wanted.tier}" if rates is not standard else "")
             tier_priced = rates is not standard or _is_standard(wanted.tier)
             return Found(rates, source, model, wanted.provider or "", others, tier_priced)
@@ -120,8 +127,8 @@ class Book:
                 continue
             steps.append(f"{model}: {provider.id}/{info.id} ({why})")
             rates = _rates(provider, info, wanted.at, wanted.tier)
-            by_tier = {tier: _rates(provider, info, wanted.at, tier) for tier in _tiers(info, wanted.at)}
-            others = {tier: other for tier, other in by_tier.items() if not _same(other, rates)}
+            by_tier = {tier: _rates(provider, info, wanted.at, tier) for tier in (None, *_tiers(info, wanted.at))}
+            others = {tier or "default": other for tier, other in by_tier.items() if not _same(other, rates)}
             tier_priced = _is_standard(wanted.tier) or wanted.tier in by_tier
             note = "" if _is_standard(wanted.tier) else f" {wanted.tier}"
             source = f"{self.version} {provider.id}/{info.id}{note}"
@@ -179,7 +186,8 @@ def _is_standard(tier: str | None) -> bool:
 
 
 def _same(one: Rates, other: Rates) -> bool:
-    return one.thresholds == other.thresholds and bool((one.coefficients == other.coefficients).all())
+    same_steps = one.thresholds == other.thresholds and one.per_call == other.per_call
+    return same_steps and bool((one.coefficients == other.coefficients).all())
 
 
 def _context(tier: str | None) -> dict[str, str] | None:

@@ -9,8 +9,9 @@ tokens everything costs double") chooses another row of coefficients.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from enum import IntEnum
 from fractions import Fraction
 from functools import cached_property
 
@@ -39,6 +40,19 @@ CACHE_COLUMNS = ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_toke
 _KEY_INDEX = {key: i for i, key in enumerate(USAGE_KEYS.values())}
 
 
+#: Kinds that a price list may charge by and that no usage column counts, apart from tools' fees.
+_UNMEASURED = frozenset({"durations", "characters", "messages", "pixels", "document_pages", "rerank"})
+
+
+class Modality(IntEnum):
+    """What of a model's price depends on how much was not text."""
+
+    TEXT = 0  # nothing
+    AUDIO_IN = 1  # audio that goes in
+    AUDIO = 2  # audio that goes in and comes out
+    OTHER = 3  # images, video or citations, which no usage column counts
+
+
 @dataclass(frozen=True)
 class Rates:
     """Rates in pico-USD.
@@ -46,11 +60,15 @@ class Rates:
     thresholds:   input token counts above which the next row of coefficients holds, rising; n - 1 of them
     coefficients: int64 [n, len(USAGE)], pico-USD per token
     per_call:     pico-USD that every call costs besides
+    modality:     what of the price depends on how much was not text
+    unmeasured:   the list charges only by what no usage column counts (seconds, characters, pages): no cost can be told
     """
 
     thresholds: tuple[int, ...]
     coefficients: NDArray[np.int64]
     per_call: int = 0
+    modality: Modality = Modality.TEXT
+    unmeasured: bool = False
 
     @classmethod
     def from_model_price(cls, price: ModelPrice) -> Rates:
@@ -65,12 +83,20 @@ class Rates:
         per_call = sum(
             (_pico(_at(value, -1), unit.per) for unit, value in priced if unit.usage_key == "requests"), Fraction(0)
         )
-        return cls(thresholds, np.array([[round(c) for c in row] for row in rows], dtype=np.int64), round(per_call))
+        by_other = any(unit.dimensions.get("family") in _UNMEASURED for unit, _ in priced)
+        return cls(
+            thresholds,
+            np.array([[round(c) for c in row] for row in rows], dtype=np.int64),
+            round(per_call),
+            Modality.OTHER if by_other else _modality({unit.usage_key for unit, _ in tokens}),
+            by_other and not tokens and not per_call,
+        )
 
     def scaled(self, factor: Fraction) -> Rates:
         """The same rates times `factor`: what a user's tier multiplier makes of them."""
         scaled = [[round(int(c) * factor) for c in row] for row in self.coefficients]
-        return Rates(self.thresholds, np.array(scaled, dtype=np.int64), round(self.per_call * factor))
+        coefficients = np.array(scaled, dtype=np.int64)
+        return replace(self, coefficients=coefficients, per_call=round(self.per_call * factor))
 
     @cached_property
     def one_hour_surcharge(self) -> NDArray[np.int64]:
@@ -87,6 +113,14 @@ class Rates:
     def segment(self, input_tokens: int) -> int:
         """Which row of coefficients holds for a call with so much input."""
         return sum(input_tokens > start for start in self.thresholds)
+
+
+def _modality(priced: set[str]) -> Modality:
+    if any(part in key for key in priced for part in ("image", "video", "citation")):
+        return Modality.OTHER
+    if "output_audio_tokens" in priced:
+        return Modality.AUDIO
+    return Modality.AUDIO_IN if "input_audio_tokens" in priced else Modality.TEXT
 
 
 def _leaves(units: list[UnitDef]) -> dict[str, NDArray[np.int64]]:

@@ -1,4 +1,7 @@
-"""The usage columns of a batch of calls as arrays, and the arithmetic that prices them."""
+"""The usage columns of a batch of calls as arrays, and the arithmetic that prices them.
+
+Arrays are laid out kind by kind, [len(USAGE), rows], so that what a batch does not have costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from collector import distinct
 from collector.prices.book import Found
-from collector.prices.rates import CACHE_COLUMNS, USAGE, Rates
+from collector.prices.rates import CACHE_COLUMNS, USAGE, Modality, Rates
 
 I64 = NDArray[np.int64]
+I16 = NDArray[np.int16]
 Mask = NDArray[np.bool_]
 
 #: What `price_status` says, by number.
@@ -19,138 +24,223 @@ STATUSES = ("priced", "reported", "unpriced_model", "missing_usage", "failed", "
 PRICED, REPORTED, UNPRICED, MISSING, FAILED, REPLAY, IMPOSSIBLE = range(len(STATUSES))
 
 #: What `price_assumptions` spells out, by bit.
-STANDARD_TIER, FIVE_MINUTES, NO_CACHE_COUNTS, ESTIMATED, REQUESTED_TIER, TIER_UNPRICED = 1, 2, 4, 8, 16, 32
+STANDARD_TIER, FIVE_MINUTES, NO_CACHE_COUNTS, ESTIMATED, REQUESTED_TIER, TIER_UNPRICED, TEXT_ONLY, REQUESTED_MODEL = (
+    1 << bit for bit in range(8)
+)
 ASSUMPTIONS = {
-    STANDARD_TIER: "standard_tier",
-    FIVE_MINUTES: "cache_writes_5m",
-    NO_CACHE_COUNTS: "nothing_cached",
-    ESTIMATED: "estimated_usage",
-    REQUESTED_TIER: "requested_tier",
-    TIER_UNPRICED: "tier_at_standard_price",
+    STANDARD_TIER: "standard_tier",  # no report names the tier, and other tiers cost differently
+    FIVE_MINUTES: "cache_writes_5m",  # no report says how long the cache writes live
+    NO_CACHE_COUNTS: "nothing_cached",  # the dialect has no word for cached tokens
+    ESTIMATED: "estimated_usage",  # somebody on the way estimated the counts
+    REQUESTED_TIER: "requested_tier",  # only the tier that was asked for is known, not the one that served
+    TIER_UNPRICED: "tier_at_standard_price",  # the tier has no price of its own
+    TEXT_ONLY: "text_only",  # audio, images or video cost differently, and no report says how much of it there was
+    REQUESTED_MODEL: "requested_model",  # the model that served has no price: the asked one's stands in
 }
-_HOUR = USAGE.index("cache_write_1h_tokens")
+#: Operations whose tokens are text unless a report says otherwise.
+_OF_SOUND = ("transcription", "speech")
+#: (part, whole): the part cannot be more.
+_PARTS = (
+    ("cache_write_1h_tokens", "cache_write_tokens"),
+    ("input_audio_tokens", "input_tokens"),
+    ("cache_audio_read_tokens", "cache_read_tokens"),
+    ("cache_audio_read_tokens", "input_audio_tokens"),
+    ("reasoning_tokens", "output_tokens"),
+    ("output_audio_tokens", "output_tokens"),
+)
+_INDEX = {name: kind for kind, name in enumerate(USAGE)}
+_INPUT, _OUTPUT, _READ, _WRITE, _HOUR = range(5)
+_LARGEST = 4e18  # pico-USD; beyond it no int64 can hold what follows
+_IMPOSSIBLE_FLAG, _NO_CACHE_FLAG, _ESTIMATED_FLAG = 1, 2, 4
 _NOTHING = Rates((), np.zeros((1, len(USAGE)), dtype=np.int64))
 
 
 class Usages:
-    """Usage, price and list cost of each call of a batch.
+    """Usage and list cost of each call of a batch.
 
     found, code: what the book says of each distinct combination of names, and which one each row has
-    counts:      int64 [rows, len(USAGE)], unknown counted as 0; `present` says which are known
+    counts:      unknown counted as 0; `present` says which are known
     cost:        int64 pico-USD at list price; 0 where `listed` is false: no price, or counts that no int64 can price
-    solved_tiers: row → tier, where `solve` found the one that the reported cost gives away
+    tiers:       row → tier, where `solve` found the one that the reported cost gives away
+    hours:       rows whose one-hour part of the cache writes `solve` found
     """
 
     def __init__(self, calls: pl.DataFrame, found: Sequence[Found | None], code: I64) -> None:
-        usage = [calls[name] for name in USAGE]
-        self.counts: I64 = np.column_stack([column.fill_null(0).to_numpy() for column in usage])
-        self.present: Mask = np.column_stack([column.is_not_null().to_numpy() for column in usage])
-        self.reported: I64 = calls["reported_cost_pico"].fill_null(0).to_numpy()
-        self.solved_tiers: dict[int, str] = {}
-        self._untold: Mask = calls["service_tier"].is_null().to_numpy()
-        self._requested: Mask = calls["requested_tier"].is_not_null().to_numpy()
-        self._error: Mask = (calls["status"] == "Error").fill_null(False).to_numpy()
-        self._replayed: Mask = calls["response_cache_hit"].fill_null(False).to_numpy()
-        flags = calls["usage_flags"].list.join(",").fill_null("")
-        bits = {text: _flag_bits(text) for text in flags.unique()}
-        self._flags: NDArray[np.int8] = np.array([bits[text] for text in flags], dtype=np.int8)
-        self._found, self._code = found, code
+        self._calls, self._found, self._code = calls, found, code
+        read = [distinct.integers(calls[name]) for name in USAGE]
+        self.counts: I64 = np.stack([values for values, _ in read])
+        self.present: Mask = np.stack([known for _, known in read])
+        self._kinds = [kind for kind, name in enumerate(USAGE) if calls[name].null_count() < len(calls)]
+        self.reported: I64 = distinct.integers(calls["reported_cost_pico"])[0]
+        self._flags = _flags(calls["usage_flags"])
+        self.tiers: dict[int, str] = {}
+        self.hours: list[I64] = []
+        self._priced = self._by_code([entry is not None for entry in found])
         self._rows, per_call = self._rates()
-        sums = (np.abs(self.counts.astype(np.float64)) * np.abs(self._rows)).sum(axis=1)
-        self._overflow: Mask = sums > 9e18
-        self._safe: I64 = np.where(self._overflow[:, None], 0, self.counts)
-        self.listed: Mask = self._by_code([entry is not None for entry in found]) & ~self._overflow
-        self.cost: I64 = per_call + (self._safe * self._rows).sum(axis=1)
+        self._overflow = self._too_large()
+        if self._overflow is not None:
+            self.counts = np.where(self._overflow, 0, self.counts)
+        self.listed: Mask = self._priced if self._overflow is None else self._priced & ~self._overflow
+        self.cost: I64 = per_call
+        for kind in self._kinds:
+            self.cost += self.counts[kind] * self._rows[kind]
 
     def _by_code(self, values: Sequence[bool]) -> Mask:
         mask: Mask = np.array(values, dtype=np.bool_)[self._code]
         return mask
 
     def _rates(self) -> tuple[I64, I64]:
-        """Per row, the coefficients that hold for it, and what each call costs besides."""
+        """Per row the coefficients that hold for it, [len(USAGE), rows], and what each call costs besides."""
         rates = [entry.rates if entry else _NOTHING for entry in self._found]
+        first = np.cumsum([0, *[len(rate.coefficients) for rate in rates]])[:-1][self._code]
         widest = max(len(rate.thresholds) for rate in rates)
         never = np.iinfo(np.int64).max
-        padded = [[*rate.thresholds, *[never] * (widest - len(rate.thresholds))] for rate in rates]
-        thresholds = np.array(padded, dtype=np.int64).reshape(len(rates), widest)
-        start = np.cumsum([0, *[len(rate.coefficients) for rate in rates]])[:-1]
-        stacked = np.concatenate([rate.coefficients for rate in rates])
-        segment = (self.counts[:, :1] > thresholds[self._code]).sum(axis=1)
-        per_call = np.array([rate.per_call for rate in rates], dtype=np.int64)
-        return stacked[start[self._code] + segment], per_call[self._code]
+        for step in range(widest):
+            starts = [rate.thresholds[step] if step < len(rate.thresholds) else never for rate in rates]
+            first += self.counts[_INPUT] > np.array(starts, dtype=np.int64)[self._code]
+        stacked = np.concatenate([rate.coefficients for rate in rates]).T
+        rows = np.zeros_like(self.counts)
+        for kind in {*self._kinds, _HOUR}:
+            np.take(stacked[kind], first, out=rows[kind])
+        return rows, np.array([rate.per_call for rate in rates], dtype=np.int64)[self._code]
+
+    def _too_large(self) -> Mask | None:
+        """Rows whose sum an int64 might not hold; None: none of them, which one look at the largest counts tells."""
+        bound = sum(
+            float(np.abs(self.counts[kind]).max()) * float(np.abs(self._rows[kind]).max()) for kind in self._kinds
+        )
+        if 0 <= bound < _LARGEST and not any(
+            (self.counts[kind] == np.iinfo(np.int64).min).any() for kind in self._kinds
+        ):
+            return None
+        sums = (np.abs(self.counts.astype(np.float64)) * np.abs(self._rows.astype(np.float64))).sum(axis=0)
+        largest = np.abs(self.counts.astype(np.float64)).max(axis=0)
+        too_large: Mask = (sums > _LARGEST) | (largest > _LARGEST)
+        return too_large
 
     def savings(self) -> I64:
         """Pico-USD: what the tokens read from and written to a cache would have cost fresh, minus what they cost."""
-        cached = [USAGE.index(name) for name in CACHE_COLUMNS]
-        saved: I64 = -(self._safe[:, cached] * self._rows[:, cached]).sum(axis=1)
+        saved = np.zeros(len(self._code), dtype=np.int64)
+        for kind in (_INDEX[name] for name in CACHE_COLUMNS):
+            if self.present[kind].any():
+                saved -= self.counts[kind] * self._rows[kind]
         return saved
 
-    def judge(self) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    def judge(self) -> tuple[NDArray[np.int8], I16]:
         """Per row its status and the bits of what pricing it assumes."""
-        has, tokens = self.present, dict(zip(USAGE, self.counts.T, strict=True))
-        usage = has[:, 0] | has[:, 1]
-        write = tokens["cache_write_tokens"]
-        impossible = (
-            (self.counts < 0).any(axis=1)
-            | (tokens["cache_read_tokens"] + write > tokens["input_tokens"])
-            | (tokens["cache_write_1h_tokens"] > write)
-            | (tokens["input_audio_tokens"] > tokens["input_tokens"])
-            | (tokens["cache_audio_read_tokens"] > tokens["cache_read_tokens"])
-            | (tokens["cache_audio_read_tokens"] > tokens["input_audio_tokens"])
-            | (tokens["reasoning_tokens"] > tokens["output_tokens"])
-            | (tokens["output_audio_tokens"] > tokens["output_tokens"])
-            | ((self._flags & 1) != 0)
-            | self._overflow
+        calls, present = self._calls, self.present
+        usage = present[_INPUT] | present[_OUTPUT]
+        status = np.where(self._priced, PRICED, UNPRICED).astype(np.int8)
+        unmeasured = [entry is not None and entry.rates.unmeasured for entry in self._found]
+        if any(unmeasured):
+            status[self._by_code(unmeasured)] = MISSING
+        status[self._impossible()] = IMPOSSIBLE
+        if not usage.all():
+            status[~usage] = MISSING
+            error = (calls["status"] == "Error").fill_null(False).to_numpy()
+            status[~usage & error] = FAILED
+        if calls["response_cache_hit"].null_count() < len(calls):
+            status[calls["response_cache_hit"].fill_null(False).to_numpy()] = REPLAY
+        return status, np.where(status == PRICED, self._assumed(), 0).astype(np.int16)
+
+    def _impossible(self) -> Mask:
+        counts, kinds = self.counts, self._kinds
+        wrong: Mask = (self._flags & _IMPOSSIBLE_FLAG) != 0
+        for kind in kinds:
+            wrong |= counts[kind] < 0
+        if _READ in kinds or _WRITE in kinds:
+            wrong |= counts[_READ] + counts[_WRITE] > counts[_INPUT]
+        for part, whole in _PARTS:
+            if _INDEX[part] in kinds:
+                wrong |= counts[_INDEX[part]] > counts[_INDEX[whole]]
+        if self._overflow is not None:
+            wrong |= self._overflow
+        return wrong
+
+    def _assumed(self) -> I16:
+        calls, found = self._calls, self._found
+        assumed = np.zeros(len(self._code), dtype=np.int16)
+        tiered = [bool(_other_tiers(entry)) for entry in found]
+        if any(tiered) and calls["service_tier"].null_count():
+            untold = self._by_code(tiered) & ~distinct.valid(calls["service_tier"])
+            assumed[untold] |= STANDARD_TIER
+            asked = untold & distinct.valid(calls["requested_tier"])
+            assumed[asked] ^= STANDARD_TIER | REQUESTED_TIER
+        for bit, of_code in (
+            (TIER_UNPRICED, [entry is not None and not entry.tier_priced for entry in found]),
+            (REQUESTED_MODEL, [entry is not None and entry.asked_only for entry in found]),
+        ):
+            if any(of_code):
+                assumed[self._by_code(of_code)] |= bit
+        assumed[self._mixed()] |= TEXT_ONLY
+        if _WRITE in self._kinds:
+            five = (self.counts[_WRITE] > 0) & ~self.present[_HOUR] & (self._rows[_HOUR] != 0)
+            assumed[five] |= FIVE_MINUTES
+        assumed[(self._flags & _NO_CACHE_FLAG) != 0] |= NO_CACHE_COUNTS
+        assumed[(self._flags & _ESTIMATED_FLAG) != 0] |= ESTIMATED
+        return assumed
+
+    def _mixed(self) -> Mask:
+        """Rows whose price depends on how much was audio, image or video, which no report says."""
+        modality = np.array([entry.rates.modality if entry else Modality.TEXT for entry in self._found], dtype=np.int8)
+        if not modality.any():
+            return np.zeros(len(self._code), dtype=np.bool_)
+        kind = modality[self._code]
+        audio_in = self.present[_INDEX["input_audio_tokens"]]
+        audio_out = self.present[_INDEX["output_audio_tokens"]]
+        sound = self._calls["operation"].is_in(_OF_SOUND).fill_null(False).to_numpy()
+        unknown: Mask = (
+            ((kind == Modality.AUDIO_IN) & sound & ~audio_in)
+            | ((kind == Modality.AUDIO) & ~(audio_in & audio_out))
+            | (kind == Modality.OTHER)
         )
-        priced = self._by_code([entry is not None for entry in self._found])
-        status = np.select(
-            [self._replayed, ~usage & self._error, ~usage, impossible, ~priced],
-            [REPLAY, FAILED, MISSING, IMPOSSIBLE, UNPRICED],
-            PRICED,
-        ).astype(np.int8)
-        tiered = self._untold & self._by_code([bool(_other_tiers(entry)) for entry in self._found])
-        assumed = (
-            np.where(tiered, np.where(self._requested, REQUESTED_TIER, STANDARD_TIER), 0)
-            | np.where(
-                self._by_code([entry is not None and not entry.tier_priced for entry in self._found]), TIER_UNPRICED, 0
-            )
-            | np.where((write > 0) & ~has[:, _HOUR] & (self._rows[:, _HOUR] != 0), FIVE_MINUTES, 0)
-            | np.where((self._flags & 2) != 0, NO_CACHE_COUNTS, 0)
-            | np.where((self._flags & 4) != 0, ESTIMATED, 0)
-        )
-        return status, np.where(status == PRICED, assumed, 0).astype(np.int8)
+        return unknown
 
-    def solve(self, row: int) -> bool:
-        """Find the tier, or the one-hour part of the cache writes, that makes the reported cost, and write it down.
+    def confirm(self, rows: Mask) -> None:
+        """The reported cost says what these rows' own does: their cache writes were for five minutes."""
+        self._set_hours(np.flatnonzero(rows & ~self.present[_HOUR] & (self.counts[_WRITE] > 0)), 0)
 
-        Only whole tokens within the bounds count as a solution; false: nothing explains the reported cost.
-        """
-        entry = self._found[self._code[row]]
-        if entry is None:
-            return False
-        usage = {name: int(count) for name, count in zip(USAGE, self.counts[row], strict=True)}
-        choices: list[tuple[str | None, Rates]] = [(None, entry.rates)]
-        if self._untold[row]:
-            choices += _other_tiers(entry).items()
-        for with_hour in (False, True):
-            for tier, rates in choices:
-                hour = self._one_hour_part(row, usage, rates) if with_hour else 0
-                if hour is None or (not with_hour and rates.cost(usage) != self.reported[row]):
-                    continue
-                if tier is not None:
-                    self.solved_tiers[row] = tier
-                if not self.present[row, _HOUR] and usage["cache_write_tokens"]:
-                    self.counts[row, _HOUR], self.present[row, _HOUR] = hour, True
-                self.cost[row] = self.reported[row]
-                return True
-        return False
+    def solve(self, rows: I64) -> I64:
+        """Of rows whose reported cost differs from ours, those for which a tier, or a one-hour part of the cache writes,
+        makes the two equal; written down. Only whole tokens within the bounds count as a solution."""
+        solved = [rows[:0]]
+        for code in np.unique(self._code[rows]):
+            entry, left = self._found[code], rows[self._code[rows] == code]
+            if entry is None:
+                continue
+            choices: list[tuple[str | None, Rates]] = [(None, entry.rates)]
+            if self._calls["service_tier"][int(left[0])] is None:
+                choices += _other_tiers(entry).items()
+            for with_hour in (False, True):
+                for tier, rates in choices:
+                    hit, hour = self._explained(left, rates, with_hour)
+                    self._set_hours(left[hit], hour[hit])
+                    self.cost[left[hit]] = self.reported[left[hit]]
+                    if tier is not None:
+                        self.tiers.update(dict.fromkeys(left[hit].tolist(), tier))
+                    solved.append(left[hit])
+                    left = left[~hit]
+        return np.concatenate(solved)
 
-    def _one_hour_part(self, row: int, usage: dict[str, int], rates: Rates) -> int | None:
-        surcharge = int(rates.one_hour_surcharge[rates.segment(usage["input_tokens"])])
-        if self.present[row, _HOUR] or surcharge == 0:
-            return None
-        hour, rest = divmod(int(self.reported[row]) - rates.cost(usage), surcharge)
-        return hour if rest == 0 and 0 < hour <= usage["cache_write_tokens"] else None
+    def _explained(self, rows: I64, rates: Rates, with_hour: bool) -> tuple[Mask, I64]:
+        """Which rows' reported cost these rates explain, and with how many one-hour tokens."""
+        counts = self.counts[:, rows]
+        segment = (counts[_INPUT][:, None] > np.array(rates.thresholds, dtype=np.int64)).sum(axis=1)
+        rest = self.reported[rows] - rates.per_call - (counts * rates.coefficients.T[:, segment]).sum(axis=0)
+        if not with_hour:
+            return rest == 0, np.zeros_like(rest)
+        surcharge = rates.one_hour_surcharge[segment]
+        hour, over = np.divmod(rest, np.where(surcharge == 0, 1, surcharge))
+        open_ = ~self.present[_HOUR, rows] & (surcharge != 0) & (over == 0)
+        return open_ & (hour > 0) & (hour <= counts[_WRITE]), hour
+
+    def _set_hours(self, rows: I64, hours: I64 | int) -> None:
+        """Write the one-hour part down, where there are cache writes of which none is told."""
+        told = self.present[_HOUR, rows] | (self.counts[_WRITE, rows] == 0)
+        self.counts[_HOUR, rows] = np.where(told, self.counts[_HOUR, rows], hours)
+        self.present[_HOUR, rows] |= ~told
+        if not told.all():
+            self.hours.append(rows[~told])
 
 
 def _other_tiers(entry: Found | None) -> dict[str, Rates]:
@@ -158,10 +248,15 @@ def _other_tiers(entry: Found | None) -> dict[str, Rates]:
     return {tier: rates for tier, rates in entry.tiers.items() if tier != "batch"} if entry else {}
 
 
-def _flag_bits(text: str) -> int:
-    flags = text.split(",") if text else []
-    return (
-        any(flag.startswith("impossible") for flag in flags) * 1
-        | any(flag == "no_cache_counts" for flag in flags) * 2
-        | any(flag.startswith("estimated") for flag in flags) * 4
-    )
+def _flags(column: pl.Series) -> NDArray[np.int8]:
+    """What the usage flags of each row mean for its price, as bits."""
+    if column.null_count() == len(column):
+        return np.zeros(len(column), dtype=np.int8)
+    codes, kinds = distinct.lists(column)
+    bits = [
+        any(flag.startswith("impossible") for flag in flags) * _IMPOSSIBLE_FLAG
+        | any(flag == "no_cache_counts" for flag in flags) * _NO_CACHE_FLAG
+        | any(flag.startswith("estimated") for flag in flags) * _ESTIMATED_FLAG
+        for flags in kinds
+    ]
+    return np.array([*bits, 0], dtype=np.int8)[codes]
