@@ -63,7 +63,7 @@ class TlsConfig(StrictModel):
 
 
 class KeepaliveParameters(StrictModel):
-    """When a connection is closed or probed."""
+    """How long connections live."""
 
     max_connection_idle: Duration = Field(default=300.0, ge=1)
     """A connection without a call is closed after this."""
@@ -79,7 +79,7 @@ class KeepaliveConfig(StrictModel):
     """Keep-alive of gRPC connections."""
 
     server_parameters: KeepaliveParameters = KeepaliveParameters()
-    """When a connection is closed or probed."""
+    """When the collector closes or probes a connection."""
 
 
 class GrpcConfig(StrictModel):

@@ -180,9 +180,6 @@ class Http2Connection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        settings = ((0x3, self._max_streams), (0x4, _STREAM_WINDOW), (0x5, _MAX_FRAME), (0x6, _MAX_BLOCK))
-        self._frame(Type.SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
-        self._frame(Type.WINDOW_UPDATE, 0, 0, _WORD.pack(_CONNECTION_WINDOW - _DEFAULT_WINDOW))
         self.deadline = time.monotonic() + _LOOK_SECONDS
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -248,14 +245,14 @@ class Http2Connection(Connection):
         position = 0
         if not self._greeted:
             if data[: len(PREFACE)] != PREFACE[: len(data)]:
-                self._out.clear()
                 self.transport.write(self.not_http2(data))
                 self.transport.close()
                 return
             if len(data) < len(PREFACE):
                 self._buffer = data
                 return
-            self._greeted, position = True, len(PREFACE)
+            position = len(PREFACE)
+            self._greet()
         end = len(data)
         while not self.transport.is_closing():
             if self._data is not None:
@@ -282,6 +279,12 @@ class Http2Connection(Connection):
             position = start + length
             self._on_frame(kind, flags, stream & _MAX_WINDOW, data[start:position])
         self._buffer = data[position:] if position < end else b""
+
+    def _greet(self) -> None:
+        self._greeted = True
+        settings = ((0x3, self._max_streams), (0x4, _STREAM_WINDOW), (0x5, _MAX_FRAME), (0x6, _MAX_BLOCK))
+        self._frame(Type.SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
+        self._frame(Type.WINDOW_UPDATE, 0, 0, _WORD.pack(_CONNECTION_WINDOW - _DEFAULT_WINDOW))
 
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         match kind:

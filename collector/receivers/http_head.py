@@ -61,7 +61,8 @@ class _Reader:
         name = name.lower()
         if name in self.headers and name in _SINGLE:
             self.twice = name
-        self.headers[name] = value
+        known = self.headers.get(name)
+        self.headers[name] = value if known is None else known + b", " + value
 
 
 def read_head(data: bytes) -> Head:
@@ -84,7 +85,9 @@ def read_head(data: bytes) -> Head:
         raise BadHead(505, "this port speaks HTTP/1.1")
     if version == "1.1" and b"host" not in headers:
         raise BadHead(400, "no Host header")
-    head = Head(parser.get_method(), _path(reader.url), version, bool(parser.should_keep_alive()), headers)
+    options = {option.strip() for option in headers.get(b"connection", b"").lower().split(b",")}
+    keep_alive = b"close" not in options and (version == "1.1" or b"keep-alive" in options)
+    head = Head(parser.get_method(), _path(reader.url), version, keep_alive, headers)
     _framing(head)
     return head
 
