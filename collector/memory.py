@@ -11,7 +11,7 @@ import ctypes
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_KEEP_BYTES = 128 * 2**20  # freed memory at the end of a heap that is kept
+_KEEP_BYTES = 64 * 2**20  # freed memory at the end of a heap that is kept
 _LARGE_BYTES = 32 * 2**20  # blocks from here on are mapped and unmapped one by one, as usual; glibc allows no more
 
 

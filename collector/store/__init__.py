@@ -6,8 +6,9 @@ pipelines do; in `state/` one transaction moves position, component state, outbo
 
 from collector.store.crypto import NullSealer, Sealer, open_sealer
 from collector.store.dead_letters import DeadLetter, DeadLetters
-from collector.store.inbox import Entry, Inbox, InboxQueue
+from collector.store.inbox import Inbox
 from collector.store.outbox import Outbox
+from collector.store.queue import Entry, InboxQueue
 from collector.store.state import Reader, StateStore, Transaction
 
 __all__ = [

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -25,31 +25,20 @@ from typing import NamedTuple
 from collector.errors import StoreError, StoreFull
 from collector.store.crypto import Damaged, Sealer
 from collector.store.environment import Environment, MapFull, Txn
+from collector.store.queue import ENTRY_COST, PREFIX, InboxQueue, QueueCounters, entry_key
 from collector.store.records import Records, check_keys
 
 Done = Callable[[Exception | None], None]
 
-ENTRY_COST = 64  # bytes that an entry counts besides its body
-_PREFIX = struct.Struct(">QII")  # received_ns, items, bytes of the body
 _COUNTERS = struct.Struct(">QQQQ")  # next sequence number, entries, items, bytes
 _MAX_QUEUES = 100
 _GROUP_ENTRIES = 10_000  # what one transaction takes at most
-_GROUP_BYTES = 64 * 2**20
+_GROUP_BYTES = 16 * 2**20
 _TRIM_ENTRIES = 20_000
 _RETRY_SECONDS = 1.0
 _RESERVE_BYTES = 2**26  # of disk space, or a twentieth of the disk if that is less
 
 log = logging.getLogger(__name__)
-
-
-class Entry(NamedTuple):
-    """One request. Where `damage` is set, the body could not be read back and is empty: say so, then go on."""
-
-    seq: int
-    received_ns: int  # Unix time
-    items: int
-    body: bytes
-    damage: str = ""
 
 
 class _Append(NamedTuple):
@@ -58,99 +47,6 @@ class _Append(NamedTuple):
     items: int
     received_ns: int
     done: Done
-
-
-@dataclass(slots=True)
-class _Counters:
-    """What a queue holds, as of one transaction."""
-
-    next: int = 1
-    entries: int = 0
-    items: int = 0
-    bytes: int = 0
-
-
-class InboxQueue:
-    """One pipeline's view of the inbox. `read`, `wait` and `trim` are for that pipeline's thread."""
-
-    def __init__(self, inbox: Inbox, name: str, counters: _Counters) -> None:
-        self.name = name
-        self.damaged = 0  # entries that could not be read back, since the start
-        self._inbox = inbox
-        self._records = Records(inbox._env, f"queue/{name}", inbox._sealer, _PREFIX.size)
-        self._counters = counters
-        self._trimmed = 0  # entries up to here are finished with,
-        self._released = 0  # and up to here deleted
-        self._changed = threading.Condition()
-
-    @property
-    def first(self) -> int:
-        """Sequence number of the oldest entry that is kept; `last + 1` where there is none."""
-        with self._inbox._env.read() as txn:
-            for key, _ in self._records.records(txn, _key(self._trimmed + 1)):
-                return int.from_bytes(key)
-        return self.last + 1
-
-    @property
-    def last(self) -> int:
-        """Sequence number of the newest entry ever committed; 0 where there never was one."""
-        return self._counters.next - 1
-
-    @property
-    def count(self) -> int:
-        """Requests on disk, those included that are about to be trimmed."""
-        return self._counters.entries
-
-    @property
-    def items(self) -> int:
-        """Spans on disk, likewise."""
-        return self._counters.items
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of bodies on disk, likewise, and `ENTRY_COST` for each."""
-        return self._counters.bytes
-
-    def read(self, after: int, max_bytes: int) -> list[Entry]:
-        """Entries with sequence numbers above `after`, in order: as many as `max_bytes` of bodies allow, one at least.
-
-        A damaged entry comes with `damage` and without a body. Raises `StoreError`.
-        """
-        entries: list[Entry] = []
-        size = 0
-        with self._inbox._env.read() as txn:
-            for key, record in self._records.records(txn, _key(max(after, self._trimmed) + 1)):
-                received_ns, items, length = _PREFIX.unpack_from(record)
-                size += length
-                if entries and size > max_bytes:
-                    break
-                seq = int.from_bytes(key)
-                try:
-                    entries.append(Entry(seq, received_ns, items, self._records.open(txn, key, record)))
-                except Damaged as damage:
-                    self.damaged += 1
-                    log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
-                    entries.append(Entry(seq, received_ns, items, b"", str(damage)))
-        return entries
-
-    def wait(self, after: int, timeout: float) -> bool:
-        """Wait until there is something above `after`, at most `timeout` seconds. True if there is."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.last > after or self._inbox._closed, timeout)
-        return self.last > after
-
-    def trim(self, through: int) -> None:
-        """Entries up to and with this one are finished with. Returns at once; the room is free a commit later."""
-        if through > self._trimmed:
-            self._trimmed = min(through, self.last)
-            self._inbox._wake()
-
-    def _commit(self, counters: _Counters) -> None:
-        grown = counters.next != self._counters.next
-        with self._changed:
-            self._counters = counters
-            if grown:
-                self._changed.notify_all()
 
 
 class Inbox:
@@ -173,7 +69,7 @@ class Inbox:
             self._counters = Records(self._env, "counters", sealer)
             with self._env.read() as txn:
                 names = [key.decode() for key, _ in self._counters.records(txn)]
-            self._queues = {name: InboxQueue(self, name, _Counters()) for name in names}
+            self._queues = {name: InboxQueue(self, name, QueueCounters()) for name in names}
             check_keys(self._env, sealer, [self._counters, *(queue._records for queue in self._queues.values())])
             with self._env.read() as txn:
                 for queue in self._queues.values():
@@ -228,8 +124,8 @@ class Inbox:
         if queue is None:
             if len(self._queues) >= _MAX_QUEUES:
                 raise StoreError(f"{self.path}: more than {_MAX_QUEUES} queues")
-            queue = InboxQueue(self, name, _Counters())
-        counters = _Counters()
+            queue = InboxQueue(self, name, QueueCounters())
+        counters = QueueCounters()
 
         def committed() -> None:
             self._queues.setdefault(name, queue)._commit(counters)
@@ -351,7 +247,7 @@ class Inbox:
     def _write(self, group: list[_Append]) -> None:
         for name in {name for entry in group for name in entry.queues if name not in self._queues}:
             self.queue(name)
-        changed: dict[InboxQueue, _Counters] = {}
+        changed: dict[InboxQueue, QueueCounters] = {}
         released: dict[InboxQueue, int] = {}
 
         def committed() -> None:
@@ -372,8 +268,8 @@ class Inbox:
                 for name in entry.queues:
                     queue = self._queues[name]
                     counters = changed.get(queue) or changed.setdefault(queue, replace(queue._counters))
-                    prefix = _PREFIX.pack(entry.received_ns, entry.items, len(entry.body))
-                    queue._records.put(txn, _key(counters.next), entry.body, prefix, new=True)
+                    prefix = PREFIX.pack(entry.received_ns, entry.items, len(entry.body))
+                    queue._records.put(txn, entry_key(counters.next), entry.body, prefix, new=True)
                     counters.next += 1
                     counters.entries += 1
                     counters.items += entry.items
@@ -381,7 +277,7 @@ class Inbox:
             for queue, counters in changed.items():
                 self._store_counters(txn, queue.name, counters)
 
-    def _trim(self, txn: Txn, queue: InboxQueue, counters: _Counters) -> int:
+    def _trim(self, txn: Txn, queue: InboxQueue, counters: QueueCounters) -> int:
         """Delete what the pipeline has finished with; up to where. A long backlog takes several transactions."""
         finished: list[bytes] = []
         through = queue._trimmed
@@ -391,7 +287,7 @@ class Inbox:
             if len(finished) == _TRIM_ENTRIES:
                 through = int.from_bytes(finished[-1])
                 break
-            _, items, length = _PREFIX.unpack_from(record)
+            _, items, length = PREFIX.unpack_from(record)
             counters.entries -= 1
             counters.items -= items
             counters.bytes -= length + ENTRY_COST
@@ -402,24 +298,20 @@ class Inbox:
 
     # counters: what a queue holds is known without reading it
 
-    def _store_counters(self, txn: Txn, name: str, counters: _Counters) -> None:
+    def _store_counters(self, txn: Txn, name: str, counters: QueueCounters) -> None:
         packed = _COUNTERS.pack(counters.next, counters.entries, counters.items, counters.bytes)
         self._counters.put(txn, name.encode(), packed)
 
-    def _load_counters(self, txn: Txn, queue: InboxQueue) -> _Counters:
+    def _load_counters(self, txn: Txn, queue: InboxQueue) -> QueueCounters:
         try:
-            return _Counters(*_COUNTERS.unpack(self._counters.get(txn, queue.name.encode()) or b""))
+            return QueueCounters(*_COUNTERS.unpack(self._counters.get(txn, queue.name.encode()) or b""))
         except (Damaged, struct.error) as damage:
             log.error("inbox queue %s: its counters are lost (%s); counting again", queue.name, damage)
-        counters = _Counters()
+        counters = QueueCounters()
         for key, record in queue._records.records(txn):
-            _, items, length = _PREFIX.unpack_from(record)
+            _, items, length = PREFIX.unpack_from(record)
             counters.next = int.from_bytes(key) + 1
             counters.entries += 1
             counters.items += items
             counters.bytes += length + ENTRY_COST
         return counters
-
-
-def _key(seq: int) -> bytes:
-    return seq.to_bytes(8)

@@ -18,7 +18,7 @@ from collector.errors import StoreError
 from collector.store import Inbox, StateStore
 from tests.store_kit import SEALER, Answer
 
-KILLS = 6
+KILLS = 4
 MIB = 2**20
 
 # Appends numbers without end, some small and some large, 32 in flight; says "n" when n is durable.

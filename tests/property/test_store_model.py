@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from collector.component import Payload
 from collector.errors import StoreFull
 from collector.store import DeadLetter, Inbox, StateStore
-from collector.store.inbox import ENTRY_COST
+from collector.store.queue import ENTRY_COST
 from tests.store_kit import SEALER, append
 
 QUEUES = ("traces", "traces/raw")
@@ -241,7 +241,7 @@ class StateMachine(RuleBasedStateMachine):
 
 
 InboxMachine.TestCase.settings = StateMachine.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=20, deadline=None
+    max_examples=12, stateful_step_count=20, deadline=None
 )
 TestInbox = InboxMachine.TestCase
 TestState = StateMachine.TestCase

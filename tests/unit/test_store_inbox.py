@@ -13,7 +13,7 @@ import pytest
 from collector.errors import StoreError, StoreFull
 from collector.store import Inbox
 from collector.store.environment import Environment
-from collector.store.inbox import ENTRY_COST
+from collector.store.queue import ENTRY_COST
 from tests.store_kit import SEALER, Answer, append, commits, flip
 
 MIB = 2**20

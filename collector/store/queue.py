@@ -1,0 +1,128 @@
+"""One pipeline's view of the inbox: reading what came, waiting for more, and saying what is finished with."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from collector.store.crypto import Damaged
+from collector.store.records import Records
+
+if TYPE_CHECKING:
+    from collector.store.inbox import Inbox
+
+ENTRY_COST = 64  # bytes that an entry counts besides its body
+PREFIX = struct.Struct(">QII")  # of an entry's record: received_ns, items, bytes of the body
+
+log = logging.getLogger(__name__)
+
+
+class Entry(NamedTuple):
+    """One request. Where `damage` is set, the body could not be read back and is empty: say so, then go on."""
+
+    seq: int
+    received_ns: int  # Unix time
+    items: int
+    body: bytes
+    damage: str = ""
+
+
+@dataclass(slots=True)
+class QueueCounters:
+    """What a queue holds, as of one transaction."""
+
+    next: int = 1
+    entries: int = 0
+    items: int = 0
+    bytes: int = 0
+
+
+class InboxQueue:
+    """One pipeline's view of the inbox. `read`, `wait` and `trim` are for that pipeline's thread."""
+
+    def __init__(self, inbox: Inbox, name: str, counters: QueueCounters) -> None:
+        self.name = name
+        self.damaged = 0  # entries that could not be read back, since the start
+        self._inbox = inbox
+        self._records = Records(inbox._env, f"queue/{name}", inbox._sealer, PREFIX.size)
+        self._counters = counters
+        self._trimmed = 0  # entries up to here are finished with,
+        self._released = 0  # and up to here deleted
+        self._changed = threading.Condition()
+
+    @property
+    def first(self) -> int:
+        """Sequence number of the oldest entry that is kept; `last + 1` where there is none."""
+        with self._inbox._env.read() as txn:
+            for key, _ in self._records.records(txn, entry_key(self._trimmed + 1)):
+                return int.from_bytes(key)
+        return self.last + 1
+
+    @property
+    def last(self) -> int:
+        """Sequence number of the newest entry ever committed; 0 where there never was one."""
+        return self._counters.next - 1
+
+    @property
+    def count(self) -> int:
+        """Requests on disk, those included that are about to be trimmed."""
+        return self._counters.entries
+
+    @property
+    def items(self) -> int:
+        """Spans on disk, likewise."""
+        return self._counters.items
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of bodies on disk, likewise, and `ENTRY_COST` for each."""
+        return self._counters.bytes
+
+    def read(self, after: int, max_bytes: int) -> list[Entry]:
+        """Entries with sequence numbers above `after`, in order: as many as `max_bytes` of bodies allow, one at least.
+
+        A damaged entry comes with `damage` and without a body. Raises `StoreError`.
+        """
+        entries: list[Entry] = []
+        size = 0
+        with self._inbox._env.read() as txn:
+            for key, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
+                received_ns, items, length = PREFIX.unpack_from(record)
+                size += length
+                if entries and size > max_bytes:
+                    break
+                seq = int.from_bytes(key)
+                try:
+                    entries.append(Entry(seq, received_ns, items, self._records.open(txn, key, record)))
+                except Damaged as damage:
+                    self.damaged += 1
+                    log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
+                    entries.append(Entry(seq, received_ns, items, b"", str(damage)))
+        return entries
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Wait until there is something above `after`, at most `timeout` seconds. True if there is."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.last > after or self._inbox._closed, timeout)
+        return self.last > after
+
+    def trim(self, through: int) -> None:
+        """Entries up to and with this one are finished with. Returns at once; the room is free a commit later."""
+        if through > self._trimmed:
+            self._trimmed = min(through, self.last)
+            self._inbox._wake()
+
+    def _commit(self, counters: QueueCounters) -> None:
+        grown = counters.next != self._counters.next
+        with self._changed:
+            self._counters = counters
+            if grown:
+                self._changed.notify_all()
+
+
+def entry_key(seq: int) -> bytes:
+    """The key of an entry's record: keys sort as the numbers do."""
+    return seq.to_bytes(8)
