@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from collector.component import Context, Exporter, Payload
@@ -111,7 +112,7 @@ def _spans(batch: SpanBatch) -> Iterator[str]:
 
 
 def _usd(pico: int | None) -> str:
-    return "unknown" if pico is None else f"{pico // 10**12}.{pico % 10**12:012d}"
+    return "unknown" if pico is None else f"{Decimal(pico).scaleb(-12):f}"
 
 
 def _or_unknown(count: int | None) -> str:

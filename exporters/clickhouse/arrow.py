@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,47 +37,101 @@ def dictionary(codes: NDArray[np.int32], values: pa.Array) -> pa.Array:
 def batch_of(rows: pl.DataFrame, table: Table) -> pa.RecordBatch:
     """A frame whose columns are named as the table's."""
     fields = list(table.inserted)
-    return pa.RecordBatch.from_arrays([array(rows[f.name], f) for f in fields], names=[f.name for f in fields])
+    return pa.RecordBatch.from_arrays(arrays(rows, [(f.name, f) for f in fields]), names=[f.name for f in fields])
 
 
-def array(series: pl.Series, field: Field) -> pa.Array:
-    """A column as its ClickHouse column reads it. Null stays null: the server makes its default of it, or NULL."""
-    kind = field.type
+def arrays(rows: pl.DataFrame, wanted: Sequence[tuple[str, Field]]) -> list[pa.Array]:
+    """Columns of a frame, by name, as their ClickHouse columns read them.
+
+    Null stays null where the server makes its default of it, or NULL.
+    """
+    return [_array(rows[name], field) for name, field in wanted]
+
+
+def _array(series: pl.Series, field: Field) -> pa.Array:
+    kind, arrow = field.type, series.to_arrow()
     if "Decimal" in kind:
-        return _decimals(series, kind)
+        return _decimals(arrow, kind)
     if kind.startswith("DateTime64"):
-        return timestamps(series.to_numpy())
+        return timestamps(_values(arrow, np.int64))
     if kind == "Date":
-        return series.to_physical().clip(0, _LAST_DAY).cast(pl.Date).to_arrow()
+        days = np.clip(_values(arrow, np.int32), 0, _LAST_DAY)
+        return pa.Array.from_buffers(pa.date32(), len(days), [None, pa.py_buffer(days)])
     if kind.startswith("DateTime"):
-        return series.cast(pl.UInt32).to_arrow()
+        return arrow.cast(pa.uint32())
     if kind == "UInt8":
-        return series.cast(pl.UInt8).to_arrow()
+        return arrow.cast(pa.uint8())
     if kind.startswith("Array"):
-        return _lists(series)
-    return series.to_arrow()
+        return _lists(series, arrow)
+    if series.dtype == pl.String:
+        return _texts(arrow, repeats="LowCardinality" in kind)
+    return arrow
 
 
-def _decimals(series: pl.Series, kind: str) -> pa.Array:
+def _values(numbers: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
+    """The buffer of numbers, whatever stands where one is null."""
+    return np.frombuffer(numbers.buffers()[1], dtype)[numbers.offset : numbers.offset + len(numbers)]
+
+
+def _texts(texts: pa.Array, *, repeats: bool) -> pa.Array:
+    """Texts, null ones empty. Where one text is in all rows, as is common, it is written once."""
+    count = len(texts)
+    if count and texts.null_count == count:
+        return _same(count, "")
+    if repeats and count and texts.null_count == 0 and _all_equal(texts):
+        return _same(count, texts[0].as_py())
+    return short(texts).dictionary_encode() if repeats else short(texts)
+
+
+def _same(count: int, text: str) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([text]))
+
+
+def _all_equal(texts: pa.Array) -> bool:
+    """Whether a large_string array without nulls holds one text: all of one length, and each equal to the one before."""
+    _, offsets, data = texts.buffers()
+    ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    width = int(ends[1] - ends[0])
+    if ends[-1] - ends[0] != width * len(texts) or not (np.diff(ends) == width).all():
+        return False
+    cells = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if width else np.empty(0, np.uint8)
+    return bool((cells[width:] == cells[: len(cells) - width]).all())
+
+
+def short(texts: pa.Array) -> pa.Array:
+    """Texts with offsets of 32 bits, where these reach: half as much to compress."""
+    return texts.cast(pa.string()) if texts.nbytes < 2**31 else texts
+
+
+def short_map(maps: pa.MapArray) -> pa.MapArray:
+    """A map as narrow as its contents allow."""
+    keys = maps.keys
+    if len(keys.dictionary) < 128:
+        keys = pa.DictionaryArray.from_arrays(keys.indices.cast(pa.int8()), keys.dictionary)
+    return pa.MapArray.from_arrays(maps.offsets, keys, short(maps.items))
+
+
+def _decimals(arrow: pa.Array, kind: str) -> pa.Array:
     """int64 or Decimal(38, 0) of pico-dollars as decimals with twelve digits: the unscaled value is the same number."""
     precision = 38 if "38" in kind else 18
-    if series.dtype == pl.Int64:
-        validity = series.to_arrow().buffers()[0] if series.null_count() else None
-        values = series.fill_null(0).to_numpy() if validity is not None else series.to_numpy()
-        wide = np.empty((len(series), 2), dtype=np.int64)
+    buffers = arrow.buffers()
+    if pa.types.is_int64(arrow.type):
+        values = _values(arrow, np.int64)
+        wide = np.empty((len(arrow), 2), dtype=np.int64)
         wide[:, 0] = values
         wide[:, 1] = values >> 63
+        mask = arrow.is_null().to_numpy(zero_copy_only=False) if arrow.null_count else None
+        validity = pa.py_buffer(np.packbits(~mask, bitorder="little")) if mask is not None else None
         buffers = [validity, pa.py_buffer(wide)]
-    else:
-        buffers = series.to_arrow().buffers()
-    return pa.Array.from_buffers(pa.decimal128(precision, 12), len(series), buffers)
+    return pa.Array.from_buffers(pa.decimal128(precision, 12), len(arrow), buffers)
 
 
-def _lists(series: pl.Series) -> pa.Array:
+def _lists(series: pl.Series, arrow: pa.Array) -> pa.Array:
     """Lists of texts, null ones empty."""
-    if series.null_count() == len(series):
-        offsets = pa.array(np.zeros(len(series) + 1, dtype=np.int32))
+    if arrow.null_count == len(arrow):
+        offsets = pa.array(np.zeros(len(arrow) + 1, dtype=np.int32))
         return pa.ListArray.from_arrays(offsets, pa.array([], pa.string()))
-    if series.null_count():
-        series = series.fill_null([])
-    return series.to_arrow().cast(pa.list_(pa.large_string()))
+    if arrow.null_count:
+        arrow = series.fill_null([]).to_arrow()
+    lists = arrow.cast(pa.list_(pa.large_string()))
+    return pa.ListArray.from_arrays(lists.offsets, short(lists.values).dictionary_encode())

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from collector import columns
 from collector.columns import CALL_COLUMNS
-from exporters.clickhouse.arrow import LAST_NS, LAST_PICO, array
+from exporters.clickhouse.arrow import LAST_NS, LAST_PICO, arrays
 from exporters.clickhouse.schema import CALL_FIELDS
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
@@ -33,8 +33,8 @@ def within(rows: pl.DataFrame) -> pl.DataFrame:
 
 def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:
     """CALL_COLUMNS as rows of the table of versions."""
-    arrays = [array(calls[field.column.name], field) for field in CALL_FIELDS if field.column is not None]
-    return pa.RecordBatch.from_arrays(arrays, names=[field.name for field in CALL_FIELDS])
+    wanted = [(field.column.name, field) for field in CALL_FIELDS if field.column is not None]
+    return pa.RecordBatch.from_arrays(arrays(calls, wanted), names=[field.name for field in CALL_FIELDS])
 
 
 def _text(name: str) -> pl.Expr:

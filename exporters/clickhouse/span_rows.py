@@ -13,7 +13,7 @@ from collector.batch import SpanBatch
 from collector.columns import SPAN_COLUMNS
 from collector.otlp import gather
 from collector.otlp.tables import I32, Owner, Text, Traces
-from exporters.clickhouse.arrow import array, dictionary, timestamps
+from exporters.clickhouse.arrow import arrays, dictionary, short, short_map, timestamps
 from exporters.clickhouse.ledger_rows import within
 from exporters.clickhouse.schema import COLLECTOR_FIELDS, OUR_FIELDS, RECEIVED
 
@@ -29,11 +29,11 @@ def span_rows(batch: SpanBatch) -> pa.RecordBatch:
     ours = within(batch.spans)
     services, service_names = _services(traces)
     count = len(traces)
-    arrays = [
+    columns = [
         timestamps(spans.start_ns),
-        gather.hex_ids(traces, spans.trace_id),
-        gather.hex_ids(traces, spans.span_id),
-        gather.hex_ids(traces, spans.parent_span_id),
+        short(gather.hex_ids(traces, spans.trace_id)),
+        short(gather.hex_ids(traces, spans.span_id)),
+        short(gather.hex_ids(traces, spans.parent_span_id)),
         _shared(traces, spans.trace_state),
         _shared(traces, spans.name),
         _words(spans.kind, KINDS),
@@ -41,16 +41,16 @@ def span_rows(batch: SpanBatch) -> pa.RecordBatch:
         _resources(traces),
         _of_scope(traces, traces.scopes.name),
         _of_scope(traces, traces.scopes.version),
-        gather.attribute_maps(traces, Owner.SPAN),
+        short_map(gather.attribute_maps(traces, Owner.SPAN)),
         _durations(spans.start_ns, spans.end_ns),
         _words(spans.status_code, STATUSES),
         _shared(traces, spans.status_message),
         *_events(traces),
         *_links(traces),
-        *(array(ours[column.name], field) for column, field in zip(SPAN_COLUMNS, OUR_FIELDS, strict=True)),
+        *arrays(ours, [(column.name, field) for column, field in zip(SPAN_COLUMNS, OUR_FIELDS, strict=True)]),
         pa.array(np.full(count, batch.received_ns // 10**9, dtype=np.uint32)),
     ]
-    return pa.RecordBatch.from_arrays(arrays, names=_NAMES)
+    return pa.RecordBatch.from_arrays(columns, names=_NAMES)
 
 
 def _shared(traces: Traces, text: Text) -> pa.Array:
@@ -72,7 +72,7 @@ def _services(traces: Traces) -> tuple[I32, pa.Array]:
 
 def _resources(traces: Traces) -> pa.Array:
     """Per span the attributes of its resource."""
-    maps = gather.attribute_maps(traces, Owner.RESOURCE)
+    maps = short_map(gather.attribute_maps(traces, Owner.RESOURCE))
     owner = traces.spans.resource
     return maps if len(maps) == len(owner) and len(owner) == 1 else maps.take(pa.array(owner))
 
@@ -102,7 +102,7 @@ def _events(traces: Traces) -> list[pa.Array]:
         _offsets(traces.spans.event_start, traces.spans.event_end),
         timestamps(events.time_ns),
         _shared(traces, events.name),
-        gather.attribute_maps(traces, Owner.EVENT),
+        short_map(gather.attribute_maps(traces, Owner.EVENT)),
     )
 
 
@@ -110,8 +110,8 @@ def _links(traces: Traces) -> list[pa.Array]:
     links = traces.links
     return _lists(
         _offsets(traces.spans.link_start, traces.spans.link_end),
-        gather.hex_ids(traces, links.trace_id),
-        gather.hex_ids(traces, links.span_id),
-        gather.texts(traces, links.trace_state),
-        gather.attribute_maps(traces, Owner.LINK),
+        short(gather.hex_ids(traces, links.trace_id)),
+        short(gather.hex_ids(traces, links.span_id)),
+        short(gather.texts(traces, links.trace_state)),
+        short_map(gather.attribute_maps(traces, Owner.LINK)),
     )
