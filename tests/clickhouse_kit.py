@@ -12,6 +12,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -94,7 +95,10 @@ def serve(port: int, path: str) -> None:
             if statement.lstrip().upper().startswith("INSERT"):
                 clause = "SETTINGS " + ", ".join(f"{k} = '{v}'" for k, v in settings.items())
                 head, _, format_ = statement.rpartition("FORMAT")
-                engine.query(f"{head} {clause} FORMAT {format_.strip()}\n".encode() + body)
+                with tempfile.NamedTemporaryFile(dir=path) as rows:  # the engine ends rows in a statement at a semicolon
+                    rows.write(body)
+                    rows.flush()
+                    engine.query(f"{head} FROM INFILE '{rows.name}' {clause if settings else ''} FORMAT {format_.strip()}")
                 return 200, b""
             text = f"{statement} {body.decode()}".strip()
             return 200, bytes(engine.query(text, query.get("default_format", "TabSeparated")).bytes() or b"")
