@@ -1,0 +1,65 @@
+"""What normalising makes of spans written down in a test."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from collector.batch import Position, SpanBatch
+from collector.columns import SPAN_COLUMNS, schema
+from collector.dialects import normalise
+from collector.otlp.decode import decode
+from tests.spans_kit import request, span
+
+CAPTURES = Path(__file__).parent / "captures"
+
+
+def batch(body: bytes) -> SpanBatch:
+    """The decoded batch, as a pipeline would hand it to `normalise`."""
+    traces = decode(body)
+    empty = pl.DataFrame(schema=schema(SPAN_COLUMNS))
+    return SpanBatch(traces, Position(1, 1), 0, empty.clear(len(traces)))
+
+
+def reports(body: bytes) -> list[dict[str, Any]]:
+    """The reports as dictionaries of what they tell."""
+    frame = normalise(batch(body)).reports
+    return [{key: value for key, value in row.items() if value is not None} for row in frame.iter_rows(named=True)]
+
+
+def report(
+    attributes: Mapping[str, Any],
+    *,
+    scope: str = "",
+    version: str = "",
+    schema_url: str = "",
+    resource: Mapping[str, Any] | None = None,
+    name: str = "span",
+    **how: Any,
+) -> dict[str, Any] | None:
+    """What one span with these attributes reports; None where it reports nothing."""
+    one: Span = span(name, attributes, **how)
+    body = request(resource=resource, scope=scope, version=version, schema_url=schema_url, spans=[one])
+    found = reports(body)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@cache
+def capture(folder: str) -> bytes:
+    """The bodies of a capture's traces, joined."""
+    paths = sorted((CAPTURES / folder).glob("*traces.pb*"))
+    return b"".join(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in paths)
+
+
+def truth(folder: str) -> dict[str, Any]:
+    """What the provider billed."""
+    found: dict[str, Any] = json.loads((CAPTURES / folder / "truth.json").read_text())
+    return found
