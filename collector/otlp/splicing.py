@@ -1,0 +1,70 @@
+"""New bytes from old ones: ranges are replaced, and the lengths of all messages around them are put right.
+
+An edit replaces body[start : end], whole fields or what stands behind a tag, by a piece of `blob`, and names the node
+it stands in. A node is a message that changes its size: where its length stands (header), where it starts and ends, and
+the node around it. Nodes and edits stand in the order of the bytes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from collector.otlp.tables import I64, U8
+from collector.otlp.wire import address, copy, put_varint, varint_size
+
+E_START, E_END, E_NODE, E_AT, E_SIZE = range(5)  # rows of the matrix of edits; node -1: directly in the request
+EDIT = 5
+N_HEADER, N_START, N_END, N_PARENT = range(4)  # rows of the matrix of nodes
+NODE = 4
+
+
+@njit(cache=True, nogil=True)
+def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
+    """The edited body; False for edits or nodes that overlap or reach beyond the body."""
+    data, pieces = address(body), address(blob)
+    grows = np.zeros(nodes.shape[1], np.int64)  # what is inside of a node, by how many bytes
+    total = np.int64(len(body))
+    for edit in range(edits.shape[1]):
+        grow = edits[E_SIZE, edit] - (edits[E_END, edit] - edits[E_START, edit])
+        if edits[E_NODE, edit] >= 0:
+            grows[edits[E_NODE, edit]] += grow
+        else:
+            total += grow
+    for node in range(nodes.shape[1] - 1, -1, -1):
+        size = nodes[N_END, node] - nodes[N_START, node] + grows[node]
+        grow = grows[node] + varint_size(size) - (nodes[N_START, node] - nodes[N_HEADER, node])
+        if nodes[N_PARENT, node] >= 0:
+            grows[nodes[N_PARENT, node]] += grow
+        else:
+            total += grow
+    out_array = np.empty(max(total, 0), np.uint8)
+    out = address(out_array)
+    at, to, node, edit = np.int64(0), np.int64(0), 0, 0
+    while node < nodes.shape[1] or edit < edits.shape[1]:
+        is_edit = node == nodes.shape[1] or (edit < edits.shape[1] and edits[E_START, edit] <= nodes[N_HEADER, node])
+        start = edits[E_START, edit] if is_edit else nodes[N_HEADER, node]
+        behind = edits[E_END, edit] if is_edit else nodes[N_START, node]
+        if is_edit:
+            size = edits[E_SIZE, edit]
+            good = edits[E_AT, edit] >= 0 and edits[E_AT, edit] + size <= len(blob)
+        else:
+            length = nodes[N_END, node] - nodes[N_START, node] + grows[node]
+            size = varint_size(length)
+            good = length >= 0
+        if not good or start < at or behind < start or behind > len(body) or to + start - at + size > total:
+            return False, out_array
+        copy(out, to, data, at, start - at)
+        to += start - at
+        if is_edit:
+            copy(out, to, pieces, edits[E_AT, edit], size)
+            edit += 1
+        else:
+            put_varint(out, to, length)
+            node += 1
+        to += size
+        at = behind
+    if to + len(body) - at != total:
+        return False, out_array
+    copy(out, to, data, at, len(body) - at)
+    return True, out_array
