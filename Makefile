@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test lint types imports check bench clean
+.PHONY: run demo test lint types imports check bench accuracy clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test    install into .venv and run the tests"
 	@echo "make check   lint, types, import contracts, tests: what CI runs"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
+	@echo "make accuracy  bill accuracy beside Phoenix and MLflow, which it installs into a venv of their own (1.3 GB)"
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +43,9 @@ check: lint types imports test
 bench: $(BIN)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m benchmarks
+
+accuracy: $(BIN)/.installed-dev
+	$(BIN)/python -m benchmarks.accuracy --install
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
