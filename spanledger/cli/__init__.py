@@ -55,7 +55,7 @@ _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     "Try it": [
         ("demo", demo.demo, demo.EPILOG),
         ("send", send.send, send.EPILOG),
-        ("version", version.version, None),
+        ("version", version.version, version.EPILOG),
     ],
 }
 

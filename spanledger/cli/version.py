@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from spanledger.cli.shell import out
+from spanledger.cli.shell import examples, out
+
+EPILOG = examples(("for a bug report", "spanledger version"))
 
 
 def version() -> None:
