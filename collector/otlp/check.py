@@ -12,10 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from collector.errors import Malformed, TooLarge
-from collector.otlp import checking, splicing
-from collector.otlp.tables import I64, U8
+from collector.otlp import checking, levels
+from collector.otlp import layout as L
+from collector.otlp.rewriting import Edits, Level, rewrite, spliced
+from collector.otlp.tables import I32, I64, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +60,54 @@ def check_traces(body: bytes, limits: Limits) -> Checked:
     _raise_for(int(results[checking.R_STATUS]), limits)
     n_edits, n_nodes = int(results[checking.R_EDITS]), int(results[checking.R_NODES])
     if n_edits:
-        body = _splice(data, edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])])
+        body = spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])])
     if results[checking.R_ODD]:
         body = _canonical(body)
     rejected, repaired = int(results[checking.R_REJECTED]), int(results[checking.R_REPAIRED])
     return Checked(body, int(counts[checking.SPAN]), rejected, repaired, _reason(rejected, repaired))
+
+
+_REQUEST = levels.fields(counted=(L.REQUEST_RESOURCE_SPANS,))
+_RESOURCE_SPANS = levels.fields(L.RESOURCE_SPANS_RESOURCE)
+_RESOURCE = levels.fields(counted=(L.RESOURCE_ATTRIBUTES,))
+
+
+def stamp(body: bytes, attributes: Mapping[str, str]) -> bytes:
+    """The request, checked before, with these attributes on every resource, whatever stood there under their keys."""
+    data = np.frombuffer(body, dtype=np.uint8)
+    whole = Text(np.zeros(1, np.int64), np.array([len(body)], np.int32))
+    count = levels.pick(data, whole, _REQUEST).counts[0]
+    if count == 0 or not attributes:
+        return body
+    groups = levels.children(data, whole, L.REQUEST_RESOURCE_SPANS, count).message
+    resource = levels.pick(data, groups, _RESOURCE_SPANS).text(0)
+    count = levels.pick(data, resource, _RESOURCE).counts[0]
+    table, _, keys = levels.attributes(body, data, ((resource, L.RESOURCE_ATTRIBUTES, count),))
+    stamped = np.array([key in attributes for key in keys], np.bool_)
+    out = np.flatnonzero(stamped[table.key])
+    gone = Text(table.message.off[out], table.message.len[out])
+    # As fields of a resource that is there, and as a resource for where there is none
+    new = Resource(attributes=[KeyValue(key=k, value=AnyValue(string_value=v)) for k, v in attributes.items()])
+    fields, whole_resource = new.SerializeToString(), ResourceSpans(resource=new).SerializeToString()
+    has = resource.off > 0
+    with_, without = np.flatnonzero(has).astype(np.int32), np.flatnonzero(~has).astype(np.int32)
+
+    def same(rows: I32, number: int) -> I64:
+        return np.full(len(rows), number, np.int64)
+
+    edits = [
+        Edits.removing(data, gone, L.RESOURCE_ATTRIBUTES, 1, table.owner[out]),
+        Edits.inserting(resource.off[with_] + resource.len[with_], 1, with_, same(with_, 0), same(with_, len(fields))),
+        Edits.inserting(
+            groups.off[without], 0, without, same(without, len(fields)), same(without, len(whole_resource))
+        ),
+    ]
+    rows = np.arange(len(groups.off), dtype=np.int32)
+    tree = [
+        Level(groups, np.empty(0, np.int32), L.REQUEST_RESOURCE_SPANS),
+        Level(resource, rows, L.RESOURCE_SPANS_RESOURCE),
+    ]
+    return rewrite(data, tree, edits, np.frombuffer(fields + whole_resource, np.uint8))
 
 
 def _per_type(limits: Limits) -> I64:
@@ -92,16 +140,6 @@ def _reason(rejected: int, repaired: int) -> str:
     if repaired:
         reasons.append(f"{repaired} strings were not UTF-8: the wrong bytes replaced by U+FFFD")
     return "; ".join(reasons)
-
-
-def _splice(data: U8, edits: I64, nodes: I64, blob: U8) -> bytes:
-    good, spliced = splicing.splice(
-        data, np.ascontiguousarray(edits), np.ascontiguousarray(nodes), np.ascontiguousarray(blob)
-    )
-    if not good:
-        raise Malformed("the body is no well-formed ExportTraceServiceRequest")
-    result: bytes = spliced.tobytes()
-    return result
 
 
 def _canonical(body: bytes) -> bytes:

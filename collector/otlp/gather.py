@@ -14,7 +14,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector.otlp import gathering, interning
-from collector.otlp.decode import SEED
 from collector.otlp.tables import I32, I64, U64, Owner, Ranges, Text, Traces, ValueType
 
 F64 = NDArray[np.float64]
@@ -73,7 +72,7 @@ def codes(traces: Traces, rows: I32) -> tuple[I32, pa.Array]:
         _take(table.number, rows),
         _take(table.value.off, rows),
         _take(table.value.len, rows),
-        SEED,
+        interning.SEED,
     )
     texts = strings(traces, rows[first])
     if types in _ONE_TEXT_EACH:
@@ -121,7 +120,7 @@ def texts(traces: Traces, text: Text) -> pa.Array:
 
 def text_codes(traces: Traces, text: Text) -> tuple[I32, pa.Array]:
     """Texts, interned: a code per row (never -1: what is absent is empty), and the distinct texts."""
-    numbers, first = interning.texts(traces.data, text, SEED)
+    numbers, first = interning.texts(traces.data, text)
     return numbers, texts(traces, Text(text.off[first], text.len[first]))
 
 

@@ -6,12 +6,16 @@ that collide. Keys and values repeat in sequence, so the first guess is what fol
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 from numba import njit
 
 from collector.otlp import layout as L
 from collector.otlp.tables import I32, I64, U8, Text
 from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes
+
+SEED = secrets.randbits(62)  # of this process's hash tables
 
 
 @njit(cache=True, nogil=True)
@@ -88,8 +92,8 @@ def _twice(values: I64) -> I64:
     return larger
 
 
-def texts(body: U8, text: Text, seed: Int) -> tuple[I32, I64]:
+def texts(body: U8, text: Text) -> tuple[I32, I64]:
     """For each text its code, for each code the row where it stood first."""
     type_ = np.full(len(text.off), L.STRING, np.uint8)
-    codes, first, _ = intern(body, type_, text.off, text.off, text.len, seed)
+    codes, first, _ = intern(body, type_, text.off, text.off, text.len, SEED)
     return codes, first

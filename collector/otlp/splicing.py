@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from collector.otlp.tables import I64, U8
-from collector.otlp.wire import address, copy, put_varint, varint_size
+from collector.otlp.wire import Int, address, copy, put_varint, varint_size
 
 E_START, E_END, E_NODE, E_AT, E_SIZE = range(5)  # rows of the matrix of edits; node -1: directly in the request
 EDIT = 5
@@ -24,7 +24,7 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
     """The edited body; False for edits or nodes that overlap or reach beyond the body."""
     data, pieces = address(body), address(blob)
     grows = np.zeros(nodes.shape[1], np.int64)  # what is inside of a node, by how many bytes
-    total = np.int64(len(body))
+    total: Int = np.int64(len(body))
     for edit in range(edits.shape[1]):
         grow = edits[E_SIZE, edit] - (edits[E_END, edit] - edits[E_START, edit])
         if edits[E_NODE, edit] >= 0:
@@ -38,7 +38,7 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
             grows[nodes[N_PARENT, node]] += grow
         else:
             total += grow
-    out_array = np.empty(max(total, 0), np.uint8)
+    out_array = np.empty(total if total > 0 else 0, np.uint8)
     out = address(out_array)
     at, to, node, edit = np.int64(0), np.int64(0), 0, 0
     while node < nodes.shape[1] or edit < edits.shape[1]:

@@ -1,0 +1,42 @@
+"""Compile what is compiled: once per machine, ahead of the first request."""
+
+from __future__ import annotations
+
+import numpy as np
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.otlp.check import Limits, check_traces, stamp
+from collector.otlp.decode import decode
+from collector.otlp.encode import encode
+from collector.otlp.gather import (
+    attribute_maps,
+    codes,
+    doubles,
+    hash64,
+    hex_ids,
+    integers,
+    slots,
+    strings,
+    text_codes,
+    texts,
+)
+from collector.otlp.tables import Owner
+
+
+def warm() -> None:
+    """Run every kernel of this package on one span, which compiles it or loads it from Numba's cache."""
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"\1" * 16, span_id=b"\1" * 8)
+    span.attributes.add(key="key").value.array_value.values.add().double_value = 0.1
+    span.events.add(name="event")
+    # A span without ids, so that there is something to take out.
+    request.resource_spans[0].scope_spans[0].spans.add()
+    body = stamp(check_traces(request.SerializeToString(), Limits()).body, {"key": "value"})
+    traces = decode(body)
+    (rows,) = slots(traces, ["key"], Owner.SPAN)
+    for gather in (strings, codes, integers, doubles):
+        gather(traces, rows)
+    for read in (texts, text_codes, hex_ids, hash64):
+        read(traces, traces.spans.trace_id)
+    attribute_maps(traces, Owner.SPAN)
+    encode(traces, removed={"key": np.ones(1, np.bool_)})
