@@ -33,13 +33,14 @@ CAPTURES = Path(__file__).parents[1] / "captures"
 def naps(monkeypatch) -> list[float]:
     """How long the sender slept; nobody waits."""
     slept: list[float] = []
-    monkeypatch.setattr(sending.Sender, "sleep", staticmethod(slept.append))
-    monkeypatch.setattr(sending.Sender.__init__, "__defaults__", _without_sleep(slept.append))
+
+    def opened(*arguments: object) -> sending.Sender:
+        sender = sending.open_sender(*arguments)
+        sender.sleep = slept.append
+        return sender
+
+    monkeypatch.setattr("spanledger.cli.send.open_sender", opened)
     return slept
-
-
-def _without_sleep(nap: Callable[[float], None]) -> tuple[object, ...]:
-    return tuple(nap if value is sending.time.sleep else value for value in sending.Sender.__init__.__defaults__)
 
 
 @pytest.fixture
