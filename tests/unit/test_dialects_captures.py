@@ -122,7 +122,9 @@ def test_no_other_capture_has_flags_on_its_calls() -> None:
 
 
 def test_identity_of_the_gateway_and_of_the_caller() -> None:
-    first = next(report for report in reports(capture("litellm-v1")) if report.get("gateway_key_alias") == "rag-bot-key")
+    first = next(
+        report for report in reports(capture("litellm-v1")) if report.get("gateway_key_alias") == "rag-bot-key"
+    )
     assert (first["gateway_team"], first["gateway_user"], first["gateway_org"]) == ("Search", "alice", "org-1")
     assert first["gateway_key_hash"].startswith("b095adcc")
     upstream = reports(capture("litellm-v1-upstream"))[0]

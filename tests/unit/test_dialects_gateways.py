@@ -58,7 +58,12 @@ class TestLiteLLM:
         assert found["source"] == f"{scope}@proxy"
         assert facts(found, "role", "dialect", "rank", "operation") == ("call", "litellm_v1", 1, "chat")
         assert facts(found, "request_model", "response_model", "upstream_model") == ("smart", "smart", "gpt-4o")
-        assert facts(found, "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens") == (1000, 50, 600, 30)
+        assert facts(found, "input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens") == (
+            1000,
+            50,
+            600,
+            30,
+        )
         assert facts(found, "response_id", "call_hint", "streaming") == ("chatcmpl-1", "c-1", True)
         assert facts(found, "gateway_team", "gateway_key_alias", "gateway_key_hash") == ("team-7", None, "abc")
         assert facts(found, "claimed_app", "conversation_id", "claimed_tags") == ("bot", "s-1", ["a", "b"])
@@ -73,7 +78,9 @@ class TestLiteLLM:
 
     def test_a_failed_call_has_attributes_without_usage(self) -> None:
         failed = {key: value for key, value in self.V1.items() if "usage" not in key}
-        found = report({**failed, "error.type": "RateLimitError"}, scope="litellm", name="litellm_request", status="error")
+        found = report(
+            {**failed, "error.type": "RateLimitError"}, scope="litellm", name="litellm_request", status="error"
+        )
         assert facts(found, "role", "status", "error_type", "input_tokens") == ("call", "Error", "RateLimitError", None)
 
     def test_zero_in_and_zero_out_is_no_usage_and_a_cost_of_zero_is_none(self) -> None:
@@ -100,7 +107,9 @@ class TestLiteLLM:
         http = {"http.route": "/v1/chat/completions", "error.type": "ConnectionError", "http.response.status_code": 200}
         assert facts(report(http, scope="fastapi", kind="server", status="error"), "role") == ("abort",)
         assert report(http, scope="fastapi", kind="client", status="error") is None
-        assert report({**http, "error.type": "APIConnectionError"}, scope="fastapi", kind="server", status="error") is None
+        assert (
+            report({**http, "error.type": "APIConnectionError"}, scope="fastapi", kind="server", status="error") is None
+        )
         identity = {**http, "litellm.team.alias": "Search"}
         assert facts(report(identity, scope="fastapi", kind="server", status="error"), "role") == ("abort",)
 
@@ -129,7 +138,11 @@ class TestEnvoy:
         first = event("First Token Stream Event")
         found = report(self.OI, scope=self.SCOPE, name="ChatCompletion", events=[first])
         assert facts(found, "dialect", "role", "rank", "provider") == ("envoy_openinference", "call", 1, None)
-        assert facts(found, "request_model", "response_model", "response_id") == ("gpt-4o", "gpt-4o-2024-08-06", "chatcmpl-9")
+        assert facts(found, "request_model", "response_model", "response_id") == (
+            "gpt-4o",
+            "gpt-4o-2024-08-06",
+            "chatcmpl-9",
+        )
         # Inclusive in this mode, whatever the shape.
         assert facts(found, "input_tokens", "cache_read_tokens", "cache_write_tokens") == (100, 60, 30)
         assert facts(found, "usage_flags", "conversation_id") == (None, "s")
@@ -137,7 +150,11 @@ class TestEnvoy:
         assert facts(found, "time_to_first_token_ns") == (None,)
 
     def test_names_tell_operations_and_counting_bills_nothing(self) -> None:
-        for name, operation in (("CreateEmbeddings", "embeddings"), ("Completion", "text_completion"), ("Rerank", "rerank")):
+        for name, operation in (
+            ("CreateEmbeddings", "embeddings"),
+            ("Completion", "text_completion"),
+            ("Rerank", "rerank"),
+        ):
             assert facts(report(self.OI, scope=self.SCOPE, name=name), "operation") == (operation,)
         counter = {"openinference.span.kind": "TOKEN_COUNTER", "llm.token_count.prompt": 5}
         assert report(counter, scope=self.SCOPE, name="CountTokens") is None
@@ -178,7 +195,9 @@ class TestAgentgateway:
             ("unknown", 100, ["input_unclear:unknown_version"]),
         ],
     )
-    def test_what_input_means_is_told_by_the_version(self, version: str | None, total: int, flags: list[str] | None) -> None:
+    def test_what_input_means_is_told_by_the_version(
+        self, version: str | None, total: int, flags: list[str] | None
+    ) -> None:
         assert facts(self.at(version), "input_tokens", "usage_flags") == (total, flags)
 
     def test_openai_includes_it_in_any_version(self) -> None:
@@ -200,13 +219,22 @@ class TestAgentgateway:
         assert facts(found, "reasoning_tokens", "gateway_user", "rank") == (7, "alice", 1)
 
     def test_attempts_and_plain_http_are_no_calls(self) -> None:
-        attempt = {"agentgateway.outbound.kind": "primary", "agentgateway.outbound.subtype": "llm", "error.type": "timeout"}
+        attempt = {
+            "agentgateway.outbound.kind": "primary",
+            "agentgateway.outbound.subtype": "llm",
+            "error.type": "timeout",
+        }
         assert report(attempt, scope="agentgateway", kind="client") is None
         assert report({"http.status": 200, "route": "x"}, scope="agentgateway", kind="server") is None
 
 
 def test_kong_tells_a_tool_call_on_the_call_itself() -> None:
-    tool = {**CHAT, "gen_ai.provider.name": "openai", "gen_ai.tool.name": "get_weather", "gen_ai.response.id": "chatcmpl-1"}
+    tool = {
+        **CHAT,
+        "gen_ai.provider.name": "openai",
+        "gen_ai.tool.name": "get_weather",
+        "gen_ai.response.id": "chatcmpl-1",
+    }
     found = report(tool, scope="kong-internal", name="kong.gen_ai", resource={"service.name": "kong"})
     assert facts(found, "dialect", "role", "usage_flags") == ("kong", "call", ["no_cache_counts"])
     for name in ("kong", "kong.balancer", "kong.access.plugin.ai-proxy", "kong.a2a"):
@@ -308,7 +336,9 @@ class TestApisix:
 
     def see(self, **more: str) -> dict[str, Any] | None:
         resource = {"service.name": "APISIX"}
-        return report({**self.TOLD, **more}, scope="opentelemetry-lua", resource=resource, kind="server", name="POST /ai")
+        return report(
+            {**self.TOLD, **more}, scope="opentelemetry-lua", resource=resource, kind="server", name="POST /ai"
+        )
 
     def test_every_value_is_a_string_and_zero_is_no_measurement(self) -> None:
         found = self.see()
@@ -316,7 +346,9 @@ class TestApisix:
         assert facts(found, "cache_read_tokens", "reasoning_tokens", "claimed_user") == (None, None, None)
         assert facts(found, "streaming", "time_to_first_token_ns", "gateway_key_alias") == (True, 250_000_000, "jack")
         assert facts(found, "request_model", "upstream_model", "provider") == ("smart", "gpt-4o", None)
-        assert facts(self.see(llm_stream="false", llm_time_to_first_token="0"), "streaming", "time_to_first_token_ns") == (None, None)
+        assert facts(
+            self.see(llm_stream="false", llm_time_to_first_token="0"), "streaming", "time_to_first_token_ns"
+        ) == (None, None)
 
     def test_a_route_without_a_model_is_no_call(self) -> None:
         plain = dict.fromkeys(self.TOLD, "0") | {"llm_model": "", "request_llm_model": "0", "llm_stream": "false"}
@@ -347,7 +379,13 @@ def test_higress_writes_strings_on_envoys_span() -> None:
 
 
 class TestTensorZero:
-    CALL = {**CHAT, "gen_ai.system": "anthropic", "provider_name": "mine", "stream": True, "tensorzero.cost_usd": "0.0125"}
+    CALL = {
+        **CHAT,
+        "gen_ai.system": "anthropic",
+        "provider_name": "mine",
+        "stream": True,
+        "tensorzero.cost_usd": "0.0125",
+    }
 
     def test_only_the_provider_span_is_a_call_and_a_rate_limited_one_is_none(self) -> None:
         see = {"scope": "tensorzero", "resource": {"service.name": "tensorzero-gateway"}}
@@ -367,7 +405,12 @@ class TestTensorZero:
         root = span("function_inference", who)
         leaf = span("model_provider_inference", self.CALL, parent=root)
         context, call = reports(request(scope="tensorzero", spans=[root, leaf]))
-        assert facts(context, "role", "conversation_id", "claimed_user", "claimed_team") == ("context", "e-1", "alice", "search")
+        assert facts(context, "role", "conversation_id", "claimed_user", "claimed_team") == (
+            "context",
+            "e-1",
+            "alice",
+            "search",
+        )
         assert call["trace_id"] == context["trace_id"]
 
     def test_the_raw_answer_of_its_openinference_format_tells_more(self) -> None:
@@ -398,14 +441,22 @@ def test_plano_bills_the_service_that_is_the_llm() -> None:
         "plano.session_id": "s",
     }
     found = report(told, resource={"service.name": "plano(llm)"})
-    assert facts(found, "dialect", "role", "time_to_first_token_ns", "streaming") == ("plano", "call", 250_000_000, True)
+    assert facts(found, "dialect", "role", "time_to_first_token_ns", "streaming") == (
+        "plano",
+        "call",
+        250_000_000,
+        True,
+    )
     assert facts(found, "input_tokens", "usage_flags") == (160, ["input_unclear:api_shape"])
     openai = {**told, "llm.provider": "openai", "llm.model": "gpt-4o"}
     assert facts(report(openai, resource={"service.name": "plano(llm)"}), "input_tokens", "usage_flags") == (100, None)
     total = report({**openai, "llm.usage.total_tokens": 180}, resource={"service.name": "plano(llm)"})
     assert facts(total, "input_tokens", "usage_flags") == (160, ["input_exclusive:total"])
     routing = {"plano.session.total_cost_in_usd": 9.5, "plano.session_id": "s", "llm.model": "x"}
-    assert facts(report(routing, resource={"service.name": "plano(routing)"}), "role", "reported_cost_pico") == ("context", None)
+    assert facts(report(routing, resource={"service.name": "plano(routing)"}), "role", "reported_cost_pico") == (
+        "context",
+        None,
+    )
 
 
 def test_langdb_has_json_in_texts_and_microseconds() -> None:
@@ -424,12 +475,17 @@ def test_langdb_has_json_in_texts_and_microseconds() -> None:
     assert facts(found, "dialect", "input_tokens", "cache_read_tokens", "output_tokens") == ("langdb", 100, 60, 20)
     assert facts(found, "reported_cost_pico", "time_to_first_token_ns") == (1_000_000_000, 250_000_000)
     assert facts(found, "request_model", "upstream_model", "conversation_id") == ("router/best", "gpt-4o", "t")
-    assert facts(report({**told, "cost": "0.001"}, scope="langdb-ai-gateway", name="model_call"), "reported_cost_pico") == (10**9,)
+    assert facts(
+        report({**told, "cost": "0.001"}, scope="langdb-ai-gateway", name="model_call"), "reported_cost_pico"
+    ) == (10**9,)
     hit = report({**told, "cache": "HIT"}, scope="langdb-ai-gateway", name="model_call")
     assert facts(hit, "response_cache_hit") == (True,)
     # The provider's span below tells the same usage, api_invoke above the same cost.
     assert report(told, scope="langdb-ai-gateway", name="openai") is None
-    assert facts(report(told, scope="langdb-ai-gateway", name="api_invoke"), "role", "reported_cost_pico") == ("context", None)
+    assert facts(report(told, scope="langdb-ai-gateway", name="api_invoke"), "role", "reported_cost_pico") == (
+        "context",
+        None,
+    )
 
 
 def test_openrouter_takes_both_spellings_and_any_name() -> None:
@@ -462,7 +518,12 @@ def test_cloudflare_has_a_provider_key_of_its_own_and_bare_metadata() -> None:
         "team": "search",
     }
     found = report(told)
-    assert facts(found, "dialect", "provider", "response_id", "cache_read_tokens") == ("cloudflare", "openai", "chatcmpl-7", 60)
+    assert facts(found, "dialect", "provider", "response_id", "cache_read_tokens") == (
+        "cloudflare",
+        "openai",
+        "chatcmpl-7",
+        60,
+    )
     assert facts(found, "reported_cost_pico", "claimed_user", "claimed_team") == (10**9, "u", "search")
     assert facts(found, "usage_flags") == (None,)
     del told["gen_ai.completion_json"]
@@ -500,7 +561,13 @@ def test_truefoundry_tells_all_under_its_own_keys() -> None:
 
 
 def test_orq_bills_beside_the_conventions() -> None:
-    told = {**CHAT, "orq.span_type": "span.chat_completion", "orq.billing.total_cost": 0.001, "orq.api_key_id": "k", READ: 60}
+    told = {
+        **CHAT,
+        "orq.span_type": "span.chat_completion",
+        "orq.billing.total_cost": 0.001,
+        "orq.api_key_id": "k",
+        READ: 60,
+    }
     found = report(told)
     assert facts(found, "dialect", "role", "reported_cost_pico", "gateway_key_hash") == ("orq", "call", 10**9, "k")
     assert facts(found, "input_tokens", "usage_flags") == (100, None)
@@ -537,7 +604,13 @@ class TestCodingAgents:
         assert report({"tool_name": "Bash"}, resource=resource, name="claude_code.tool") is None
 
     def test_codex_turns_repeat_the_sum(self) -> None:
-        told = {**CHAT, READ: 60, "codex.usage.reasoning_output_tokens": 5, "codex.usage.total_tokens": 120, "model": "gpt-5"}
+        told = {
+            **CHAT,
+            READ: 60,
+            "codex.usage.reasoning_output_tokens": 5,
+            "codex.usage.total_tokens": 120,
+            "model": "gpt-5",
+        }
         found = report(told, resource={"service.name": "codex_exec"}, name="handle_responses")
         assert facts(found, "dialect", "role", "input_tokens", "reasoning_tokens") == ("codex", "call", 100, 5)
         turn = {"codex.turn.token_usage.input_tokens": 500, "model": "gpt-5"}
@@ -545,9 +618,19 @@ class TestCodingAgents:
 
     def test_copilot_repeats_the_session_and_tells_milliseconds(self) -> None:
         resource = {"service.name": "copilot-chat"}
-        told = {**CHAT, "copilot_chat.time_to_first_token": 250, "gen_ai.usage.reasoning_tokens": 5, "gen_ai.conversation.id": "c"}
+        told = {
+            **CHAT,
+            "copilot_chat.time_to_first_token": 250,
+            "gen_ai.usage.reasoning_tokens": 5,
+            "gen_ai.conversation.id": "c",
+        }
         found = report(told, resource=resource, name="chat gpt-4o")
-        assert facts(found, "dialect", "role", "time_to_first_token_ns", "reasoning_tokens") == ("copilot", "call", 250_000_000, 5)
+        assert facts(found, "dialect", "role", "time_to_first_token_ns", "reasoning_tokens") == (
+            "copilot",
+            "call",
+            250_000_000,
+            5,
+        )
         agent = {**CHAT, "gen_ai.operation.name": "invoke_agent"}
         assert facts(report(agent, resource=resource, name="invoke_agent copilot"), "role") == ("rollup",)
         tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.conversation.id": "c"}

@@ -33,7 +33,12 @@ class TestOpenTelemetry:
         "spelling",
         [
             {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20, READ: 60, WRITE: 30},
-            {"gen_ai.usage.prompt_tokens": 100, "gen_ai.usage.completion_tokens": 20, READ: 60, "gen_ai.usage.cache_write.input_tokens": 30},
+            {
+                "gen_ai.usage.prompt_tokens": 100,
+                "gen_ai.usage.completion_tokens": 20,
+                READ: 60,
+                "gen_ai.usage.cache_write.input_tokens": 30,
+            },
             {
                 "gen_ai.usage.input_tokens": "100",
                 "gen_ai.usage.output_tokens": 20.0,
@@ -72,7 +77,10 @@ class TestOpenTelemetry:
 
     def test_agents_sum_and_tools_are_nothing(self) -> None:
         for operation in ("invoke_agent", "invoke_workflow"):
-            assert facts(report({**CHAT, "gen_ai.operation.name": operation}), "role", "input_tokens") == ("rollup", 100)
+            assert facts(report({**CHAT, "gen_ai.operation.name": operation}), "role", "input_tokens") == (
+                "rollup",
+                100,
+            )
         silent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": "c", "gen_ai.request.model": "m"}
         assert facts(report(silent), "role", "conversation_id", "request_model") == ("context", "c", None)
         assert report({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "a"}) is None
@@ -108,7 +116,11 @@ class TestOpenTelemetry:
             "enduser.id": "u",
         }
         found = report(told)
-        assert facts(found, "response_id", "response_model", "finish_reason") == ("chatcmpl-1", "gpt-4o-2024-08-06", "stop,length")
+        assert facts(found, "response_id", "response_model", "finish_reason") == (
+            "chatcmpl-1",
+            "gpt-4o-2024-08-06",
+            "stop,length",
+        )
         assert facts(found, "streaming", "time_to_first_token_ns", "service_tier") == (True, 250_000_000, "flex")
         assert facts(found, "requested_tier", "reasoning_tokens", "reported_cost_pico") == ("auto", 5, 10**11)
         assert facts(found, "input_audio_tokens", "cache_audio_read_tokens", "output_audio_tokens") == (4, 2, 3)
@@ -131,19 +143,29 @@ class TestOpenTelemetry:
         assert facts(found, "dialect", "input_tokens", "usage_flags") == ("otel_contrib", 100, None)
         handler = report(CHAT, scope="opentelemetry.util.genai.handler", schema_url=SCHEMA)
         assert facts(handler, "dialect") == ("otel_contrib",)
-        blocked = report({**CHAT, "error.type": "BLOCKED_SAFETY"}, scope="opentelemetry.instrumentation.google_genai", status="error")
+        blocked = report(
+            {**CHAT, "error.type": "BLOCKED_SAFETY"}, scope="opentelemetry.instrumentation.google_genai", status="error"
+        )
         assert facts(blocked, "dialect", "error_type") == ("otel_contrib", "BLOCKED_SAFETY")
 
     def test_bedrock_through_botocore_is_raw_and_partly_a_guess(self) -> None:
         scope = "opentelemetry.instrumentation.botocore.bedrock-runtime"
         bedrock = {**CLAUDE, "gen_ai.provider.name": "aws.bedrock", READ: 60}
         found = report(bedrock, scope=scope)
-        assert facts(found, "dialect", "input_tokens", "usage_flags") == ("otel_botocore", 160, ["input_exclusive:bedrock_raw"])
-        guess = report({**CHAT, "gen_ai.system": "aws.bedrock", "gen_ai.request.model": "cohere.command-r-v1:0"}, scope=scope)
+        assert facts(found, "dialect", "input_tokens", "usage_flags") == (
+            "otel_botocore",
+            160,
+            ["input_exclusive:bedrock_raw"],
+        )
+        guess = report(
+            {**CHAT, "gen_ai.system": "aws.bedrock", "gen_ai.request.model": "cohere.command-r-v1:0"}, scope=scope
+        )
         assert facts(guess, "usage_flags") == (["estimated:botocore"],)
 
     def test_openai_agents_drop_cached_tokens(self) -> None:
-        found = report({**CHAT, "gen_ai.system": "openai"}, scope="opentelemetry.instrumentation.openai_agents", schema_url=SCHEMA)
+        found = report(
+            {**CHAT, "gen_ai.system": "openai"}, scope="opentelemetry.instrumentation.openai_agents", schema_url=SCHEMA
+        )
         assert facts(found, "dialect", "rank", "usage_flags") == ("otel_openai_agents", 3, ["no_cache_counts"])
         agent = {**CHAT, "gen_ai.operation.name": "invoke_agent"}
         assert facts(report(agent, scope="opentelemetry.instrumentation.openai_agents"), "role") == ("rollup",)
@@ -180,14 +202,23 @@ class TestOpenInference:
         more = {"openinference.span.kind": "AGENT", "llm.cost.total": 0.25, "llm.token_count.total": 120}
         found = self.see("claude_agent_sdk", **more)
         assert facts(found, "role", "rank", "input_tokens") == ("rollup", 3, 160)
-        assert facts(found, "reported_cost_pico", "usage_flags") == (250 * 10**9, ["input_exclusive:claude_agent_sdk_raw"])
+        assert facts(found, "reported_cost_pico", "usage_flags") == (
+            250 * 10**9,
+            ["input_exclusive:claude_agent_sdk_raw"],
+        )
 
     def test_wrappers_and_others(self) -> None:
         assert facts(self.see("smolagents", **{"openinference.span.kind": "AGENT"}), "role") == ("rollup",)
         crew = {"openinference.span.kind": "CHAIN", "llm.token_count.total": 500, "session.id": "s"}
-        assert facts(report(crew, scope="openinference.instrumentation.crewai"), "role", "conversation_id") == ("context", "s")
+        assert facts(report(crew, scope="openinference.instrumentation.crewai"), "role", "conversation_id") == (
+            "context",
+            "s",
+        )
         for kind in ("TOOL", "RETRIEVER", "GUARDRAIL", "EVALUATOR", "PROMPT"):
-            assert report({"openinference.span.kind": kind, "session.id": "s"}, scope="openinference.instrumentation.x") is None
+            assert (
+                report({"openinference.span.kind": kind, "session.id": "s"}, scope="openinference.instrumentation.x")
+                is None
+            )
 
     def test_an_id_is_taken_from_an_answer_and_not_from_what_the_model_wrote(self) -> None:
         written = {"output.value": '{"id": "ticket-1", "answer": 42}'}
@@ -214,11 +245,17 @@ class TestOpenInference:
             status="error",
             events=[exception],
         )
-        assert facts(failed, "error_type", "request_model", "response_model") == ("openai.RateLimitError", "gpt-4o", None)
+        assert facts(failed, "error_type", "request_model", "response_model") == (
+            "openai.RateLimitError",
+            "gpt-4o",
+            None,
+        )
 
     def test_the_first_token_is_an_event_and_google_has_two_hosts(self) -> None:
         first = event("First Token Stream Event", at_ns=NOON_NS + 250_000_000)
-        found = report(self.TOLD, scope="openinference.instrumentation.openai", events=[first, event("First Token Stream Event")])
+        found = report(
+            self.TOLD, scope="openinference.instrumentation.openai", events=[first, event("First Token Stream Event")]
+        )
         assert facts(found, "time_to_first_token_ns") == (250_000_000,)
         vertex = {"llm.provider": "google", "llm.system": "vertexai", "llm.model_name": "gemini-2.5-flash"}
         assert facts(self.see("vertexai", **vertex), "provider") == ("gcp.vertex_ai",)
@@ -244,8 +281,18 @@ class TestTraceloop:
             "llm.response.finish_reason": "tool_calls",
         }
         found = report(told, scope=self.SCOPE, version="0.40.0")
-        assert facts(found, "dialect", "provider", "input_tokens", "cache_read_tokens") == ("traceloop", "openai", 100, 60)
-        assert facts(found, "reasoning_tokens", "streaming", "claimed_user", "finish_reason") == (5, True, "u", "tool_call")
+        assert facts(found, "dialect", "provider", "input_tokens", "cache_read_tokens") == (
+            "traceloop",
+            "openai",
+            100,
+            60,
+        )
+        assert facts(found, "reasoning_tokens", "streaming", "claimed_user", "finish_reason") == (
+            5,
+            True,
+            "u",
+            "tool_call",
+        )
         assert facts(found, "usage_flags") == (["estimated:tiktoken"],)
         assert facts(report(told, scope=self.SCOPE, version="0.47.5"), "usage_flags") == (None,)
         assert "secret" not in str(found)
@@ -261,13 +308,26 @@ class TestTraceloop:
         assert facts(anthropic, "dialect", "input_tokens", "usage_flags") == ("traceloop", 100, None)
         bedrock = {**CLAUDE, "gen_ai.provider.name": "AWS", READ: 60}
         found = report(bedrock, scope="opentelemetry.instrumentation.bedrock", version="0.62.4")
-        assert facts(found, "provider", "input_tokens", "usage_flags") == ("aws.bedrock", 160, ["input_exclusive:bedrock_raw"])
+        assert facts(found, "provider", "input_tokens", "usage_flags") == (
+            "aws.bedrock",
+            160,
+            ["input_exclusive:bedrock_raw"],
+        )
 
     def test_capitals_and_frameworks(self) -> None:
-        for system, provider in (("Azure", "azure.ai.openai"), ("AWS", "aws.bedrock"), ("Google", "gcp.gen_ai"), ("OpenRouter", "openrouter")):
+        for system, provider in (
+            ("Azure", "azure.ai.openai"),
+            ("AWS", "aws.bedrock"),
+            ("Google", "gcp.gen_ai"),
+            ("OpenRouter", "openrouter"),
+        ):
             found = report({**CHAT, "gen_ai.provider.name": system, "gen_ai.usage.total_tokens": 120}, scope=self.SCOPE)
             assert facts(found, "provider") == (provider,)
-        chain = report({**CHAT, "llm.usage.total_tokens": 120}, scope="opentelemetry.instrumentation.langchain", name="ChatOpenAI.chat")
+        chain = report(
+            {**CHAT, "llm.usage.total_tokens": 120},
+            scope="opentelemetry.instrumentation.langchain",
+            name="ChatOpenAI.chat",
+        )
         assert facts(chain, "dialect", "rank") == ("traceloop", 3)
 
 
@@ -279,7 +339,9 @@ class TestVercel:
         v4 = {"ai.model.provider": "openai.chat", "ai.usage.promptTokens": 100, "ai.usage.completionTokens": 20}
         found = self.see("ai.generateText.doGenerate", v4)
         assert facts(found, "dialect", "role", "provider", "input_tokens") == ("vercel_ai", "call", "openai", 100)
-        nan = self.see("ai.streamText.doStream", {"ai.usage.promptTokens": float("nan"), "ai.usage.completionTokens": float("nan")})
+        nan = self.see(
+            "ai.streamText.doStream", {"ai.usage.promptTokens": float("nan"), "ai.usage.completionTokens": float("nan")}
+        )
         assert facts(nan, "role", "input_tokens", "streaming") == ("call", None, True)
         embed = self.see("ai.embed.doEmbed", {"ai.model.provider": "openai.embedding", "ai.usage.tokens": 7})
         assert facts(embed, "operation", "input_tokens") == ("embeddings", 7)
@@ -301,9 +363,17 @@ class TestVercel:
                 ["input_unclear:package_version"],
             ),
             # Anthropic's own number beside it settles it, both ways.
-            ({"ai.response.providerMetadata": '{"anthropic": {"usage": {"input_tokens": 40, "cache_read_input_tokens": 60}}}'}, 100, None),
             (
-                {"ai.response.providerMetadata": '{"anthropic": {"usage": {"input_tokens": 100, "cache_read_input_tokens": 60}}}'},
+                {
+                    "ai.response.providerMetadata": '{"anthropic": {"usage": {"input_tokens": 40, "cache_read_input_tokens": 60}}}'
+                },
+                100,
+                None,
+            ),
+            (
+                {
+                    "ai.response.providerMetadata": '{"anthropic": {"usage": {"input_tokens": 100, "cache_read_input_tokens": 60}}}'
+                },
                 160,
                 ["input_exclusive:uncached_equals_input"],
             ),
@@ -312,7 +382,12 @@ class TestVercel:
     def test_anthropics_input_depends_on_a_package_that_is_not_told(
         self, more: dict[str, Any], total: int, flags: list[str] | None
     ) -> None:
-        told = {"ai.model.provider": "anthropic.messages", "ai.usage.inputTokens": 100, "ai.usage.outputTokens": 20, **more}
+        told = {
+            "ai.model.provider": "anthropic.messages",
+            "ai.usage.inputTokens": 100,
+            "ai.usage.outputTokens": 20,
+            **more,
+        }
         assert facts(self.see("ai.generateText.doGenerate", told), "input_tokens", "usage_flags") == (total, flags)
 
     def test_bedrock_and_google(self) -> None:
@@ -324,19 +399,30 @@ class TestVercel:
             "ai.usage.inputTokenDetails.noCacheTokens": 40,
         }
         found = self.see("ai.generateText.doGenerate", bedrock)
-        assert facts(found, "provider", "input_tokens", "usage_flags") == ("aws.bedrock", 160, ["input_unclear:package_version"])
+        assert facts(found, "provider", "input_tokens", "usage_flags") == (
+            "aws.bedrock",
+            160,
+            ["input_unclear:package_version"],
+        )
         total = self.see("ai.generateText.doGenerate", {**bedrock, "ai.usage.totalTokens": 180})
         assert facts(total, "usage_flags") == (["input_exclusive:total"],)
         seven = self.see("ai.generateText.doGenerate", {**bedrock, "ai.request.headers.user-agent": "ai/7.0.77"})
         assert facts(seven, "input_tokens", "usage_flags") == (100, None)
         google = {"ai.model.provider": "google.generative-ai", "ai.usage.inputTokens": 100, "ai.usage.outputTokens": 20}
         thought = self.see("ai.generateText.doGenerate", {**google, "ai.usage.reasoningTokens": 5})
-        assert facts(thought, "provider", "output_tokens", "usage_flags") == ("gcp.gemini", 25, ["output_unclear:package_version"])
+        assert facts(thought, "provider", "output_tokens", "usage_flags") == (
+            "gcp.gemini",
+            25,
+            ["output_unclear:package_version"],
+        )
         three = {**google, "ai.usage.reasoningTokens": 5, "ai.usage.inputTokenDetails.noCacheTokens": 100}
         assert facts(self.see("ai.generateText.doGenerate", three), "output_tokens") == (20,)
 
     def test_ids_that_the_sdk_makes_up_the_gateways_cost_and_milliseconds(self) -> None:
-        metadata = {"gateway": {"cost": "0.00125", "routing": {"finalProvider": "anthropic"}}, "openai": {"serviceTier": "flex"}}
+        metadata = {
+            "gateway": {"cost": "0.00125", "routing": {"finalProvider": "anthropic"}},
+            "openai": {"serviceTier": "flex"},
+        }
         told = {
             "ai.model.provider": "gateway",
             "ai.response.id": "aitxt-abc",
@@ -347,7 +433,11 @@ class TestVercel:
         }
         found = self.see("ai.streamText.doStream", told)
         assert facts(found, "response_id", "provider", "reported_cost_pico") == (None, "anthropic", 1_250_000_000)
-        assert facts(found, "time_to_first_token_ns", "service_tier", "claimed_tags") == (12_500_000, "flex", ["a", "b"])
+        assert facts(found, "time_to_first_token_ns", "service_tier", "claimed_tags") == (
+            12_500_000,
+            "flex",
+            ["a", "b"],
+        )
 
     def test_version_7_nests_embeddings_in_a_span_of_the_same_name(self) -> None:
         outer = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": "e", "gen_ai.provider.name": "openai"}
@@ -367,7 +457,10 @@ class TestPydantic:
         assert facts(report(new, scope="pydantic-ai"), "role", "input_tokens") == ("rollup", 100)
         old = {"agent_name": "a", "gen_ai.usage.input_tokens": 100, "model_name": "m"}
         assert facts(report(old, scope="pydantic-ai", name="agent run"), "role", "input_tokens") == ("rollup", 100)
-        assert report({"gen_ai.tool.name": "t", "gen_ai.conversation.id": ""}, scope="pydantic-ai", name="running tool") is None
+        assert (
+            report({"gen_ai.tool.name": "t", "gen_ai.conversation.id": ""}, scope="pydantic-ai", name="running tool")
+            is None
+        )
 
     def test_parts_told_twice_are_not_added(self) -> None:
         told = {
@@ -382,8 +475,17 @@ class TestPydantic:
             "gen_ai.client.operation.time_to_first_chunk": 0.25,
         }
         found = report(told, scope="pydantic-ai")
-        assert facts(found, "provider", "input_tokens", "cache_read_tokens", "reasoning_tokens") == ("gcp.gemini", 100, 60, 5)
-        assert facts(found, "conversation_id", "reported_cost_pico", "time_to_first_token_ns") == (None, 10**9, 250_000_000)
+        assert facts(found, "provider", "input_tokens", "cache_read_tokens", "reasoning_tokens") == (
+            "gcp.gemini",
+            100,
+            60,
+            5,
+        )
+        assert facts(found, "conversation_id", "reported_cost_pico", "time_to_first_token_ns") == (
+            None,
+            10**9,
+            250_000_000,
+        )
 
     def test_logfires_streams_are_told_by_a_second_record(self) -> None:
         data = '{"model": "gpt-4o", "stream": true, "service_tier": "flex"}'
@@ -435,7 +537,11 @@ class TestMlflow:
     def test_the_answer_settles_what_input_means_and_has_the_id(self) -> None:
         usage = {"input_tokens": 100, "cache_read_input_tokens": 60, "service_tier": "standard"}
         found = self.see({"id": "msg_1", "model": "claude-sonnet-4-5-20250929", "usage": usage})
-        assert facts(found, "response_id", "response_model", "service_tier") == ("msg_1", "claude-sonnet-4-5-20250929", "standard")
+        assert facts(found, "response_id", "response_model", "service_tier") == (
+            "msg_1",
+            "claude-sonnet-4-5-20250929",
+            "standard",
+        )
         assert facts(found, "input_tokens", "usage_flags") == (160, ["input_exclusive:uncached_equals_input"])
         newer = self.see({"id": "msg_1", "model": "c", "usage": {**usage, "input_tokens": 40}})
         assert facts(newer, "input_tokens", "usage_flags") == (100, None)
@@ -443,7 +549,10 @@ class TestMlflow:
     def test_agents_wrap_and_the_gateway_ranks_above_the_client(self) -> None:
         assert facts(self.see(**{"mlflow.spanType": '"AGENT"'}), "role", "response_id") == ("rollup", None)
         assert report({"mlflow.spanType": '"TOOL"'}) is None
-        assert facts(report({"mlflow.spanType": '"CHAIN"', "session.id": "s"}), "role", "conversation_id") == ("context", "s")
+        assert facts(report({"mlflow.spanType": '"CHAIN"', "session.id": "s"}), "role", "conversation_id") == (
+            "context",
+            "s",
+        )
         assert facts(self.see(), "rank") == (2,)
         assert facts(self.see(**{"mlflow.gateway.linkedTraceId": '"t"'}), "rank") == (1,)
 
@@ -485,7 +594,12 @@ class TestLangfuse:
         }
         found = self.see({"input": 1, "output": 1}, **more)
         assert facts(found, "status", "reported_cost_pico", "time_to_first_token_ns") == ("Error", 10**9, 250_000_000)
-        assert facts(found, "streaming", "claimed_user", "conversation_id", "claimed_tags") == (True, "u", "s", ["a", "b"])
+        assert facts(found, "streaming", "claimed_user", "conversation_id", "claimed_tags") == (
+            True,
+            "u",
+            "s",
+            ["a", "b"],
+        )
 
     def test_other_observations(self) -> None:
         for type_ in ("tool", "retriever", "event", "guardrail", "evaluator"):
@@ -515,7 +629,12 @@ class TestLangsmith:
 
     def test_reprs_joined_tags_and_the_provider_that_is_none(self) -> None:
         found = report(self.TOLD, scope="langsmith")
-        assert facts(found, "dialect", "provider", "cache_read_tokens", "reasoning_tokens") == ("langsmith", "anthropic", 60, 5)
+        assert facts(found, "dialect", "provider", "cache_read_tokens", "reasoning_tokens") == (
+            "langsmith",
+            "anthropic",
+            60,
+            5,
+        )
         assert facts(found, "claimed_tags", "conversation_id", "response_id") == (["a", "b"], "t", "msg_1")
         assert facts(found, "input_tokens", "usage_flags") == (100, ["input_unclear:usage_metadata"])
         nobody = {**self.TOLD, "langsmith.metadata.ls_provider": ""}
@@ -565,9 +684,16 @@ class TestStrands:
         assert facts(self.see(model), "input_tokens", "usage_flags") == (total, flags)
 
     def test_an_agents_lifelong_sum(self) -> None:
-        agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 9000, "gen_ai.usage.output_tokens": 1}
+        agent = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.usage.input_tokens": 9000,
+            "gen_ai.usage.output_tokens": 1,
+        }
         assert facts(report(agent, scope="strands.telemetry.tracer", name="invoke_agent x"), "role") == ("rollup",)
-        assert report({"event_loop.cycle_id": "1"}, scope="strands.telemetry.tracer", name="execute_event_loop_cycle") is None
+        assert (
+            report({"event_loop.cycle_id": "1"}, scope="strands.telemetry.tracer", name="execute_event_loop_cycle")
+            is None
+        )
 
 
 def test_semantic_kernels_reprs_and_singular_finish_reason() -> None:
@@ -598,13 +724,21 @@ class TestModelServers:
         }
         found = report(told, scope="vllm.llm_engine", name="llm_request", kind="server")
         assert facts(found, "dialect", "role", "rank", "provider") == ("vllm", "call", 4, "vllm")
-        assert facts(found, "input_tokens", "response_id", "time_to_first_token_ns") == (100, "chatcmpl-abc", 250_000_000)
+        assert facts(found, "input_tokens", "response_id", "time_to_first_token_ns") == (
+            100,
+            "chatcmpl-abc",
+            250_000_000,
+        )
         assert facts(found, "finish_reason") == ("stop",)
         loading = report({"code.function": "load"}, resource={"vllm.process_id": 7}, name="load_model")
         assert loading is None
 
     def test_sglang_tells_cached_tokens_and_its_stages_nothing(self) -> None:
-        told = {"gen_ai.usage.prompt_tokens": 100, "gen_ai.usage.completion_tokens": 20, "gen_ai.usage.cached_tokens": 60}
+        told = {
+            "gen_ai.usage.prompt_tokens": 100,
+            "gen_ai.usage.completion_tokens": 20,
+            "gen_ai.usage.cached_tokens": 60,
+        }
         found = report({**told, "gen_ai.response.model": "m"}, scope="sglang server", name=" Req 12345678")
         assert facts(found, "dialect", "input_tokens", "cache_read_tokens") == ("sglang", 100, 60)
         assert report({"module": "scheduler"}, scope="sglang server", name="prefill") is None
