@@ -182,9 +182,14 @@ def _ask(ledger: Ledger, names: list[str], where: str, limit: int) -> Report:
 
 
 def _measures(row: list[Any]) -> dict[str, Any]:
-    numbers = [value if isinstance(value, Decimal) else int(value or 0) for value in row]
+    numbers = [value if isinstance(value, Decimal) else _number(value) for value in row]
     found: dict[str, Any] = dict(zip((*_NAMES, "unattributed", "unattributed_usd"), numbers, strict=True))
     return {**found, "cost_usd": Decimal(found["cost_usd"]), "unattributed_usd": Decimal(found["unattributed_usd"])}
+
+
+def _number(value: str | int | None) -> int | Decimal:
+    """64-bit integers come as text, decimals too where the server's settings say so."""
+    return Decimal(value) if isinstance(value, str) and "." in value else int(value or 0)
 
 
 def _print(report: Report, names: list[str], since: str, until: str | None) -> None:
