@@ -137,8 +137,12 @@ class Collector:
             return error.code, error.read()
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run another command of Spanledger with the same config."""
-        command = [sys.executable, "-m", "spanledger", *words, "--config", str(self.config)]
+        """Run another command of Spanledger: with the same config, or, for those that send, to this receiver."""
+        if words[0] in ("send", "demo"):
+            options = ["--endpoint", f"http://127.0.0.1:{self.http}"]
+        else:
+            options = ["--config", str(self.config)]
+        command = [sys.executable, "-m", "spanledger", *words, *options]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -41,7 +41,7 @@ def spans_in(folder: str) -> int:
 def test_a_gateways_captures_sent_with_the_command_are_in_the_ledger_once(collector: Collector, folder: str) -> None:
     before = collector.sql("SELECT count() FROM otel_traces")[0][0]
     files = sorted(str(p) for p in (CAPTURES / folder).glob("*-traces.pb"))
-    sent = collector.cli("send", *files, "--endpoint", f"http://127.0.0.1:{collector.http}")
+    sent = collector.cli("send", *files)
     assert sent.returncode == 0, sent.stderr
     collector.settled()
     assert int(collector.sql("SELECT count() FROM otel_traces")[0][0]) - int(before) == spans_in(folder)
@@ -97,7 +97,7 @@ def test_costs_add_up_to_the_last_digit(collector: Collector) -> None:
 
 def test_the_demo_arrives_as_the_bill_that_it_prints(collector: Collector) -> None:
     before = int(collector.sql("SELECT count() FROM llm_calls")[0][0])
-    answer = collector.cli("demo", "--calls", "60", "--rate", "1000", "--endpoint", f"http://127.0.0.1:{collector.http}")  # fmt: skip
+    answer = collector.cli("demo", "--calls", "60", "--rate", "1000")
     assert answer.returncode == 0, answer.stderr + answer.stdout
     collector.settled()
     assert int(collector.sql("SELECT count() FROM llm_calls")[0][0]) - before >= 60
