@@ -64,17 +64,17 @@ VIEWS: tuple[View, ...] = (
     *(_by(dimension) for dimension in ("team", "app", "user", "environment", "model", "provider")),
     View(
         "llm_most_expensive_calls",
-        "The hundred most expensive calls of each day",
-        f"SELECT Timestamp, CallId, TraceId, Team, App, User, Provider, {MODEL} AS Model, InputTokens, CacheReadTokens, OutputTokens, CostUSD "
-        "FROM {calls} WHERE CostUSD IS NOT NULL ORDER BY CostUSD DESC, CallId LIMIT 100 BY toDate(Timestamp, 'UTC')",
+        "Calls with a cost, the most expensive first: give a Day or a Timestamp, and a LIMIT",
+        f"SELECT Timestamp, Day, CallId, TraceId, Team, App, User, Provider, {MODEL} AS Model, InputTokens, CacheReadTokens, OutputTokens, CostUSD "
+        "FROM {calls} WHERE CostUSD IS NOT NULL ORDER BY CostUSD DESC, CallId",
     ),
     View(
         "llm_most_expensive_traces",
-        "The hundred most expensive traces of each day",
-        f"SELECT min(c.Timestamp) AS Start, c.TraceId AS TraceId, any(c.Team) AS Team, any(c.App) AS App, count() AS Calls, "
+        "What traces cost on a day, the most expensive first: give a Day, and a LIMIT",
+        f"SELECT c.Day AS Day, c.TraceId AS TraceId, min(c.Timestamp) AS Start, any(c.Team) AS Team, any(c.App) AS App, count() AS Calls, "
         f"arraySort(groupUniqArray({MODEL})) AS Models, sum(c.InputTokens) AS InputTokens, sum(c.OutputTokens) AS OutputTokens, "
-        "sum(c.CostUSD) AS CostUSD FROM {calls} AS c WHERE c.TraceId != '' GROUP BY TraceId HAVING CostUSD IS NOT NULL "
-        "ORDER BY CostUSD DESC, TraceId LIMIT 100 BY toDate(Start, 'UTC')",
+        "sum(c.CostUSD) AS CostUSD FROM {calls} AS c WHERE c.TraceId != '' GROUP BY Day, TraceId HAVING CostUSD IS NOT NULL "
+        "ORDER BY CostUSD DESC, TraceId",
     ),
     View(
         "llm_cache_savings",

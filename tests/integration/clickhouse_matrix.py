@@ -1,0 +1,335 @@
+"""What the ClickHouse exporter does, over any store: run by test_clickhouse_chdb.py and test_clickhouse_server.py.
+
+Each test has a database of its own. A module that runs the matrix has a fixture `dsn`: where the store is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from collector.component import Payload
+from collector.errors import Permanent, Retryable
+from exporters.clickhouse.client import Connection
+from exporters.clickhouse.config import ClickHouseConfig, parse_dsn
+from exporters.clickhouse.exporter import ClickHouse
+from exporters.clickhouse.schema import COLLECTOR_FIELDS, MEASURES, MODEL
+from exporters.clickhouse.views import VIEWS
+from tests.ledger_rows import batch, call, context
+from tests.spans_kit import NOON_NS, event, request, span
+
+_numbers = itertools.count()
+HOUR_NS = 3600 * 10**9
+Make = Callable[..., ClickHouse]
+Rows = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def database() -> str:
+    return f"test_{next(_numbers)}"
+
+
+@pytest.fixture
+def rows(dsn: str, database: str) -> Iterator[Rows]:
+    """Ask the store; `{db}` in the SQL is the test's database."""
+    connection = Connection(parse_dsn(dsn), timeout=60)
+
+    def ask(sql: str) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in connection._client.query(sql.replace("{db}", database)).result_rows]
+
+    ask.command = lambda sql: connection.command(sql.replace("{db}", database))  # type: ignore[attr-defined]
+    yield ask
+    connection.command(f"DROP DATABASE IF EXISTS {database}")
+    connection.close()
+
+
+@pytest.fixture
+def make(dsn: str, database: str, tmp_path: Path, rows: Rows) -> Iterator[Make]:
+    """An exporter on the test's database, started."""
+    made: list[ClickHouse] = []
+
+    def build(start: bool = True, **options: Any) -> ClickHouse:
+        config = ClickHouseConfig.model_validate({"dsn": dsn, "database": database, **options})
+        exporter = ClickHouse(config, context(tmp_path))
+        made.append(exporter)
+        if start:
+            exporter.start()
+        return exporter
+
+    yield build
+    for exporter in made:
+        exporter.close()
+
+
+def deliver(exporter: ClickHouse, *batches: Any, times: int = 1) -> list[Payload]:
+    payloads = [payload for one in batches for payload in exporter.encode(one)]
+    for payload in payloads:
+        for _ in range(times):
+            exporter.send(payload)
+    return payloads
+
+
+def hourly_of_calls(rows: Rows) -> list[tuple[Any, ...]]:
+    """What the hourly sums should be, from `llm_calls`."""
+    keys = f"toStartOfHour(Timestamp, 'UTC') AS Hour, Team, App, User, Environment, Provider, {MODEL} AS Model"
+    sums = ", ".join(f"ifNull({m.of_calls}, 0)" for m in MEASURES)
+    return rows(
+        f"SELECT {keys}, {sums} FROM {{db}}.llm_calls GROUP BY Hour, Team, App, User, Environment, Provider, Model ORDER BY ALL"
+    )
+
+
+def hourly(rows: Rows) -> list[tuple[Any, ...]]:
+    names = ", ".join(f"ifNull({m.name}, 0) AS of_{m.name}" for m in MEASURES)
+    return rows(
+        f"SELECT toDateTime64(Hour, 9) AS Hour, Team, App, User, Environment, Provider, Model, {names} FROM {{db}}.llm_costs_hourly ORDER BY ALL"
+    )
+
+
+def test_a_span_arrives_as_the_collectors_exporter_writes_it(make: Make, rows: Rows) -> None:
+    made = span(
+        "chat gpt-4o",
+        {"gen_ai.request.model": "gpt-4o", "n": 5, "share": 0.1, "ok": True, "list": ["a", 1], "none": None},
+        kind="server",
+        parent=b"\x07" * 8,
+        status="error",
+        message="quota's gone",
+        events=[event("exception", {"type": "Quota"}, at_ns=NOON_NS + 5)],
+    )
+    why = event("", {"why": "retry"}).attributes
+    made.links.append(Span.Link(trace_id=b"\x09" * 16, span_id=b"\x08" * 8, trace_state="a=b", attributes=why))
+    made.trace_state = "vendor=1"
+    body = request(
+        resource={"service.name": "shop", "host": "h1"}, scope="my.scope", version="1.2", spans=[made, span("plain")]
+    )
+    deliver(make(), batch(body, spans={"team": "search", "cost_pico": 1_500_000_000_001, "input_tokens": 7}))
+    (row,) = rows(
+        "SELECT toUnixTimestamp64Nano(Timestamp), TraceId, SpanId, ParentSpanId, TraceState, SpanName, SpanKind, ServiceName, "
+        "ResourceAttributes, ScopeName, ScopeVersion, SpanAttributes, Duration, StatusCode, StatusMessage, "
+        "arrayMap(t -> toUnixTimestamp64Nano(t), Events.Timestamp), Events.Name, Events.Attributes, Links.TraceId, Links.SpanId, "
+        "Links.TraceState, Links.Attributes, Team, CostUSD, InputTokens, OutputTokens, Provider, SpanAttributeItems[2] "
+        "FROM {db}.otel_traces WHERE SpanName = 'chat gpt-4o'"
+    )
+    assert row == (
+        NOON_NS, made.trace_id.hex(), made.span_id.hex(), "07" * 8, "vendor=1", "chat gpt-4o", "Server", "shop",
+        {"service.name": "shop", "host": "h1"}, "my.scope", "1.2",
+        {"gen_ai.request.model": "gpt-4o", "n": "5", "share": "0.1", "ok": "true", "list": '["a",1]', "none": ""},
+        800_000_000, "Error", "quota's gone", [NOON_NS + 5], ["exception"], [{"type": "Quota"}], ["09" * 16], ["08" * 8],
+        ["a=b"], [{"why": "retry"}], "search", Decimal("1.500000000001"), 7, None, "", "n=5",
+    )  # fmt: skip
+    assert rows("SELECT ParentSpanId, SpanKind, StatusCode, Events.Name, Links.TraceId FROM {db}.otel_traces WHERE SpanName = 'plain'") == [
+        ("", "Internal", "Unset", [], [])
+    ]  # fmt: skip
+    assert (
+        rows(f"SELECT TraceId, Start, End FROM {{db}}.otel_traces_trace_id_ts WHERE TraceId = '{made.trace_id.hex()}'")[
+            0
+        ][1].year
+        == 2026
+    )
+
+
+def test_absurd_times_neither_fail_the_insert_nor_make_partitions(make: Make, rows: Rows) -> None:
+    """Time 0, the year 2300, an end before the start, and a span of each of a hundred years."""
+    odd = [
+        span("zero", start_ns=0, duration_ns=0),
+        span("far", start_ns=10_413_792_000 * 10**9),
+        span("back", duration_ns=0),
+        *(span("year", start_ns=year * 31_557_600 * 10**9) for year in range(100)),
+    ]
+    odd[2].end_time_unix_nano = odd[2].start_time_unix_nano - 5
+    deliver(make(), batch(request(spans=odd)))
+    found = dict(rows("SELECT SpanName, toString(Timestamp, 'UTC') FROM {db}.otel_traces WHERE SpanName != 'year'"))
+    assert found["zero"] == "1970-01-01 00:00:00.000000000"
+    assert found["far"] == "2105-12-31 23:59:59.000000000"
+    assert rows("SELECT Duration FROM {db}.otel_traces WHERE SpanName = 'back'") == [(0,)]
+    assert rows("SELECT count() FROM {db}.otel_traces") == [(103,)]
+    assert rows("SELECT count() FROM system.parts WHERE database = '{db}' AND table = 'otel_traces' AND active") == [
+        (1,)
+    ]
+
+
+def test_the_same_payload_again_changes_nothing(make: Make, rows: Rows) -> None:
+    """Three inserts under one token are one, in the tables and in what materialized views make of them."""
+    exporter = make()
+    one = batch(request(spans=[span(), span()]), made=[call("a", cost_pico=5), call("b", cost_pico=7)])
+    first = deliver(exporter, one, times=3)
+    assert [(p.meta, p.body) for p in exporter.encode(one)] == [(p.meta, p.body) for p in first]
+    assert rows("SELECT count() FROM {db}.otel_traces") == [(2,)]
+    assert rows("SELECT count() FROM {db}.llm_calls_versions") == [(2,)]
+    assert rows("SELECT sum(Calls), sum(CostUSD) FROM {db}.llm_costs_hourly") == [(2, Decimal("0.000000000012"))]
+
+
+def test_equal_rows_of_another_batch_are_not_taken_for_a_repetition(make: Make, rows: Rows) -> None:
+    """Two collectors may stand at one position, and a wiped data directory counts from one again."""
+    exporter = make()
+    deliver(exporter, batch(request(spans=[span()])), batch(request(spans=[span()])))
+    assert rows("SELECT count() FROM {db}.otel_traces") == [(2,)]
+
+
+def test_the_newest_version_counts_and_a_withdrawn_call_does_not(make: Make, rows: Rows) -> None:
+    exporter = make()
+    old = call("a", cost_pico=10**12, input_tokens=5, team="before")
+    new = call("a", cost_pico=2 * 10**12, input_tokens=6, team="after", version=2, start_ns=NOON_NS + HOUR_NS)
+    other = call("b", cost_pico=3 * 10**12)
+    gone = call("b", cost_pico=None, version=2, withdrawn=True)
+    deliver(exporter, batch(made=[old, other]), batch(made=[new], replaced=[old], position=2))
+    assert rows("SELECT CallId, Team, CostUSD FROM {db}.llm_calls ORDER BY CallId") == [
+        ("a", "after", Decimal(2)),
+        ("b", "search", Decimal(3)),
+    ]
+    deliver(exporter, batch(made=[gone], replaced=[other], position=3))
+    assert rows("SELECT CallId, CostUSD FROM {db}.llm_calls") == [("a", Decimal(2))]
+    assert rows("SELECT Team, Calls, InputTokens, CostUSD FROM {db}.llm_costs_hourly") == [("after", 1, 6, Decimal(2))]
+    # A filter on a column that differs between versions must not bring back an old one.
+    assert rows("SELECT count() FROM {db}.llm_calls WHERE Team = 'before'") == [(0,)]
+    assert rows("SELECT count() FROM {db}.llm_calls WHERE Timestamp < '2026-11-24 12:30:00'") == [(0,)]
+
+
+def test_unknown_is_null_and_never_zero(make: Make, rows: Rows) -> None:
+    deliver(make(), batch(made=[call("a", price_status="unpriced_model", input_tokens=5)]))
+    assert rows("SELECT CostUSD, OutputTokens, Streaming, EndUser FROM {db}.llm_calls") == [(None, None, None, "")]
+    assert rows("SELECT Calls, UnpricedCalls, CostUSD FROM {db}.llm_costs_hourly") == [(1, 1, None)]
+    assert rows("SELECT Model, Calls FROM {db}.llm_unpriced_models") == [("gpt-4o", 1)]
+
+
+def test_amounts_and_counts_beyond_the_columns_are_unknown_and_the_row_stays(make: Make, rows: Rows) -> None:
+    most = 10**18 - 1
+    deliver(
+        make(),
+        batch(made=[
+            *(call(f"most{i}", cost_pico=most) for i in range(20)),
+            call("over", cost_pico=10**18),
+            call("below", cost_pico=-(10**18), input_tokens=-5),
+            call("minus", cost_pico=-most),
+        ]),
+    )  # fmt: skip
+    assert rows("SELECT count(), count(CostUSD), sum(CostUSD) FROM {db}.llm_calls") == [
+        (23, 21, Decimal(19 * most).scaleb(-12))
+    ]
+    assert rows("SELECT sum(Calls), sum(PricedCalls), sum(CostUSD) FROM {db}.llm_costs_hourly") == [
+        (23, 21, Decimal(19 * most).scaleb(-12))
+    ]
+    assert rows("SELECT CostUSD, InputTokens FROM {db}.llm_calls WHERE CallId = 'below'") == [(None, None)]
+
+
+def test_calls_of_two_months_are_two_payloads_each_one_part(make: Make, rows: Rows) -> None:
+    import datetime
+
+    other = call("b", day=datetime.date(2026, 12, 1), start_ns=NOON_NS + 7 * 24 * HOUR_NS)
+    sent = deliver(make(), batch(made=[call("a"), other]))
+    assert [p.meta["table"] for p in sent] == ["llm_calls_versions"] * 2 + ["llm_costs_hourly_sums"] * 2
+    assert len({p.meta["token"] for p in sent}) == 4
+    assert rows("SELECT count() FROM {db}.llm_calls") == [(2,)]
+
+
+def test_text_is_kept_whatever_it_holds(make: Make, rows: Rows) -> None:
+    team = "'; DROP TABLE llm_calls; -- \\ \" ` {x:String} \x00 \n\t é 🦊"
+    deliver(
+        make(),
+        batch(request(spans=[span(team, {team: team})]), made=[call("a", team=team, user=team)], spans={"team": team}),
+    )
+    assert rows("SELECT Team, User FROM {db}.llm_calls") == [(team, team)]
+    assert rows("SELECT SpanName, SpanAttributes, Team FROM {db}.otel_traces") == [(team, {team: team}, team)]
+    assert rows("SELECT Team FROM {db}.llm_costs_hourly") == [(team,)]
+
+
+def test_every_view_answers_and_hourly_sums_equal_the_calls(make: Make, rows: Rows) -> None:
+    made = [
+        call("a", cost_pico=3, list_cost_pico=4, reported_cost_pico=5, cache_savings_pico=1, cache_read_tokens=3, input_tokens=9, output_tokens=2),
+        call("b", cost_pico=8, upstream_model="openai/gpt-4o", response_model="gpt-4o-2024", team=None, user="u"),
+        call("c", status="Error", error_type="429"),
+        call("d", price_status="unpriced_model", request_model="mystery", cache_write_tokens=5, reasoning_tokens=1),
+    ]  # fmt: skip
+    deliver(make(), batch(made=made))
+    for view in VIEWS:
+        assert rows(f"SELECT * FROM {{db}}.{view.name}"), view.name
+    assert hourly_of_calls(rows) == hourly(rows)
+    assert rows("SELECT RequestModel, ResponseModel FROM {db}.llm_requested_against_served") == [
+        ("gpt-4o", "gpt-4o-2024")
+    ]
+    assert rows("SELECT DifferenceUSD FROM {db}.llm_reported_against_computed") == [(Decimal("0.000000000001"),)]
+    assert rows("SELECT Team, CallId FROM {db}.llm_most_expensive_calls LIMIT 1") == [("", "b")]
+
+
+def test_starting_again_keeps_the_rows_and_does_nothing_else(make: Make, rows: Rows) -> None:
+    deliver(make(), batch(made=[call("a")]))
+    make()
+    assert rows("SELECT count() FROM {db}.llm_calls") == [(1,)]
+    assert rows("SELECT Version FROM {db}.spanledger_schema") == [(1,)]
+
+
+def test_a_table_of_the_collector_gets_our_columns(make: Make, rows: Rows) -> None:
+    """Its partitions stay by the spans' own days: more days than a server allows in one insert go in all the same."""
+    rows.command("CREATE DATABASE IF NOT EXISTS {db}")  # type: ignore[attr-defined]
+    fields = ", ".join(f"`{f.name}` {f.type}" for f in COLLECTOR_FIELDS)
+    rows.command(
+        f"CREATE TABLE {{db}}.otel_traces ({fields}) ENGINE = MergeTree PARTITION BY toDate(Timestamp) ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))"
+    )  # type: ignore[attr-defined]
+    exporter = make()
+    days = [span("day", start_ns=NOON_NS - day * 24 * HOUR_NS) for day in range(120)]
+    deliver(exporter, batch(request(spans=days), spans={"team": "search"}), times=2)
+    assert rows("SELECT count(), countIf(Team = 'search'), max(toYear(Received)) FROM {db}.otel_traces") == [
+        (120, 120, 2026)
+    ]
+
+
+def test_a_table_that_cannot_take_our_rows_is_named_with_what_is_wrong(make: Make, rows: Rows) -> None:
+    rows.command("CREATE DATABASE IF NOT EXISTS {db}")  # type: ignore[attr-defined]
+    rows.command(
+        "CREATE TABLE {db}.otel_traces (Timestamp DateTime64(9), SpanAttributes JSON, Duration Int64) ENGINE = MergeTree ORDER BY Timestamp"
+    )  # type: ignore[attr-defined]
+    with pytest.raises(
+        Retryable,
+        match=r"otel_traces does not fit: column SpanAttributes is JSON, expected Map.*column Duration is Int64, expected UInt64",
+    ):
+        make()
+
+
+def test_a_newer_releases_schema_is_left_alone(make: Make, rows: Rows) -> None:
+    make()
+    rows.command("INSERT INTO {db}.spanledger_schema VALUES (99, now())")  # type: ignore[attr-defined]
+    with pytest.raises(Retryable, match="schema version 99, made by a newer Spanledger"):
+        make()
+
+
+def test_without_create_schema_the_dbas_tables_are_used_or_what_they_lack_is_said(make: Make, rows: Rows) -> None:
+    rows.command("CREATE DATABASE IF NOT EXISTS {db}")  # type: ignore[attr-defined]
+    with pytest.raises(Retryable, match=r"there is no table otel_traces.*there is no table llm_calls_versions"):
+        make(create_schema=False)
+    make()
+    exporter = make(create_schema=False)
+    deliver(exporter, batch(request(spans=[span()]), made=[call("a")]))
+    assert rows("SELECT count() FROM {db}.llm_calls") == [(1,)]
+
+
+def test_a_new_ttl_is_put_in_place(make: Make, rows: Rows) -> None:
+    make()
+    make(ttl="30d")
+    ((statement,),) = rows(
+        "SELECT create_table_query FROM system.tables WHERE database = '{db}' AND name = 'otel_traces'"
+    )
+    assert "toIntervalDay(30)" in statement
+
+
+def test_rows_that_no_server_takes_are_refused_for_good_and_the_next_ones_go_in(make: Make, rows: Rows) -> None:
+    exporter = make()
+    (good,) = exporter.encode(batch(request(spans=[span()])))
+    with pytest.raises(Permanent):
+        exporter.send(Payload(b"not an Arrow stream at all, but long enough to be looked at" * 4, dict(good.meta)))
+    exporter.send(good)
+    assert rows("SELECT count() FROM {db}.otel_traces") == [(1,)]
+
+
+def test_a_dropped_table_comes_back_with_the_next_try(make: Make, rows: Rows) -> None:
+    exporter = make()
+    (payload,) = exporter.encode(batch(request(spans=[span()])))
+    rows.command("DROP TABLE {db}.otel_traces")  # type: ignore[attr-defined]
+    with pytest.raises(Retryable, match="table is missing"):
+        exporter.send(payload)
+    exporter.send(payload)
+    assert rows("SELECT count() FROM {db}.otel_traces") == [(1,)]
