@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test lint types imports check bench accuracy clean
+.PHONY: run demo test lint types imports check bill bench accuracy clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run     install into .venv and start the collector with the shipped config and the embedded store"
 	@echo "make test    install into .venv and run the tests"
 	@echo "make check   lint, types, import contracts, tests: what CI runs"
+	@echo "make bill    what providers billed against what the ledger says, over the captures in tests/captures"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make accuracy  bill accuracy beside Phoenix and MLflow, which it installs into a venv of their own (1.3 GB)"
 
@@ -39,6 +40,9 @@ imports: $(BIN)/.installed-dev
 	$(BIN)/lint-imports
 
 check: lint types imports test
+
+bill: $(BIN)/.installed-dev
+	$(BIN)/python -m tests.bill
 
 bench: $(BIN)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
