@@ -28,6 +28,7 @@ Database = Any
 _MIN_MAP_BYTES = 2**28
 _FULL_BYTES = 2**26
 _GROWTH_WAIT = 5.0  # seconds to wait for readers before growing is put off
+_FORGET_BYTES = 2**26  # read from the map before it is mapped anew
 _READER_CHECK = 60.0  # seconds between looks for readers whose process died
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Environment:
         self._readers = 0
         self._exclusive = False
         self._map_full = False
+        self.bytes_read = 0  # since the file was mapped; counted by who reads
         self._checked = time.monotonic()
         self._closed = False
         self._lock_file = -1
@@ -267,27 +269,35 @@ class Environment:
             self._checked = now
             if dead := self._env.reader_check():
                 log.warning("%s: cleared %d readers of processes that died", self.path, dead)
-        if not self._map_full and self.used_bytes * 4 < self._map_bytes:
-            return
-        if not self._exclude():
-            log.warning("%s: cannot grow while it is being read; trying again at the next write", self.path)
-            return
+        if self._map_full or self.used_bytes * 4 >= self._map_bytes:
+            if not self._exclude():
+                log.warning("%s: cannot grow while it is being read; trying again at the next write", self.path)
+                return
+            self._map(self._map_bytes * 2)
+        elif self.bytes_read > _FORGET_BYTES and self._exclude(0):
+            # Pages that were read count as the process's memory for as long as the file is mapped, however little they
+            # matter: a backlog that was worked off would look like a leak.
+            self._map(self._map_bytes)
+
+    def _map(self, size: int) -> None:
+        """Map the file anew, with nobody in it."""
         try:
-            self._env.set_mapsize(self._map_bytes * 2)
-            self._map_bytes *= 2
+            self._env.set_mapsize(size)
+            self._map_bytes = size
             self._map_full = False
+            self.bytes_read = 0
         except lmdb.Error as error:
             if self._map_full:
                 raise
-            log.warning("%s: the map cannot grow beyond %d bytes: %s", self.path, self._map_bytes, error)
+            log.warning("%s: cannot map %d bytes: %s", self.path, size, error)
         finally:
             self._include()
 
-    def _exclude(self) -> bool:
+    def _exclude(self, timeout: float | None = None) -> bool:
         """Wait until nobody reads, and let nobody in. False where readers do not finish in time."""
         with self._gate:
             self._exclusive = True
-            if self._gate.wait_for(lambda: self._readers == 0, _GROWTH_WAIT):
+            if self._gate.wait_for(lambda: self._readers == 0, _GROWTH_WAIT if timeout is None else timeout):
                 return True
         self._include()
         return False

@@ -64,6 +64,7 @@ class Records:
 
     def open(self, txn: Txn, key: bytes, record: Buffer) -> bytes:
         """The value of a record that a cursor stands on. Raises `Damaged`."""
+        self.env.bytes_read += len(record)
         if len(record) <= _SMALL:
             record = bytes(record)  # slices of bytes are cheaper than views of views
         prefix, sealed = bytes(record[: self._prefix]), record[self._prefix :]
@@ -81,6 +82,7 @@ class Records:
                 raise Damaged(f"chunk {number} of {count} is missing")
             found.append(chunk)
         joined = b"".join(found)
+        self.env.bytes_read += len(joined)
         if len(joined) != size:
             raise Damaged(f"chunks of {len(joined)} bytes where {size} were written")
         return memoryview(joined)

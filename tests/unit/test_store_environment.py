@@ -164,6 +164,25 @@ def test_growing_waits_for_readers_and_is_put_off_where_they_stay(
     env.close()
 
 
+def mapped_bytes() -> int:
+    """Resident memory of this process that belongs to files."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssFile:"))
+
+
+def test_a_backlog_that_was_read_does_not_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.store.environment._FORGET_BYTES", 8 * 2**20)
+    inbox = Inbox(tmp_path, max_bytes=2**30, sealer=SEALER)
+    append(inbox, *[bytes(2**20)] * 40)
+    before, queue = mapped_bytes(), inbox.queue("traces")
+    for seq in range(0, 40, 4):
+        assert len(queue.read(seq, 4 * 2**20)) == 4
+        queue.trim(seq + 4)
+        inbox.flush()
+    assert mapped_bytes() - before < 24 * 2**20
+    inbox.close()
+
+
 def test_little_address_space_is_lived_with(tmp_path: Path) -> None:
     code = "import resource, sys; from pathlib import Path; from collector.store import *;"
     code += "used = int(open('/proc/self/statm').read().split()[0]) * 4096;"
