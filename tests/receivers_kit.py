@@ -209,11 +209,12 @@ def connect(address: str, timeout: float = 10.0) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout)
 
 
-def read_all(connection: socket.socket, until: float = 10.0) -> bytes:
-    """What comes until the other side closes, or until so many seconds have passed."""
+def read_all(connection: socket.socket, until: float = 10.0, quiet: float = 0.25) -> bytes:
+    """What comes until the other side closes, until so many seconds have passed, or it has been quiet after something."""
     found, end = b"", time.monotonic() + until
     while time.monotonic() < end:
-        connection.settimeout(max(0.01, end - time.monotonic()))
+        left = max(0.01, end - time.monotonic())
+        connection.settimeout(min(quiet, left) if found else left)
         try:
             piece = connection.recv(65536)
         except TimeoutError:
@@ -226,12 +227,12 @@ def read_all(connection: socket.socket, until: float = 10.0) -> bytes:
     return found
 
 
-def raw(address: str, content: bytes, until: float = 5.0) -> bytes:
-    """Send these bytes, give back all that is answered until the connection is closed or `until` seconds passed."""
+def raw(address: str, content: bytes, until: float = 5.0, quiet: float = 0.25) -> bytes:
+    """Send these bytes, give back what is answered, as `read_all` reads it."""
     with connect(address) as connection:
         with contextlib.suppress(ConnectionError, TimeoutError):
             connection.sendall(content)
-        return read_all(connection, until)
+        return read_all(connection, until, quiet)
 
 
 # ── raw HTTP/2 ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,32 +1,28 @@
 """How much may be in flight: requests and bytes over both protocols, and what gives way when it is too much.
 
 A request counts with the bytes that have really come, not with those that it announces: to announce costs nothing. When
-there is no more room, the largest request that is still being received gives way, so that senders of ordinary requests
-are answered whatever a few others hold back.
+there is no more room for bytes, the largest request that is still being received gives way; when there are too many
+requests, the oldest of those. An ordinary request comes whole within moments, so it is answered whatever others hold back.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from collector.errors import Overloaded, Refused
 from collector.receivers.config import LimitsConfig
 
 RETRY_SECONDS = 1.0
-#: A request that is still being received after this gives way where there are too many.
-STALLED_SECONDS = 1.0
 
 
 class Held:
     """The room that one request takes, from its first byte to its answer. Leave with `release`, once or more often."""
 
-    __slots__ = ("_admission", "give_way", "since", "size")
+    __slots__ = ("_admission", "give_way", "size")
 
     def __init__(self, admission: Admission, give_way: Callable[[Refused], None]) -> None:
         self._admission = admission
-        self.since = time.monotonic()
         self.size = 0
         #: Called to refuse the request while it is still being received; None when it is complete.
         self.give_way: Callable[[Refused], None] | None = give_way
@@ -64,7 +60,7 @@ class Admission:
         if len(self._held) >= self._max_requests:
             with self._lock:
                 oldest = next((h for h in self._held if h.give_way is not None), None)
-            if oldest is None or oldest.give_way is None or time.monotonic() - oldest.since < STALLED_SECONDS:
+            if oldest is None or oldest.give_way is None:
                 raise refusal
             oldest.give_way(refusal)
             oldest.release()

@@ -9,6 +9,7 @@ threads, so that the loop stays free and no more than a few of them are inflated
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,6 @@ from collector.receivers.inflate import IDENTITY, inflate
 from collector.receivers.mailbox import Mailbox
 from collector.receivers.status import Status, status_of
 from collector.receivers.telemetry import Tally
-from config.types import show_size
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ WORKERS = 2
 INLINE_PLAIN = 2**16
 INLINE_COMPRESSED = 2**14
 _INLINE_INFLATED = 2**17
+#: Values in one JSON body, by the look of it. Each becomes an object in memory, many times its size.
+MAX_JSON_VALUES = 2_000_000
 _QUIET_SECONDS = 10.0
 
 
@@ -68,6 +70,7 @@ class Exporter:
 
     def __init__(self, intake: Intake, limits: Limits, mailbox: Mailbox) -> None:
         self._intake, self._limits, self._mailbox = intake, limits, mailbox
+        self._one_json = threading.Lock()  # one at a time is in memory as objects
         self._quiet_until = 0.0  # a failing disk is logged now and then, not for each request
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="spanledger-check")
 
@@ -110,9 +113,8 @@ class Exporter:
     def _work(self, call: Call, body: bytes, post: Callable[..., None]) -> None:
         call.held.become(len(body))
         if call.json:
-            body = otlp_json.to_protobuf(body)
-            if len(body) > call.max_size:
-                raise TooLarge(f"the request is larger than {show_size(call.max_size)}")
+            body = self._from_json(body)
+            call.held.become(len(body))
         checked = check_traces(body, self._limits)
         body = checked.body
         if call.client.attributes and checked.spans:
@@ -133,6 +135,13 @@ class Exporter:
             self._intake.submit(body, spans, done)
         except Exception as error:
             post(self._fail, call, error, spans)
+
+    def _from_json(self, body: bytes) -> bytes:
+        values = body.count(b",") + body.count(b"{") + body.count(b"[")
+        if values > MAX_JSON_VALUES:
+            raise TooLarge(f"the JSON has more than {MAX_JSON_VALUES} values; send smaller batches, or protobuf")
+        with self._one_json:
+            return otlp_json.to_protobuf(body)
 
     def _accept(self, call: Call, spans: int, rejected: int, repaired: int, reason: str) -> None:
         call.held.release()

@@ -101,7 +101,8 @@ class OtlpReceiver(Receiver[OtlpConfig]):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._loop = self._thread = None
+        self._loop = self._thread = self._exporter = None
+        self._ports.clear()
 
     # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────
 

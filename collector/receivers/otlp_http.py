@@ -34,8 +34,6 @@ from config.types import show_size
 _END = b"\r\n\r\n"
 _DRAIN_SECONDS = 2.0
 _DRAIN_BYTES = 2**20
-#: What may wait behind a request that is being worked on before reading stops.
-_READ_AHEAD = 2**16
 _PROTOBUF_TYPES = ("application/x-protobuf", "application/protobuf")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -84,6 +82,8 @@ class HttpConnection(Connection):
         self._head = Head()
         self._first = True
         self._closing = False  # no further request is taken
+        self._ended = False  # the sender says nothing more
+        self._blocked = False  # the sender does not read its answers
         self._body = Body()
         self._chunks: Chunks | None = None
         self._held: Held | None = None
@@ -113,32 +113,35 @@ class HttpConnection(Connection):
             self._read_body(data)
         else:
             self._waiting += data
-            if self._at is At.HEAD:
+            if self._at is At.HEAD and not self._blocked:
                 self._read_head()
-            elif len(self._waiting) > _READ_AHEAD:
+            if len(self._waiting) > self._config.max_header_size:  # it holds a whole head: enough for now
                 self.transport.pause_reading()
 
     def eof_received(self) -> bool:
-        # A sender that has closed its side still gets the answer to a whole request.
-        if self._at is At.BUSY:
-            self._closing = True
-            return True
-        return False
+        # A sender that has closed its side still gets the answers to what it has sent.
+        self._ended = True
+        return self._at is At.BUSY or bool(self._waiting)
 
     def pause_writing(self) -> None:
+        self._blocked = True
         self.deadline = time.monotonic() + self._config.write_timeout
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self._blocked = False
         self.deadline = NEVER
         self.transport.resume_reading()
         if self._at is At.HEAD:
             self._await_head(self._config.idle_timeout)
+            self._next()
 
     # ── what the listener calls ─────────────────────────────────────────────────────────────────────────────────────
 
     def expire(self) -> None:
-        if self._at is At.HEAD and (self._waiting or self._first):
+        if self._blocked:
+            self.transport.abort()
+        elif self._at is At.HEAD and (self._waiting or self._first):
             self._refuse(408, "the headers took too long")
         elif self._at is At.BODY:
             self._refuse(408, "the body took too long")
@@ -324,7 +327,7 @@ class HttpConnection(Connection):
         self._send(status.http, status.body(JSON if self._type == JSON else PROTOBUF), headers)
 
     def _send(self, http: int, body: bytes, extra: dict[str, str] | None = None) -> None:
-        server, close = self._server, self._closing
+        server, close = self._server, self._closing or (self._ended and not self._waiting)
         server.tally.requests[str(http)] += 1
         lines = [f"HTTP/1.1 {http} {_REASONS[http]}\r\nDate: ".encode(), server.date]
         if http != 204:
@@ -343,16 +346,22 @@ class HttpConnection(Connection):
         self._type = JSON
         if close:
             self._drain()
+        elif self._blocked:  # the sender reads no answers: it gets no further ones
+            self._at, self._waiting_since = At.HEAD, time.monotonic()
         else:
             self._await_head(self._config.idle_timeout)
-            self.transport.resume_reading()
             if self._waiting:
                 # Not from within: a pile of small requests would be a pile of stack frames.
                 asyncio.get_running_loop().call_soon(self._next)
+            else:
+                self.transport.resume_reading()
 
     def _next(self) -> None:
-        if self._at is At.HEAD and not self.transport.is_closing():
-            self._read_head()
+        if self._at is not At.HEAD or self._blocked or self.transport.is_closing():
+            return
+        self._read_head()
+        if len(self._waiting) <= self._config.max_header_size:
+            self.transport.resume_reading()
 
     def _drain(self) -> None:
         self._waiting = b""
