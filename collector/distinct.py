@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector.otlp import interning
-from collector.otlp.decode import SEED
+from collector.otlp.interning import SEED
 from collector.otlp.tables import I32, I64, U8, Text
 
 Mask = NDArray[np.bool_]
