@@ -128,7 +128,9 @@ class Inbox:
         counters = QueueCounters()
 
         def committed() -> None:
-            self._queues.setdefault(name, queue)._commit(counters)
+            if name not in self._queues:
+                self._queues = {**self._queues, name: queue}  # another thread may be iterating over the old one
+            self._queues[name]._commit(counters)
 
         with self._env.write(committed) as txn:
             counters = replace(self._queues.get(name, queue)._counters)
