@@ -14,7 +14,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector.otlp import interning
-from collector.otlp.interning import SEED
 from collector.otlp.tables import I32, I64, U8, Text
 
 Mask = NDArray[np.bool_]
@@ -87,7 +86,7 @@ def combinations(frame: pl.DataFrame, names: Sequence[str], numbers: Sequence[I6
 
 def _numbered(data: U8, at: I64, sizes: I32) -> tuple[I32, I64]:
     """Per text its number, and for each number the row where it stands first."""
-    result: tuple[I32, I64] = interning.texts(data, Text(at, sizes), SEED)
+    result: tuple[I32, I64] = interning.texts(data, Text(at, sizes))
     return result
 
 
