@@ -17,6 +17,7 @@ from collector.columns import CALL_COLUMNS
 from collector.ledger import kernels
 from collector.ledger.fields import day_of
 from collector.ledger.kernels import I64
+from collector.ledger.rows import arrow, unpack_rules
 
 #: How the name of a call's column begins where a report's column stands beside it in one table.
 CALL = "call."
@@ -29,28 +30,15 @@ _WORTH_CODES = 64
 Record = dict[str, Any]
 
 
-def write(columns: Sequence[tuple[str, pa.Array]]) -> bytes:
-    """An Arrow file of these columns; those that are null everywhere are left out, an empty one says how many rows.
-
-    A call's column stays if the report's column beside it does, else reading would take that one.
-    """
-    rows = len(columns[0][1])
-    told = {name for name, array in columns if array.null_count < rows}
-    told |= {name for name, _ in columns if name.startswith(CALL) and name[len(CALL) :] in told}
-    kept = [(name, _packed(array)) for name, array in columns if name in told]
-    kept.append(("", pa.nulls(rows)))
-    batch = pa.RecordBatch.from_arrays([array for _, array in kept], [name for name, _ in kept])
+def write(columns: Sequence[tuple[str, pa.Array]], rows: int) -> bytes:
+    """An Arrow file of these columns, and of an empty one that says how many rows there are."""
+    arrays = [*(_packed(array) for _, array in columns), pa.nulls(rows)]
+    batch = pa.RecordBatch.from_arrays(arrays, [*(name for name, _ in columns), ""])
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     value: bytes = sink.getvalue().to_pybytes()
     return value
-
-
-def arrow(series: pl.Series) -> pa.Array:
-    """A column as Arrow, without a copy where there is one chunk."""
-    array = series.to_arrow(compat_level=pl.CompatLevel.newest())
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def same_memory(one: pa.Array, other: pa.Array) -> bool:
@@ -117,27 +105,35 @@ class Stored:
 def write_fresh(reports: pl.DataFrame, made: pl.DataFrame, calls: pl.DataFrame) -> bytes:
     """Reports that stood alone, each with its call's columns where they are not the report's.
 
-    made: the calls as merging made them. Columns of these that nobody changed and that follow from the report are left out.
+    made: the calls as merging made them. Of these, columns that nobody changed and that follow from the report are left
+    out, and so is what is null everywhere.
     """
-    columns = [(name, arrow(reports[name])) for name in reports.columns]
-    known = dict(columns)
+    rows = len(reports)
+    columns = {name: arrow(reports[name]) for name in reports.columns if reports[name].null_count() < rows}
     for name in calls.columns:
-        column = arrow(calls[name])
-        base = known[name] if name in known else arrow(made[name]) if name in FOLLOWING else None
+        series = calls[name]
+        base = columns.get(name)
+        if series.null_count() == rows and base is None and name not in FOLLOWING:
+            continue
+        column = arrow(series)
+        if base is None and name in FOLLOWING:
+            base = arrow(made[name])
         if base is None or not same_memory(base, column):
-            columns.append((CALL + name, column))
-    return write(columns)
+            columns[CALL + name] = column
+    return write(list(columns.items()), rows)
 
 
 def write_records(records: Sequence[Record]) -> bytes:
     """Rows with any columns."""
     frame = pl.DataFrame(records, infer_schema_length=None)
-    return write([(name, arrow(frame[name])) for name in frame.columns])
+    told = [name for name in frame.columns if frame[name].null_count() < len(frame)]
+    return write([(name, arrow(frame[name])) for name in told], len(frame))
 
 
 def split(record: Record) -> tuple[Record, Record]:
     """A row that `write_fresh` wrote: the report, and its call."""
     report = {name: value for name, value in record.items() if not name.startswith(CALL)}
+    unpack_rules(report)
     own = {name[len(CALL) :]: value for name, value in record.items() if name.startswith(CALL)}
     following = {
         "call_id": f"{report['trace_id']}-{report['span_id']}",

@@ -90,7 +90,7 @@ class Touched:
                 reached = index.find_like(kind, key, LIVE) if len(entries) < MOST else []
                 if kind == "trace":
                     rows += mine
-                    reached += [e for e in (index.find(span_of[row]) for row in mine) if e >= 0]
+                    reached += [e for e in index.find(key, [span_of[row] for row in mine]) if e >= 0] if mine else []
                 new = [e for first in reached if first not in entries for e in self._memory.unit(first)]
                 for entry in new:
                     if entry not in entries and entry not in taken:

@@ -1,11 +1,12 @@
 """What the ledger keeps in memory: hashes of the spans it remembers, and where their records lie in the state.
 
-`Reports` finds reports by span, trace and response id. `Links` finds a span's parent. Both hold no text and no numbers
-of a call: about 100 bytes a report and 30 a link.
+`Reports` finds reports by trace and response id, `Links` a span's parent. Both hold no text and no numbers of a call: about
+100 bytes a report and 30 a link.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,7 +126,7 @@ class Reports:
     NAMES = ("trace", "span", "response", "up", "place", "call")
 
     def __init__(self) -> None:
-        self._ring = Ring(self.NAMES, {"trace": True, "span": False, "response": True})
+        self._ring = Ring(self.NAMES, {"trace": True, "response": True})
         self._dead: U8 = np.zeros(self._ring.capacity, dtype=np.uint8)
 
     def __len__(self) -> int:
@@ -161,11 +162,15 @@ class Reports:
     def forget(self, through: int) -> None:
         self._ring.forget(through)
 
-    def find(self, span: int) -> int:
-        """The entry of a span, or -1."""
-        ring = self._ring
-        entry: int = kernels.find(ring.tables["span"].slots, ring.columns["span"], ring.low, span)
-        return -1 if entry < 0 or self._dead[entry & (len(self._dead) - 1)] else entry
+    def find(self, trace: int, spans: Sequence[int]) -> list[int]:
+        """The entries of some spans of a trace, -1 for those that are not known."""
+        ring, table = self._ring, self._ring.tables["trace"]
+        found: I64 = kernels.find_spans(
+            table.slots, ring.columns["trace"], table.following, self._dead, ring.low, trace, ring.columns["span"],
+            np.array(spans, dtype=np.int64), np.zeros(_scratch(len(spans)), dtype=np.int64),
+        )  # fmt: skip
+        entries: list[int] = found.tolist()
+        return entries
 
     def find_like(self, column: str, key: int, most: int) -> list[int]:
         """The entries of a trace or of a response id, newest first, at most so many."""
@@ -183,12 +188,10 @@ class Reports:
 
     def alone(self, trace: I64, response: I64, plain: Mask) -> Mask:
         """Which reports of a batch share nothing with what is known, nor with each other."""
-        size = 1 << max(int(2 * len(trace)).bit_length(), 4)
-        scratch = np.zeros(2 * size, dtype=np.int64)
         ring, tables, columns = self._ring, self._ring.tables, self._ring.columns
         alone: Mask = kernels.classify(
-            trace, response, plain, scratch, np.empty(2 * size, dtype=np.int64), tables["trace"].slots, columns["trace"],
-            tables["response"].slots, columns["response"], ring.low,
+            trace, response, plain, np.zeros(2 * _scratch(len(trace)), dtype=np.int32),
+            tables["trace"].slots, columns["trace"], tables["response"].slots, columns["response"], ring.low,
         )  # fmt: skip
         return alone
 
@@ -237,6 +240,10 @@ class Links:
 
 def contains(keys: I64, wanted: I64) -> Mask:
     """Which keys are among the wanted."""
-    size = 1 << max(int(2 * len(wanted)).bit_length(), 4)
-    found: Mask = kernels.members(keys, wanted, np.zeros(size, dtype=np.int64))
+    found: Mask = kernels.members(keys, wanted, np.zeros(_scratch(len(wanted)), dtype=np.int64))
     return found
+
+
+def _scratch(count: int) -> int:
+    """Slots of a table for so many keys: a power of two above twice as many."""
+    return 1 << max(int(2 * count).bit_length(), 4)

@@ -29,20 +29,35 @@ def _mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> _33)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _word(data: U8, at: int) -> np.uint64:
+    """Eight bytes, little-endian: one load, once compiled."""
+    return (
+        np.uint64(data[at])
+        | (np.uint64(data[at + 1]) << np.uint64(8))
+        | (np.uint64(data[at + 2]) << np.uint64(16))
+        | (np.uint64(data[at + 3]) << np.uint64(24))
+        | (np.uint64(data[at + 4]) << np.uint64(32))
+        | (np.uint64(data[at + 5]) << np.uint64(40))
+        | (np.uint64(data[at + 6]) << np.uint64(48))
+        | (np.uint64(data[at + 7]) << np.uint64(56))
+    )
+
+
 @njit(cache=True, nogil=True)
 def _hash_bytes(data: U8, start: int, length: int, seed: np.uint64) -> np.uint64:
     """Keyed 64-bit hash of some bytes; never 0. Bytes outside of `data` count as absent."""
     end = min(start + length, len(data))
     value = _mix(seed ^ np.uint64(length))
     at = max(start, 0)
-    while at < end:
+    while at + 8 <= end:
+        value = _mix(value ^ _word(data, at)) + seed
+        at += 8
+    if at < end:
         word = np.uint64(0)
-        stop = min(at + 8, end)
-        for place in range(stop - 1, at - 1, -1):
+        for place in range(end - 1, at - 1, -1):
             word = (word << _8) | np.uint64(data[place])
         value = _mix(value ^ word) + seed
-        at += 8
-    value = _mix(value)
     return value if value != np.uint64(0) else np.uint64(1)
 
 
@@ -158,8 +173,7 @@ def classify(
     trace: I64,
     response: I64,
     plain: Mask,
-    slots: I64,
-    rows: I64,
+    scratch: I32,
     trace_slots: I64,
     trace_keys: I64,
     response_slots: I64,
@@ -168,34 +182,57 @@ def classify(
 ) -> Mask:
     """Which reports stand alone: plain themselves, and no report known or of this batch shares a trace or an id.
 
-    slots, rows: scratch of one power of two above twice the reports, and of three times that; zeroed.
+    scratch: two zeroed tables, one after the other, each of a power of two of slots above twice the reports.
     """
-    n = len(trace)
     alone = plain.copy()
-    size = len(slots) // 2
-    for i in range(n):
-        # Traces stand in the lower half of the scratch, response ids in the upper. One span twice is one trace twice.
+    size = len(scratch) // 2
+    for i in range(len(trace)):
         for kind in range(2):
-            key = trace[i] if kind == 0 else response[i]
+            keys = trace if kind == 0 else response
+            key = keys[i]
             if key == 0:
                 continue
-            base = kind * size
+            table = scratch[kind * size : (kind + 1) * size]
             at = _slot(key, size)
-            while slots[base + at] != 0 and slots[base + at] != key:
+            while table[at] != 0 and keys[table[at] - 1] != key:
                 at = (at + 1) & (size - 1)
-            if slots[base + at] == key:
-                alone[rows[base + at]] = False
+            if table[at] != 0:
+                alone[table[at] - 1] = False
                 alone[i] = False
             else:
-                slots[base + at] = key
-                rows[base + at] = i
-    for i in range(n):
+                table[at] = i + 1
+    for i in range(len(trace)):
         if alone[i] and (
             find(trace_slots, trace_keys, low, trace[i]) >= 0
             or (response[i] != 0 and find(response_slots, response_keys, low, response[i]) >= 0)
         ):
             alone[i] = False
     return alone
+
+
+@njit(cache=True, nogil=True)
+def find_spans(
+    slots: I64, keys: I64, following: I64, dead: U8, low: int, trace: int, spans: I64, wanted: I64, scratch: I64
+) -> I64:
+    """Per wanted span of one trace its entry that is in force, or -1. scratch: zeroed, as `members` wants it."""
+    out = np.full(len(wanted), -1, dtype=np.int64)
+    for i in range(len(wanted)):
+        at = _slot(wanted[i], len(scratch))
+        while scratch[at] != 0:
+            at = (at + 1) & (len(scratch) - 1)
+        scratch[at] = i + 1
+    mask = len(keys) - 1
+    entry = find(slots, keys, low, trace)
+    while entry >= low:
+        if not dead[entry & mask]:
+            span = spans[entry & mask]
+            at = _slot(span, len(scratch))
+            while scratch[at] != 0:
+                if wanted[scratch[at] - 1] == span:
+                    out[scratch[at] - 1] = entry
+                at = (at + 1) & (len(scratch) - 1)
+        entry = following[entry & mask]
+    return out
 
 
 @njit(cache=True, nogil=True)

@@ -28,7 +28,7 @@ from collector.ledger.changes import Component, settle
 from collector.ledger.closure import Touched
 from collector.ledger.hashes import Hashes
 from collector.ledger.memory import Memory
-from collector.ledger.rows import KEPT, fresh_calls, plain
+from collector.ledger.rows import fresh_calls, kept, plain
 from config.model import LedgerConfig
 
 
@@ -79,19 +79,19 @@ class Ledger:
         hashes = Hashes.of(batch, self._memory.seed)
         alone = self._memory.reports.alone(hashes.trace[hashes.report_span], hashes.response, plain(batch.reports))
         every = bool(alone.all())
-        kept = batch.reports.select([name for name in KEPT if name in batch.reports.columns])
+        reports = kept(batch.reports)
         fresh = np.arange(len(alone)) if every else np.flatnonzero(alone)
-        reports = kept if every else kept[fresh]
-        calls = made = fresh_calls(reports, version)
+        stored, made = fresh_calls(reports if every else reports[fresh], version)
+        calls = made
         touched = Touched(hashes, alone, self._memory, state)
-        components = touched.components(kept)
+        components = touched.components(reports)
         for component in components:
             settle(component, self._memory.parent, touched.parent, version)
         changed = _number(components, len(calls))
         if changed:
             calls = pl.concat([calls, pl.DataFrame(changed, schema=schema(CALL_COLUMNS), strict=False)], rechunk=False)
         replaced = [row for component in components for row in component.replaced]
-        self._pending = Pending(hashes, fresh, reports, made, components)
+        self._pending = Pending(hashes, fresh, stored, made, components)
         return batch.with_(calls=calls, replaced=_frame(replaced) if replaced else batch.replaced)
 
     def annotate(self, batch: SpanBatch) -> SpanBatch:

@@ -13,7 +13,7 @@ What is touched later is written again under a later number; the newest holds.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field
 
@@ -101,12 +101,8 @@ class Memory:
     # Finding -------------------------------------------------------------------------------------------------------
 
     def parent(self, span: int) -> int:
-        """The hash of a span's parent, or of the nearest span known above a report; 0: none."""
-        parent = self.links.parent(span)
-        if parent:
-            return parent
-        entry = self.reports.find(span)
-        return self.reports.value("up", entry) if entry >= 0 else 0
+        """The hash of the parent of a span that is no report; 0: none."""
+        return self.links.parent(span)
 
     def unit(self, entry: int) -> Iterator[int]:
         """The entries of all reports that were stored with this one's call: they stand side by side."""
@@ -299,6 +295,12 @@ class Memory:
             self.links.append(*coming.links)
             self._linked.append(Value(coming.number, coming.received_ns, self.links.high))
 
+    def _known(self, traces: I64, spans: I64) -> list[int]:
+        by_trace: defaultdict[int, list[int]] = defaultdict(list)
+        for trace, span in zip(traces.tolist(), spans.tolist(), strict=True):
+            by_trace[trace].append(span)
+        return [entry for trace, mine in by_trace.items() for entry in self.reports.find(trace, mine) if entry >= 0]
+
     def load(self, state: StateReader) -> None:
         """Read seed, reports and links; in the order in which they were written."""
         seed = state.get(b"seed")
@@ -308,8 +310,8 @@ class Memory:
             (received_ns,), columns = archive.arrays_of(raw, 1, len(_INDEX))
             coming = Coming(_number(key), received_ns)
             coming.parts = [tuple(columns)]
-            again = columns[1][merged(columns[4])]
-            coming.moved = [entry for entry in map(self.reports.find, again.tolist()) if entry >= 0]
+            again = merged(columns[4])
+            coming.moved = self._known(columns[0][again], columns[1][again])
             self._follow(coming)
             self._next = coming.number + 1
         for key, raw in state.items(b"l"):

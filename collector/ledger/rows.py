@@ -2,57 +2,104 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
-from collector.columns import CALL_COLUMNS, DIMENSIONS, FACTS, REPORT_COLUMNS, schema
+from collector.columns import CALL_COLUMNS, DIMENSIONS, FACTS, IDENTITY, REPORT_COLUMNS, schema
 from collector.ledger.fields import LAST_DAY
 from collector.ledger.kernels import I64, Mask
 
 #: What of a report must be kept to merge it with later ones.
-_DECIDED = tuple(name for d in DIMENSIONS for name in (d.name, f"{d.name}_rank", f"{d.name}_rule"))
-_WHERE = tuple(c.name for c in REPORT_COLUMNS if c.name != "span" and c.name not in ("call_hint",))
-KEPT = (*(n for n in _WHERE if not n.startswith(("gateway_", "claimed_"))), *_DECIDED, "tags")
+_RULES = tuple(f"{d.name}_{part}" for d in DIMENSIONS for part in ("rank", "rule"))
+_DROPPED = ("span", "call_hint", *(c.name for c in IDENTITY))
+KEPT = (*(c.name for c in REPORT_COLUMNS if c.name not in _DROPPED), *(d.name for d in DIMENSIONS), *_RULES, "tags")
+#: In place of `_RULES`: one text per combination, see `unpack_rules`.
+DECIDED = "decided"
 
 #: Columns of a call that are not a column of its report.
 MONEY = ("cost_pico", "list_cost_pico", "cache_savings_pico", "price_status", "price_assumptions", "price_source")
 _DAY_NS = 86_400 * 10**9
 _COUNTS = tuple(c.name for c in FACTS if c.name.endswith("_tokens"))
-_NO_RANK = 255
+_NO_RANK = 127
+_AS_IT_IS = pl.CompatLevel.newest()
 
 
 def plain(reports: pl.DataFrame) -> Mask:
     """Which reports may be calls just as they are: calls, whose counts, if they have any, are not all zero."""
-    mask: Mask = (reports["role"] == "call").fill_null(False).to_numpy().copy()
-    total = reports["input_tokens"].fill_null(0).to_numpy() + reports["output_tokens"].fill_null(0).to_numpy()
+    mask: Mask = equal_to(reports["role"], "call")
+    total = numbers(reports["input_tokens"])[0] + numbers(reports["output_tokens"])[0]
     if not total.all():
         told: Mask = np.zeros(len(reports), dtype=np.bool_)
         for name in _COUNTS:
-            told |= reports[name].is_not_null().to_numpy()
+            told |= numbers(reports[name])[1]
         mask &= (total != 0) | ~told
     return mask
 
 
-def fresh_calls(reports: pl.DataFrame, version: int) -> pl.DataFrame:
-    """One call per report: CALL_COLUMNS without money."""
+def kept(reports: pl.DataFrame) -> pl.DataFrame:
+    """The columns of reports that are kept."""
+    return pl.DataFrame([reports[name] for name in KEPT if name in reports.columns])
+
+
+def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Reports as they are kept, and one call per report: CALL_COLUMNS without money."""
     count = len(reports)
     if not count:
-        return pl.DataFrame(schema=schema(CALL_COLUMNS))
+        return reports, pl.DataFrame(schema=schema(CALL_COLUMNS))
+    source, decided = _rules(reports)
     made = {
         "call_id": reports.select(pl.concat_str("trace_id", pl.lit("-"), "span_id")).to_series(),
         "reports": _as_lists(reports["dialect"]),
         "report_count": _constant(1, pl.Int64(), count),
-        "day": days(reports["start_ns"].fill_null(0).to_numpy()),
+        "day": days(numbers(reports["start_ns"])[0]),
         "version": _constant(version, pl.Int64(), count),
         "withdrawn": _constant(False, pl.Boolean(), count),
-        "attribution_source": _rules(reports),
+        "attribution_source": source,
     }
-    known = {**{name: reports[name] for name in reports.columns}, **made}
+    series = {name: reports[name] for name in reports.columns}
+    known = {**series, **made}
     columns = []
     for name, dtype in schema(CALL_COLUMNS).items():
         given = known.get(name) if name not in MONEY else None
         columns.append(_constant(None, dtype, count).alias(name) if given is None else given.alias(name))
-    return pl.DataFrame(columns)
+    stored = [column for name, column in series.items() if name not in _RULES]
+    return pl.DataFrame([*stored, decided]), pl.DataFrame(columns)
+
+
+def arrow(series: pl.Series) -> pa.Array:
+    """A column as Arrow, without a copy where there is one chunk; texts as views."""
+    array = series.to_arrow(compat_level=_AS_IT_IS)
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def numbers(series: pl.Series) -> tuple[I64, Mask]:
+    """An int64 column, 0 where it is null, and where it is not."""
+    size = len(series)
+    if series.null_count() == size:
+        return np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.bool_)
+    if not series.null_count():
+        return series.to_numpy(), np.ones(size, dtype=np.bool_)
+    array = arrow(series)
+    told = _bits(array.buffers()[0], array.offset, size)
+    values = np.frombuffer(array.buffers()[1], dtype=np.int64)[array.offset : array.offset + size]
+    return np.where(told, values, 0), told
+
+
+def equal_to(texts: pl.Series, text: str) -> Mask:
+    """Where a column holds this text."""
+    same = texts == text
+    array = arrow(same)
+    mask = _bits(array.buffers()[1], array.offset, len(same))
+    return mask & _bits(array.buffers()[0], array.offset, len(same)) if same.null_count() else mask
+
+
+def _bits(buffer: pa.Buffer, offset: int, size: int) -> Mask:
+    found: Mask = np.unpackbits(np.frombuffer(buffer, dtype=np.uint8), bitorder="little")[offset : offset + size] != 0
+    return found
 
 
 def days(start_ns: I64) -> pl.Series:
@@ -73,25 +120,47 @@ def _as_lists(texts: pl.Series) -> pl.Series:
     return lists.gather(texts.replace_strict(kinds, numbers, return_dtype=pl.UInt32()))
 
 
-def _rules(reports: pl.DataFrame) -> pl.Series:
-    """`team=gateway;app=service;…`: made once per combination of rules. Within a batch a rule's number tells its name."""
+def _rules(reports: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """`team=gateway;app=service;…` and the text that keeps numbers too, made once per combination of rules.
+
+    Within a batch a rule's number tells its name.
+    """
     names = [d.name for d in DIMENSIONS if f"{d.name}_rank" in reports.columns]
     code: I64 = np.zeros(len(reports), dtype=np.int64)
     for name in names:
-        ranks = reports[f"{name}_rank"]
-        code = code * (_NO_RANK + 1) + ranks.fill_null(_NO_RANK).to_numpy()
-    distinct, first, rows = _distinct(code)
-    texts = []
+        ranks = reports[f"{name}_rank"].cast(pl.Int64())
+        if ranks.null_count() < len(ranks):
+            values, told = numbers(ranks)
+            code = code * (_NO_RANK + 1) + np.where(told, values + 1, 0)
+        told_value = reports[name]
+        if 0 < told_value.null_count() < len(told_value):
+            code = code * 2 + told_value.is_null().to_numpy()
+    first, rows = _distinct(code)
+    sources, decided = [], []
     for row in first.tolist():
-        decided = [(name, reports[f"{name}_rule"][row]) for name in names if reports[name][row] is not None]
-        texts.append(";".join(f"{name}={rule}" for name, rule in decided if rule) or None)
-    table = pl.Series("attribution_source", texts, dtype=pl.String())
-    return table.new_from_index(0, len(code)) if len(distinct) == 1 else table.gather(pl.Series(rows))
+        rules = {name: (reports[f"{name}_rank"][row], reports[f"{name}_rule"][row]) for name in names}
+        named = [f"{name}={rule}" for name, (_, rule) in rules.items() if rule and reports[name][row] is not None]
+        sources.append(";".join(named) or None)
+        told_rules = {name: rule for name, rule in rules.items() if rule != (None, None)}
+        decided.append(json.dumps(told_rules) if told_rules else None)
+    return _spread("attribution_source", sources, rows), _spread(DECIDED, decided, rows)
 
 
-def _distinct(code: I64) -> tuple[I64, I64, I64]:
-    """The distinct codes, a row of each, and which of them each row has."""
-    if len(code) and (code == code[0]).all():
-        return code[:1], np.zeros(1, dtype=np.int64), np.zeros(len(code), dtype=np.int64)
-    distinct, first, rows = np.unique(code, return_index=True, return_inverse=True)
-    return distinct, first, rows
+def unpack_rules(record: dict[str, Any]) -> None:
+    """Put the numbers and names of the rules back in place of the text that kept them."""
+    text = record.pop(DECIDED, None)
+    for name, (rank, rule) in (json.loads(text) if text else {}).items():
+        record[f"{name}_rank"], record[f"{name}_rule"] = rank, rule
+
+
+def _spread(name: str, texts: list[str | None], rows: I64) -> pl.Series:
+    table = pl.Series(name, texts, dtype=pl.String())
+    return table.new_from_index(0, len(rows)) if len(texts) == 1 else table.gather(pl.Series(rows))
+
+
+def _distinct(code: I64) -> tuple[I64, I64]:
+    """A row of each distinct code, and which of them each row has."""
+    if (code == code[0]).all():
+        return np.zeros(1, dtype=np.int64), np.zeros(len(code), dtype=np.int64)
+    _, first, rows = np.unique(code, return_index=True, return_inverse=True)
+    return first, rows
