@@ -9,10 +9,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1 import resource_pb2
+from opentelemetry.proto.trace.v1 import trace_pb2
 
+from collector.errors import Malformed
 from collector.otlp import gather
+from collector.otlp.check import Limits, check_traces
+from collector.otlp.decode import decode
 from collector.otlp.tables import Owner, Text, Traces, ValueType
 
 KINDS = {
@@ -243,3 +253,102 @@ def _check_ranges(start: Any, end: Any, owner: Any) -> None:
     for row, (first, behind) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
         assert owner[first:behind].tolist() == [row] * (behind - first)
     assert (end - start).sum() == len(owner)
+
+
+# Protobuf's judgement on everything but UTF-8
+
+
+def _lenient_request() -> type[Message]:
+    """ExportTraceServiceRequest with bytes in the place of strings: the parser takes it whatever is in them."""
+    pool = descriptor_pool.DescriptorPool()
+    for module in (common_pb2, resource_pb2, trace_pb2, trace_service_pb2):
+        file = descriptor_pb2.FileDescriptorProto()
+        module.DESCRIPTOR.CopyToProto(file)
+        waiting = list(file.message_type)
+        while waiting:
+            message = waiting.pop()
+            waiting += message.nested_type
+            for field in message.field:
+                if field.type == field.TYPE_STRING:
+                    field.type = field.TYPE_BYTES
+        pool.Add(file)
+    name = ExportTraceServiceRequest.DESCRIPTOR.full_name
+    found: type[Message] = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+    return found
+
+
+LenientRequest = _lenient_request()
+
+
+def judge(body: bytes) -> ExportTraceServiceRequest | None:
+    """The request that is to be kept of a body, None if it is not well-formed: as protobuf's parser reads it, U+FFFD for
+    what is not UTF-8 in a string, without spans that have no valid ids."""
+    lenient: Any = LenientRequest()
+    try:
+        lenient.ParseFromString(body)
+    except DecodeError:
+        return None
+    for resource_spans in lenient.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            kept = [span for span in scope_spans.spans if _has_ids(span)]
+            if len(kept) < len(scope_spans.spans):
+                copies = [span.SerializeToString() for span in kept]
+                del scope_spans.spans[:]
+                for copied in copies:
+                    scope_spans.spans.add().ParseFromString(copied)
+    _repair(lenient)
+    return parse(lenient.SerializeToString())
+
+
+def _has_ids(span: Any) -> bool:
+    return len(span.trace_id) == 16 and any(span.trace_id) and len(span.span_id) == 8 and any(span.span_id)
+
+
+def _repair(message: Any) -> None:
+    strings = {
+        field.name
+        for field in _DESCRIPTORS[message.DESCRIPTOR.full_name].fields
+        if field.type == FieldDescriptor.TYPE_STRING
+    }
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for member in value if field.is_repeated else [value]:
+                _repair(member)
+        elif field.name in strings and field.is_repeated:
+            value[:] = [member.decode("utf-8", "replace").encode() for member in value]
+        elif field.name in strings:
+            setattr(message, field.name, value.decode("utf-8", "replace").encode())
+
+
+def _descriptors() -> dict[str, Descriptor]:
+    found, waiting = {}, [ExportTraceServiceRequest.DESCRIPTOR]
+    while waiting:
+        here = waiting.pop()
+        if here.full_name not in found:
+            found[here.full_name] = here
+            waiting += [field.message_type for field in here.fields if field.message_type is not None]
+    return found
+
+
+_DESCRIPTORS = _descriptors()
+
+
+def agree(body: bytes) -> bool:
+    """Assert that checking and decoding do with a body what protobuf's parser says; whether it was taken."""
+    wanted = judge(body)
+    try:
+        checked = check_traces(body, Limits())
+    except Malformed:
+        assert wanted is None, "protobuf takes it, we refuse it"
+        return False
+    assert wanted is not None, "we take it, protobuf refuses it"
+    assert expected(parse(checked.body)) == expected(wanted)
+    assert parse(checked.body).SerializeToString(deterministic=True) == wanted.SerializeToString(deterministic=True)
+    traces = decode(checked.body)
+    assert found(traces) == expected(wanted)
+    assert len(traces) == checked.spans
+    if not checked.rejected and not checked.repaired:
+        parse(body)
+    again = check_traces(checked.body, Limits())
+    assert again.body is checked.body, "what was checked once passes unchanged"
+    return True

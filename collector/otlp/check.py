@@ -82,7 +82,7 @@ def stamp(body: bytes, attributes: Mapping[str, str]) -> bytes:
     groups = levels.children(data, whole, L.REQUEST_RESOURCE_SPANS, count).message
     resource = levels.pick(data, groups, _RESOURCE_SPANS).text(0)
     count = levels.pick(data, resource, _RESOURCE).counts[0]
-    table, _, keys = levels.attributes(body, data, ((resource, L.RESOURCE_ATTRIBUTES, count),))
+    table, _, keys = levels.attributes(data, ((resource, L.RESOURCE_ATTRIBUTES, count),))
     stamped = np.array([key in attributes for key in keys], np.bool_)
     out = np.flatnonzero(stamped[table.key])
     gone = Text(table.message.off[out], table.message.len[out])

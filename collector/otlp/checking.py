@@ -7,10 +7,10 @@ the kernel walks it with a stack of its own. What it wants changed it writes dow
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from collector.otlp import layout as L
+from collector.otlp.compiled import kernel
 from collector.otlp.splicing import E_AT, E_END, E_NODE, E_SIZE, E_START, EDIT, N_END, N_HEADER, N_PARENT, N_START, NODE
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import (
@@ -119,7 +119,7 @@ RESULTS = 7
 _HIGHS = np.int64(-0x7F7F7F7F7F7F7F80)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _sequence(data: Int, at: Int, end: Int) -> Int:
     """The size of the UTF-8 sequence at `at`; if it is none, minus the number of bytes that one U+FFFD stands for."""
     lead = load8(data, at)
@@ -152,7 +152,7 @@ def _sequence(data: Int, at: Int, end: Int) -> Int:
     return more + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_utf8(data: Int, at: Int, end: Int) -> Flag:
     """Whether data[at : end] is UTF-8."""
     while at < end:
@@ -169,7 +169,7 @@ def is_utf8(data: Int, at: Int, end: Int) -> Flag:
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _plain_attribute(data: Int, at: Int, end: Int) -> Flag:
     """Whether data[at : end] is a KeyValue as nearly all are, with nothing to remark on: a key and a string, bool, int or
     double, each field once and in order, its length in one byte (of the value, in as many as it needs), texts in UTF-8."""
@@ -195,7 +195,7 @@ def _plain_attribute(data: Int, at: Int, end: Int) -> Flag:
     return field == L.ANY_DOUBLE and at + 8 == end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _repair(data: Int, at: Int, end: Int, out: Int, to: Int) -> Int:
     """data[at : end] with U+FFFD where it is not UTF-8, three times as long at most; the position behind it."""
     while at < end:
@@ -213,7 +213,7 @@ def _repair(data: Int, at: Int, end: Int, out: Int, to: Int) -> Int:
     return to
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _more(matrix: I64, count: Int) -> I64:
     """The matrix, or a larger copy of it, with room for one more column behind `count`."""
     if count < matrix.shape[1]:
@@ -223,7 +223,7 @@ def _more(matrix: I64, count: Int) -> I64:
     return larger
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _open(nodes: I64, count: Int, stack: I64, depth: Int) -> tuple[I64, Int]:
     """Nodes for all messages on the stack that have none yet."""
     for level in range(1, depth + 1):
@@ -236,7 +236,7 @@ def _open(nodes: I64, count: Int, stack: I64, depth: Int) -> tuple[I64, Int]:
     return nodes, count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I64, U8]:
     """Check a request. `counts`, and `limits`: messages per type (counts of spans are without the rejected ones).
 

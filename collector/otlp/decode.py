@@ -11,6 +11,7 @@ import numpy as np
 from collector.otlp import kernels, levels
 from collector.otlp import layout as L
 from collector.otlp.tables import (
+    U8,
     EventTable,
     LinkTable,
     Owner,
@@ -28,7 +29,11 @@ def decode(data: bytes) -> Traces:
     Raises Malformed for what is no well-formed request. Of repeated singular fields the last one counts (`check`
     merges repeated messages before they come here).
     """
-    body = np.frombuffer(data, dtype=np.uint8)
+    return read(np.frombuffer(data, dtype=np.uint8))
+
+
+def read(body: U8) -> Traces:
+    """As `decode`, from an array of bytes."""
     whole = Text(np.zeros(1, np.int64), np.array([len(body)], np.int32))
     request = levels.pick(body, whole, _REQUEST)
     resource_spans = levels.children(body, whole, L.REQUEST_RESOURCE_SPANS, request.counts[0])
@@ -51,7 +56,7 @@ def decode(data: bytes) -> Traces:
         (events.message, L.EVENT_ATTRIBUTES, event.counts[0]),
         (links.message, L.LINK_ATTRIBUTES, link.counts[0]),
     )
-    attributes, ranges, keys = levels.attributes(data, body, owners)
+    attributes, ranges, keys = levels.attributes(body, owners)
     parent = span.text(3)
     kernels.known_ids(body, parent.off, parent.len)
     return Traces(

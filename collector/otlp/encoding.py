@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from collector.otlp import layout as L
+from collector.otlp.compiled import kernel
 from collector.otlp.tables import I32, I64, U8
 from collector.otlp.wire import Int, address, copy, put_varint, store8, varint_size
 
@@ -15,13 +15,13 @@ Masks = NDArray[np.bool_]
 _REST = np.int64(0x01FFFFFFFFFFFFFF)  # what is left of 64 bits after a shift by 7
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number_size(value: Int) -> Int:
     """How many bytes the varint of a number takes, 10 for one below zero."""
     return varint_size(value) if value >= 0 else 10
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_number(out: Int, at: Int, value: Int) -> Int:
     if value < 0:
         store8(out, at, (value & 0x7F) | 0x80)
@@ -30,7 +30,7 @@ def _put_number(out: Int, at: Int, value: Int) -> Int:
     return put_varint(out, at, value)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def span_attributes(
     keys: U8, key_end: I64, kind: U8, valid: Masks, number: I64, texts: U8, text_at: I64, text_size: I32
 ) -> tuple[U8, I64]:

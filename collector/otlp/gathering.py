@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from collector.otlp import layout as L
+from collector.otlp.compiled import kernel
 from collector.otlp.rendering import bound, put_value
 from collector.otlp.tables import I32, I64, U8, U64
 from collector.otlp.wire import Int, address, copy, hash_bytes, load8, store8
@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8).copy()
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def slots(owner_kind: U8, owner: I32, key: I32, kind: Int, wanted: I32, out: I32) -> None:
     """out[wanted[key], owner] = attribute row, for the attributes of one kind of owner whose key is wanted (>= 0)."""
     for row in range(len(key)):
@@ -27,7 +27,7 @@ def slots(owner_kind: U8, owner: I32, key: I32, kind: Int, wanted: I32, out: I32
                 out[column, owner[row]] = row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def texts(body: U8, offset: I64, size: I32) -> tuple[I64, U8]:
     """Arrow's offsets and bytes."""
     data = address(body)
@@ -44,7 +44,7 @@ def texts(body: U8, offset: I64, size: I32) -> tuple[I64, U8]:
     return offsets, buffer
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hex_texts(body: U8, offset: I64, size: I32) -> tuple[I64, U8]:
     """Arrow's offsets and bytes of the texts in hexadecimal."""
     data = address(body)
@@ -66,7 +66,7 @@ def hex_texts(body: U8, offset: I64, size: I32) -> tuple[I64, U8]:
     return offsets, buffer
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hashes(body: U8, offset: I64, size: I32) -> U64:
     """64 bits of each text, the same in every process."""
     data = address(body)
@@ -76,7 +76,7 @@ def hashes(body: U8, offset: I64, size: I32) -> U64:
     return out
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def values(body: U8, type_: U8, number: I64, offset: I64, size: I32, rows: I32) -> tuple[I64, U8]:
     """Arrow's offsets and bytes of the attribute rows' values as text; nothing for row -1."""
     data = address(body)
@@ -100,7 +100,7 @@ def values(body: U8, type_: U8, number: I64, offset: I64, size: I32, rows: I32) 
     return offsets, buffer[:at]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def maps(
     body: U8, type_: U8, number: I64, offset: I64, size: I32, key: I32, start: I32, end: I32, keys: int
 ) -> tuple[I32, I32, I64, U8]:
@@ -143,7 +143,7 @@ def maps(
     return owners, entries[:entry], offsets[: entry + 1], buffer[:at]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _decimal(data: Int, at: Int, size: Int) -> tuple[bool, Int]:
     """The int64 that a text of decimal digits, with or without a minus, stands for."""
     end = at + size
@@ -164,7 +164,7 @@ def _decimal(data: Int, at: Int, size: Int) -> tuple[bool, Int]:
     return True, value if negative else -value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def integers(body: U8, type_: U8, number: I64, double: F64, offset: I64, size: I32, rows: I32) -> tuple[I64, Mask]:
     """INT; DOUBLE without a fraction, as far as int64 reaches; STRING of decimal digits. And which rows are such."""
     data = address(body)
@@ -186,7 +186,7 @@ def integers(body: U8, type_: U8, number: I64, double: F64, offset: I64, size: I
     return out, valid
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def doubles(type_: U8, number: I64, double: F64, rows: I32) -> tuple[F64, Mask]:
     """DOUBLE, and INT as the nearest double. And which rows are such."""
     out = np.zeros(len(rows), np.float64)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import secrets
 
 import numpy as np
-from numba import njit
 
 from collector.otlp import layout as L
+from collector.otlp.compiled import kernel
 from collector.otlp.tables import I32, I64, U8, Text
 from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes
 
 SEED = secrets.randbits(62)  # of this process's hash tables
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: Int) -> tuple[I32, I64, Int]:
     """For each value its code (-1 for EMPTY), for each code the row where it stood first, and a bit per type seen.
 
@@ -85,7 +85,7 @@ def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: Int) 
     return codes, first[:count], types
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _twice(values: I64) -> I64:
     larger = np.empty(2 * len(values), np.int64)
     larger[: len(values)] = values

@@ -8,9 +8,9 @@ given arrays is touched. Work is linear in the size of the messages.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from collector.otlp import layout as L
+from collector.otlp.compiled import kernel
 from collector.otlp.tables import I8, I32, I64, U8
 from collector.otlp.wire import TOP, Int, address, load8, load64, payload, skip, tag, varint
 
@@ -18,7 +18,7 @@ NOTHING: Int = np.int64(0)
 COUNTED = -2  # and below: see `pick`
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def pick(body: U8, offset: I64, size: I32, column: I8, out64: I64, out32: I32) -> I64:
     """Read fields of the messages body[offset : offset + size] into columns; the last one of a number counts.
 
@@ -64,7 +64,7 @@ def pick(body: U8, offset: I64, size: I32, column: I8, out64: I64, out32: I32) -
     return counts
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def children(
     body: U8, offset: I64, size: I32, wanted: Int, out64: I64, out32: I32, parent: I32, first: I32, behind: I32
 ) -> Int:
@@ -95,7 +95,7 @@ def children(
     return count
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def any_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
     """Kind, offset and size of the payload, and number of the AnyValue in data[at : end]; kind -1: not well-formed."""
     kind, offset, size, number = NOTHING, at, NOTHING, NOTHING
@@ -138,7 +138,7 @@ def any_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
     return kind, offset, size, number
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def key_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
     """Offset and size of the key, start and end of the AnyValue of the KeyValue in data[at : end]; offset -1: not
     well-formed."""
@@ -160,7 +160,7 @@ def key_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
     return key, key_size, value, value_end
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def attributes(
     body: U8,
     offset: I64,
@@ -214,7 +214,7 @@ def attributes(
     return row
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def known_ids(body: U8, offset: I64, size: I32) -> None:
     """Set the size of every id that is not 8 bytes, or is 8 zeros, to 0."""
     data = address(body)

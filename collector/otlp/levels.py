@@ -73,9 +73,7 @@ def children(body: U8, messages: Text, wanted: int, count: int) -> Children:
     return found
 
 
-def attributes(
-    data: bytes, body: U8, owners: tuple[tuple[Text, int, int], ...]
-) -> tuple[AttributeTable, list[Ranges], list[str]]:
+def attributes(body: U8, owners: tuple[tuple[Text, int, int], ...]) -> tuple[AttributeTable, list[Ranges], list[str]]:
     """The attribute table, the ranges of each kind of owner, and the keys. `owners`: messages, tag, how many attributes."""
     total = sum(count for _, _, count in owners)
     key = Text(np.empty(total, np.int64), np.empty(total, np.int32))
@@ -119,7 +117,7 @@ def attributes(
     codes, first = interning.texts(body, key)
     ends = key.off[first] + key.len[first]
     keys = [
-        data[start:end].decode("utf-8", "replace")
+        body[start:end].tobytes().decode("utf-8", "replace")
         for start, end in zip(key.off[first].tolist(), ends.tolist(), strict=True)
     ]
     return (

@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from collector.otlp import layout as L
+from collector.otlp.compiled import kernel
 from collector.otlp.kernels import any_value, key_value
 from collector.otlp.wire import TOP, Int, copy, load8, load64, payload, skip, store8, tag
 
@@ -28,6 +29,7 @@ _HIGHS = np.int64(-0x7F7F7F7F7F7F7F80)
 _EXPONENT = np.int64(0x7FF0000000000000)
 _FRACTION = np.int64(0x000FFFFFFFFFFFFF)
 _SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
+_NORMAL = 2.2250738585072014e-308
 _DEPTH = 128  # of JSON; what protobuf's parser takes is not as deep
 
 # Words of up to 8 letters, as numbers: first letter in the lowest byte.
@@ -40,7 +42,7 @@ _gcvt: Any = types.ExternalFunction("gcvt", types.intp(types.float64, types.int3
 _strtod: Any = types.ExternalFunction("strtod", types.float64(types.intp, types.intp))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def bound(kind: Int, size: Int) -> Int:
     """As many bytes as the text of a value can take, its scratch space included."""
     if kind == L.STRING:
@@ -51,7 +53,7 @@ def bound(kind: Int, size: Int) -> Int:
     return size * 4 // 3 + 128
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_word(out: Int, at: Int, word: Int) -> Int:
     """Up to 8 letters from a number; the position behind them."""
     while word != 0:
@@ -61,7 +63,7 @@ def put_word(out: Int, at: Int, word: Int) -> Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_int(out: Int, at: Int, value: Int) -> Int:
     """Decimal digits; the position behind them."""
     if value < 0:
@@ -81,7 +83,7 @@ def put_int(out: Int, at: Int, value: Int) -> Int:
     return at + digits
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _digits(value: float, out: Int, at: Int) -> tuple[Int, Int]:
     """The shortest digits of a positive finite double, written at `at`: how many, and p in 0.DIGITS * 10**p."""
     if 1e-6 <= value < 1e15:
@@ -96,7 +98,8 @@ def _digits(value: float, out: Int, at: Int) -> tuple[Int, Int]:
                 while count > 1 and load8(out, at + count - 1) == 48:
                     count -= 1
                 return count, point
-    for precision in range(15, 18):
+    # Of 15 digits all are needed, or zeros; but subnormal numbers have fewer.
+    for precision in range(15 if value >= _NORMAL else 1, 18):
         _gcvt(value, np.int32(precision), out + at)
         if _strtod(out + at, 0) == value:
             break
@@ -128,7 +131,7 @@ def _digits(value: float, out: Int, at: Int) -> tuple[Int, Int]:
     return count, point + sign * exponent
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_double(out: Int, at: Int, bits: Int, value: float) -> Int:
     """A double, given twice: by its bits and as it is; the position behind it."""
     if bits & _EXPONENT == _EXPONENT and bits & _FRACTION != 0:
@@ -174,7 +177,7 @@ def put_double(out: Int, at: Int, bits: Int, value: float) -> Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_base64(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     """Standard base64 with padding; the position behind it."""
     end = offset + size
@@ -194,7 +197,7 @@ def put_base64(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _plain(data: Int, at: Int, end: Int) -> Int:
     """The first position from `at` on whose byte a JSON string must escape, 8 bytes at a time; `end` if there is none."""
     while at + 8 <= end:
@@ -213,7 +216,7 @@ def _plain(data: Int, at: Int, end: Int) -> Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_json_text(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     store8(out, at, 34)
     at += 1
@@ -240,7 +243,7 @@ def _put_json_text(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     return at + 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_json(out: Int, at: Int, data: Int, kind: Int, offset: Int, size: Int) -> Int:
     """An ArrayValue or KeyValueList as JSON. What is not well-formed, or too deep, ends its array or object."""
     stack = np.empty((_DEPTH, 3), np.int64)  # per open array or object: its kind, what is still to read of it
@@ -299,7 +302,7 @@ def _put_json(out: Int, at: Int, data: Int, kind: Int, offset: Int, size: Int) -
             kind, size = L.EMPTY, 0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_plain(out: Int, at: Int, data: Int, kind: Int, number: Int, offset: Int, size: Int) -> Int:
     """A number, a bool or bytes."""
     if kind == L.INT:
@@ -315,7 +318,7 @@ def _put_plain(out: Int, at: Int, data: Int, kind: Int, number: Int, offset: Int
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_value(out: Int, at: Int, data: Int, kind: Int, number: Int, offset: Int, size: Int) -> Int:
     """The text of an attribute value; the position behind it."""
     if kind == L.STRING:

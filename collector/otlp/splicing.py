@@ -8,8 +8,8 @@ the node around it. Nodes and edits stand in the order of the bytes.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from collector.otlp.compiled import kernel
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import Int, address, copy, put_varint, varint_size
 
@@ -19,7 +19,7 @@ N_HEADER, N_START, N_END, N_PARENT = range(4)  # rows of the matrix of nodes
 NODE = 4
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
     """The edited body; False for edits or nodes that overlap or reach beyond the body."""
     data, pieces = address(body), address(blob)

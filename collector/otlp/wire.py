@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from collector.otlp.compiled import kernel
 from collector.otlp.layout import END_GROUP, FIXED32, FIXED64, GROUP, LEN, VARINT
 
 # An int64 and a bool in compiled code, whatever they may be for a type checker.
@@ -117,7 +118,7 @@ def fold(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
 # Fields
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def varint(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     """The varint at `at` (its low 64 bits) and the position behind it; position -1 if it has no end within 10 bytes."""
     value = shift = 0
@@ -131,7 +132,7 @@ def varint(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     return 0, -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _varint32(data: Int, at: Int, end: Int, largest: Int) -> tuple[Int, Int]:
     """As `varint`, within 5 bytes and not above `largest`."""
     value, behind = varint(data, at, end)
@@ -140,7 +141,7 @@ def _varint32(data: Int, at: Int, end: Int, largest: Int) -> tuple[Int, Int]:
     return value, behind
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tag(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     """The tag at `at` (below `end`) and the position behind it; position -1 for no tag, and for field number 0."""
     value = load8(data, at)
@@ -152,7 +153,7 @@ def tag(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     return value, at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def payload(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     """Start and end of the payload whose length stands at `at`; (-1, -1) if it reaches beyond `end`."""
     if at >= end:
@@ -168,7 +169,7 @@ def payload(data: Int, at: Int, end: Int) -> tuple[Int, Int]:
     return at, at + size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_plain(data: Int, at: Int, end: Int, kind: Int) -> Int:
     if kind == LEN:
         _, at = payload(data, at, end)
@@ -183,7 +184,7 @@ def _skip_plain(data: Int, at: Int, end: Int, kind: Int) -> Int:
     return at if at <= end else -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _skip_group(data: Int, at: Int, end: Int, number: Int, depth: Int) -> Int:
     """The position behind the group whose opening tag was read. `depth`: how many messages it stands in."""
     if depth >= MAX_DEPTH:
@@ -215,7 +216,7 @@ def _skip_group(data: Int, at: Int, end: Int, number: Int, depth: Int) -> Int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def skip(data: Int, at: Int, end: Int, field: Int, depth: Int) -> Int:
     """The position behind the payload of the field with tag `field`, in a message `depth` levels below the request."""
     if field & 7 == GROUP:
@@ -223,7 +224,7 @@ def skip(data: Int, at: Int, end: Int, field: Int, depth: Int) -> Int:
     return _skip_plain(data, at, end, field & 7)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def varint_size(value: Int) -> Int:
     """How many bytes the varint of a number >= 0 takes."""
     size = 1
@@ -233,7 +234,7 @@ def varint_size(value: Int) -> Int:
     return size
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def put_varint(out: Int, at: Int, value: Int) -> Int:
     """Write a number >= 0; the position behind it."""
     while value >= 0x80:
@@ -247,7 +248,7 @@ def put_varint(out: Int, at: Int, value: Int) -> Int:
 # Bytes
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _word(data: Int, at: Int, size: Int) -> Int:
     """Fewer than 8 bytes as one number."""
     value = 0
@@ -256,7 +257,7 @@ def _word(data: Int, at: Int, size: Int) -> Int:
     return value
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def hash_bytes(data: Int, at: Int, size: Int, seed: Int) -> Int:
     """64 bits that depend on every byte and on the seed, 8 bytes at a time (multiply and fold)."""
     value = fold(seed ^ _MIX, size ^ _MIX_LENGTH)
@@ -270,7 +271,7 @@ def hash_bytes(data: Int, at: Int, size: Int, seed: Int) -> Int:
     return fold(value, _MIX)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def equal_bytes(data: Int, a: Int, b: Int, size: Int) -> Flag:
     """Whether data[a : a + size] and data[b : b + size] are the same bytes."""
     if size < 8:
@@ -284,7 +285,7 @@ def equal_bytes(data: Int, a: Int, b: Int, size: Int) -> Flag:
     return load64(data, a + last) == load64(data, b + last)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def all_zero(data: Int, at: Int, size: Int) -> Flag:
     """Whether data[at : at + size] is zeros only; true for nothing."""
     while size > 0 and load8(data, at) == 0:

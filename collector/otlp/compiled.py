@@ -1,0 +1,32 @@
+"""`@kernel`: a function compiled by Numba, without the GIL, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile at the first call, once per machine and per state of this package's sources.
+
+    Numba keeps compiled code for as long as the file of the function itself is unchanged. But a kernel holds copies of what it
+    calls from other files, so all files of this package count.
+    """
+    compiled = njit(cache=True, nogil=True)(function)
+    index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if hasattr(index, "_source_stamp"):
+        index._source_stamp = (index._source_stamp, _package_stamp())
+    return cast(Function, compiled)
+
+
+@cache
+def _package_stamp() -> str:
+    stamps = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in Path(__file__).parent.glob("*.py")]
+    return hashlib.sha256(repr(sorted(stamps)).encode()).hexdigest()
