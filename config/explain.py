@@ -19,7 +19,7 @@ from config.types import show_duration, show_size
 _SECRET_NAME = re.compile(
     r"(pass(word|wd|phrase)?|token|secret|authorization|credentials?|api[_-]?key)s?$", re.IGNORECASE
 )
-_USERINFO = re.compile(r"(?<=://)[^/\s'\"@]*:[^/\s'\"]*@")
+_USERINFO = re.compile(r"(?<=://)(?!user:password@host)[^/\s'\"@]*:[^/\s'\"]*@")
 _EXPECTED = {
     "string_type": "text", "string_sub_type": "text", "path_type": "a path",
     "int_type": "a whole number", "int_from_float": "a whole number", "int_parsing": "a whole number",
@@ -66,10 +66,12 @@ def explain(error: ValidationError, model: type[BaseModel], data: Any, document:
         elif problem.expected not in twin.expected.split(" or "):  # one problem for all members of a union
             twin.message = twin.message.replace(twin.expected, f"{twin.expected} or {problem.expected}", 1)
             twin.expected += f" or {problem.expected}"
-    # Where one member of a union was understood so far that something inside it is wrong, the others' "wrong type" is noise.
+    # Where one member of a union was understood so far that something in it is wrong, the others' "wrong type" is noise.
+    understood = [p.path for p in problems if not p.expected]
+    inside = [p.path for p in problems]
     return [
         p for p in problems
-        if not (p.expected and any(q.path[: len(p.path)] == p.path and len(q.path) > len(p.path) for q in problems))
+        if not p.expected or not (p.path in understood or any(q[: len(p.path)] == p.path and len(q) > len(p.path) for q in inside))
     ]  # fmt: skip
 
 
@@ -131,7 +133,7 @@ def _meaning(model: type[BaseModel], path: Path) -> str:
     """The first sentence of the missing option's description."""
     for annotation in at(model, path[:-1]):
         for owner in models(annotation):
-            found = owner.model_fields.get(str(path[-1]))
+            found = next((f for name, f in owner.model_fields.items() if path[-1] in (f.alias, name)), None)
             if found is not None and found.description:
                 meaning = " ".join(found.description.split()).split(". ")[0].rstrip(".")
                 word = meaning.split(" ")[0]

@@ -21,6 +21,7 @@ processors:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Annotated, Literal, get_args
 
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from collector import columns, distinct
 from collector.batch import SpanBatch
@@ -40,14 +41,27 @@ from config.types import StrictModel
 
 UNATTRIBUTED = "(unattributed)"
 DimensionName = Literal["team", "app", "user", "end_user", "environment", "cost_centre"]
-_ATTRIBUTE = r"(resource|scope|span)\.\S+"
-_SOURCE = rf"^(mapping|gateway|claimed|service|{_ATTRIBUTE})$"
+_ATTRIBUTE = re.compile(r"(resource|scope|span)\.\S+")
+
+
+def _one_of(*names: str) -> AfterValidator:
+    """A text that is one of these names, or says where an attribute is."""
+
+    def check(text: str) -> str:
+        if text not in names and not _ATTRIBUTE.fullmatch(text):
+            raise ValueError(
+                f"not a source: {text!r}; there are {', '.join(names)}, and attributes as resource.NAME, scope.NAME or "
+                "span.NAME"
+            )
+        return text
+
+    return AfterValidator(check)
 
 
 class Source(StrictModel):
     """One place to look, and what to take of it."""
 
-    source: Annotated[str, Field(pattern=_SOURCE)]
+    source: Annotated[str, _one_of("mapping", "gateway", "claimed", "service")]
     """`mapping`, `gateway`, `claimed`, `service`, or an attribute: `resource.NAME`, `scope.NAME`, `span.NAME`."""
     pattern: str | None = None
     """Regular expression (Rust's dialect, which cannot blow up); its first group is the value. No match: no value."""
@@ -67,7 +81,7 @@ class Source(StrictModel):
 
 
 class Dimension(StrictModel):
-    """Where a dimension comes from."""
+    """Where a dimension comes from. `team: [gateway, claimed]` and `team: gateway` are short for `team: {from: …}`."""
 
     from_: Annotated[list[Source], Field(alias="from")]
     """Sources in order; the first that has a value decides. A plain text is a source without a pattern."""
@@ -77,8 +91,8 @@ class Dimension(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
-        if isinstance(value, list):
-            value = {"from": value}
+        if isinstance(value, list | str):
+            value = {"from": [value] if isinstance(value, str) else value}
         if isinstance(value, dict) and isinstance(value.get("from"), list):
             sources = [{"source": source} if isinstance(source, str) else source for source in value["from"]]
             return {**value, "from": sources}
@@ -88,7 +102,7 @@ class Dimension(StrictModel):
 class MappingTable(StrictModel):
     """A table that says who owns a key, a user, a service: its columns are the dimensions' names."""
 
-    by: Annotated[str, Field(pattern=rf"^(api_key|team|user|end_user|service|{_ATTRIBUTE})$")]
+    by: Annotated[str, _one_of("api_key", "team", "user", "end_user", "service")]
     """What the table's key is compared with: `api_key` (alias or hash), `team`, `user`, `end_user` as the gateway
     authenticated them, `service`, or an attribute."""
     file: Path | None = None
@@ -142,7 +156,7 @@ class AttributionConfig(StrictModel):
     """Deployment environment."""
     cost_centre: Dimension = _from("mapping", "resource.cost_centre", "resource.cost_center", default="")
     """Cost centre."""
-    tags: list[Annotated[str, Field(pattern=rf"^(claimed|{_ATTRIBUTE})$")]] = ["claimed"]
+    tags: list[Annotated[str, _one_of("claimed")]] = ["claimed"]
     """Where tags come from (`claimed` or attributes): an array, or one text with commas. All sources together."""
     mappings: list[MappingTable] = []
     """Lookup tables for the source `mapping`, in the order in which they are asked."""

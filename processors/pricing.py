@@ -66,10 +66,10 @@ NAMES = ["provider", "upstream_model", "response_model", "request_model", "servi
 
 
 class Adjustment(StrictModel):
-    """What your contract takes off the list price, or what you add on top. The first one that matches holds."""
+    """What you add on top of a price. The first one that matches a call holds."""
 
     percent: Annotated[Decimal, Field(ge=0, le=1000)]
-    """Per cent of the list price."""
+    """Per cent of the price."""
     provider: str | None = None
     """Only calls to this provider."""
     model: str | None = None
@@ -86,12 +86,19 @@ class Adjustment(StrictModel):
         )
 
 
+class Discount(Adjustment):
+    """What your contract takes off the list price. The first one that matches a call holds."""
+
+    percent: Annotated[Decimal, Field(ge=0, le=100)]
+    """Per cent of the list price."""
+
+
 class Refresh(StrictModel):
     """Opt-in download of newer prices. Off: the book is the one that was installed, and nothing is fetched."""
 
     enabled: bool = False
     """Fetch the newest price list from genai-prices' repository."""
-    interval: Duration = 3600.0
+    interval: Duration = Field(default=3600.0, ge=60, le=7 * 86400)
     """How often."""
 
 
@@ -100,7 +107,7 @@ class PricingConfig(StrictModel):
 
     overrides: list[Override] = []
     """Prices of your own: corrections, models that the book lacks, self-hosted models. The last that matches wins."""
-    discounts: list[Adjustment] = []
+    discounts: list[Discount] = []
     """Taken off the list price."""
     margins: list[Adjustment] = []
     """Added after discounts."""
@@ -321,4 +328,4 @@ def _solved(calls: pl.DataFrame, work: Usages) -> list[pl.Series]:
     return columns
 
 
-__all__ = ["Adjustment", "Pricing", "PricingConfig", "Refresh"]
+__all__ = ["Adjustment", "Discount", "Pricing", "PricingConfig", "Refresh"]

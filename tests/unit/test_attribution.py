@@ -378,7 +378,7 @@ def test_mapping_mistakes_are_refused(tmp_path):
         ({"by": "api_key", "file": str(tmp_path / "no.csv")}, r"no\.csv: cannot be read: No such file or directory"),
         ({"by": "api_key", "file": str(other)}, "no column is a dimension, got Team, owner; there are team, app"),
         ({"by": "api_key", "file": str(latin)}, "not UTF-8 text"),
-        ({"by": "key", "table": {}}, "should match pattern"),
+        ({"by": "key", "table": {}}, "not a source: .key."),
         ({"by": "api_key", "table": {"k": {"tema": "x"}}}, "tema"),
     ]:
         with pytest.raises(ValidationError, match=message):
