@@ -25,11 +25,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from collector import columns, distinct
 from collector.batch import SpanBatch
@@ -87,6 +88,18 @@ class Dimension(StrictModel):
     """Sources in order; the first that has a value decides. A plain text is a source without a pattern."""
     default: str = UNATTRIBUTED
     """What stands there when no source has a value. Empty: nothing."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The short forms too, for editors."""
+        reference = handler(core)
+        schema = handler.resolve_ref_schema(reference)
+        sources = schema["properties"]["from"]
+        sources["items"] = {"anyOf": [sources["items"], {"type": "string"}]}
+        whole = dict(schema)
+        schema.clear()
+        schema.update(description=whole["description"], anyOf=[whole, {**sources}, {"type": "string"}])
+        return reference
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,8 @@ Price = Annotated[Decimal, Field(ge=0)]
 
 
 class TierStart(StrictModel):
+    """One step of a price that rises."""
+
     start: Annotated[int, Field(gt=0)]
     """Input tokens above which the price holds, for all tokens of the call."""
     price: Price
@@ -28,6 +30,7 @@ class Tiered(StrictModel):
     base: Price
     """USD per million tokens, up to the first start."""
     tiers: list[TierStart]
+    """Higher prices, by where they start."""
 
 
 class PriceList(StrictModel):

@@ -83,7 +83,7 @@ def test_what_runs_without_a_config():
 @pytest.mark.parametrize(
     "name",
     ["attribution-dimension-unknown", "mapping-number-for-text", "otlp-protocol-unknown", "otlp-tls-without-key", "otlp-limits",
-     "pricing-override-unknown-kind", "pricing-override-price-is-text", "pricing-reported-cost", "debug-unknown-key"],
+     "pricing-override-unknown-kind", "pricing-reported-cost", "debug-unknown-key"],
 )  # fmt: skip
 def test_the_schema_refuses_mistakes_of_components(name):
     """What an editor can underline."""
