@@ -27,8 +27,9 @@ def _sums() -> str:
     parts = []
     for measure in MEASURES:
         total = f"sum({{hourly_table}}.{measure.name})"
-        # What no call has is unknown, not zero.
-        parts.append(f"if(sum({{hourly_table}}.PricedCalls) = 0, NULL, {total}) AS {measure.name}" if measure.name.endswith("USD") else f"{total} AS {measure.name}")  # fmt: skip
+        # A cost that no call has is unknown, not zero.
+        unknown = measure.name == "CostUSD"
+        parts.append(f"if(sum({{hourly_table}}.PricedCalls) = 0, NULL, {total}) AS {measure.name}" if unknown else f"{total} AS {measure.name}")  # fmt: skip
     return ", ".join(parts)
 
 

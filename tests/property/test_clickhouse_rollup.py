@@ -1,0 +1,84 @@
+"""Hourly sums equal the calls to the last digit, whatever versions of calls come, in whatever batches, sent how often."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from exporters.clickhouse.client import Connection
+from exporters.clickhouse.config import ClickHouseConfig
+from exporters.clickhouse.exporter import ClickHouse
+from exporters.clickhouse.schema import MEASURES, MODEL
+from tests.ledger_rows import batch, call, context
+from tests.spans_kit import NOON_NS
+
+COUNT = st.none() | st.integers(0, 10**9)
+MONEY = st.none() | st.integers(0, 10**15) | st.integers(-(10**6), 10**18 - 1)
+NAME = st.none() | st.sampled_from(["", "a", "A", "é'", "(unattributed)"])
+VERSION = st.fixed_dictionaries(
+    {
+        "call_id": st.sampled_from("abcdef"),
+        "start_ns": st.integers(-3, 3).map(lambda hours: NOON_NS + hours * 1800 * 10**9),
+        "team": NAME, "app": NAME, "user": NAME, "environment": NAME, "provider": NAME, "upstream_model": NAME,
+        "response_model": NAME, "request_model": NAME, "status": st.sampled_from(["Unset", "Ok", "Error"]),
+        "input_tokens": COUNT, "output_tokens": COUNT, "cache_read_tokens": COUNT, "cache_write_tokens": COUNT,
+        "reasoning_tokens": COUNT, "cost_pico": MONEY, "cache_savings_pico": MONEY, "withdrawn": st.booleans(),
+    }
+)  # fmt: skip
+BATCHES = st.lists(st.lists(VERSION, max_size=5, unique_by=lambda v: v["call_id"]), min_size=1, max_size=4)
+DAYS = {id_: datetime.date(2026, 11, 24) if id_ < "d" else datetime.date(2026, 10, 31) for id_ in "abcdef"}
+
+
+@pytest.fixture(scope="module")
+def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    folder = tmp_path_factory.mktemp("rollup")
+    made = ClickHouse(
+        ClickHouseConfig.model_validate({"dsn": f"chdb://{folder / 'clickhouse'}"}), context(Path(folder))
+    )
+    made.start()
+    yield made
+    made.close()
+
+
+@settings(
+    deadline=None,
+    max_examples=6,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(batches=BATCHES, again=st.integers(1, 3))
+def test_hourly_sums_equal_the_calls(exporter: ClickHouse, batches: list[list[dict[str, Any]]], again: int) -> None:
+    connection = exporter._connection
+    assert connection is not None
+    for table in ("llm_calls_versions", "llm_costs_hourly_sums"):
+        connection.command(f"TRUNCATE TABLE spanledger.{table}")
+    current: dict[str, dict[str, Any]] = {}
+    for position, versions in enumerate(batches, 1):
+        made = [
+            call(v["call_id"], **{**v, "day": DAYS[v["call_id"]], "version": current.get(v["call_id"], {"version": 0})["version"] + 1})
+            for v in versions
+        ]  # fmt: skip
+        replaced = [current[row["call_id"]] for row in made if row["call_id"] in current]
+        for payload in exporter.encode(batch(made=made, replaced=replaced, position=position)):
+            for _ in range(again):
+                exporter.send(payload)
+        current |= {row["call_id"]: row for row in made}
+    alive = [row for row in current.values() if not row["withdrawn"]]
+    assert _ask(connection, "SELECT count() FROM spanledger.llm_calls") == [(str(len(alive)),)]
+    keys = f"toUnixTimestamp(toStartOfHour(Timestamp, 'UTC')), Team, App, User, Environment, Provider, {MODEL}"
+    sums = ", ".join(f"ifNull({m.of_calls}, 0)" for m in MEASURES)
+    hourly = ", ".join(f"ifNull({m.name}, 0)" for m in MEASURES)
+    assert _ask(connection, f"SELECT {keys}, {sums} FROM spanledger.llm_calls GROUP BY {keys} ORDER BY ALL") == _ask(
+        connection,
+        f"SELECT toUnixTimestamp(Hour), Team, App, User, Environment, Provider, Model, {hourly} FROM spanledger.llm_costs_hourly ORDER BY ALL",
+    )
+
+
+def _ask(connection: Connection, sql: str) -> list[tuple[str, ...]]:
+    return connection.rows(sql)
