@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 #: Threads that inflate and check. What they hold besides the bytes in flight is at most one largest request each.
 WORKERS = 2
 #: Bodies up to these sizes are worked on at once.
-INLINE_PLAIN = 2**16
+INLINE_PLAIN = 2**20
 INLINE_COMPRESSED = 2**14
 _INLINE_INFLATED = 2**17
 #: Values in one JSON body, by the look of it. Each becomes an object in memory, many times its size.

@@ -6,11 +6,13 @@ two lengths, two content types.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import httptools
 
 MAX_HEADERS = 128
+_LENGTH = re.compile(rb"(?<=\r\n)[Cc]ontent-[Ll]ength: ([0-9]{1,18})(?=\r\n)")
 #: Headers of which a second one, even an equal one, makes the request ambiguous.
 _SINGLE = frozenset((
     b"authorization", b"content-encoding", b"content-length", b"content-type", b"expect", b"host", b"origin",
@@ -42,6 +44,26 @@ class Head:
         """A header as text; None where it is absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+
+class HeadReader:
+    """Reads the heads of one connection. A sender's heads differ in nothing but the length of the body: the last one is
+    remembered without it, and read again only when something else is different."""
+
+    def __init__(self) -> None:
+        self._template: bytes | None = None
+        self._head = Head()
+
+    def read(self, data: bytes) -> Head:
+        """The head of a request, given up to and with its empty line. Raises `BadHead`."""
+        template, count = _LENGTH.subn(b"", data)
+        if count == 1 and template == self._template:
+            known, match = self._head, _LENGTH.search(data)
+            assert match is not None
+            return Head(known.method, known.path, known.version, known.keep_alive, known.headers, False, int(match[1]))
+        head = read_head(data)
+        self._template, self._head = (template, head) if count == 1 else (None, head)
+        return head
 
 
 class _Reader:

@@ -152,6 +152,9 @@ class GrpcConnection(Http2Connection):
         self._server = server
         self._calls: dict[int, _Call] = {}
         self._working = 0
+        self._fields: list[Field] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._ambiguous = False
 
     # ── what http2.py calls ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -159,8 +162,11 @@ class GrpcConnection(Http2Connection):
         return self._working > 0
 
     def opened(self, stream: Stream, fields: list[Field]) -> None:
-        headers = dict(fields)
-        if len(headers) < len(fields) and any(count > 1 for count in _counts(fields).values()):
+        if fields is not self._fields:  # a sender's calls have the same headers, decoded once
+            self._fields, self._headers = fields, dict(fields)
+            self._ambiguous = any(count > 1 for count in _counts(fields).values())
+        headers = self._headers
+        if self._ambiguous:
             self.reset(stream, Error.PROTOCOL_ERROR)
         elif headers.get(b":method") != b"POST" or b":path" not in headers or b":scheme" not in headers:
             self.send(stream, trailers=encode([(b":status", b"405"), (b"allow", b"POST")]))

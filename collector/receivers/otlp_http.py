@@ -10,6 +10,7 @@ A connection is at one of these points; what comes meanwhile waits in `_waiting`
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from email.utils import formatdate
 from enum import Enum, auto
@@ -23,7 +24,7 @@ from collector.receivers.config import HttpConfig
 from collector.receivers.cors import Cors
 from collector.receivers.export import Accepted, Call, Exporter
 from collector.receivers.http_chunks import BadChunk, Chunks
-from collector.receivers.http_head import BadHead, Head, read_head
+from collector.receivers.http_head import BadHead, Head, HeadReader
 from collector.receivers.inflate import ENCODINGS, known
 from collector.receivers.listener import NEVER, Connection, Listener
 from collector.receivers.routes import routes
@@ -34,6 +35,7 @@ from config.types import show_size
 _END = b"\r\n\r\n"
 _DRAIN_SECONDS = 2.0
 _DRAIN_BYTES = 2**20
+_DIFFERENT_HEADS = 256
 _PROTOBUF_TYPES = ("application/x-protobuf", "application/protobuf")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -56,18 +58,24 @@ class HttpServer:
         self.config, self.auth, self.exporter, self.admission, self.tally = config, auth, exporter, admission, tally
         self.routes = routes(config.traces_url_path)
         self.cors = Cors(config.cors) if config.cors else None
-        self._date, self._date_at = b"", 0.0
+        self._heads: dict[tuple[int, tuple[tuple[str, str], ...]], bytes] = {}
+        self._heads_until = 0.0
 
     def __call__(self, listener: Listener) -> Connection:
         return HttpConnection(listener, self)
 
-    @property
-    def date(self) -> bytes:
-        """The Date header's value."""
+    def head(self, status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+        """Status line and headers of an answer. Few are different within the second that its date is good for."""
         now = time.time()
-        if now >= self._date_at + 1:
-            self._date, self._date_at = formatdate(now, usegmt=True).encode(), now
-        return self._date
+        if now >= self._heads_until or len(self._heads) > _DIFFERENT_HEADS:
+            self._heads.clear()
+            self._heads_until = math.floor(now) + 1
+        found = self._heads.get((status, headers))
+        if found is None:
+            lines = [f"HTTP/1.1 {status} {_REASONS[status]}", f"Date: {formatdate(now, usegmt=True)}"]
+            lines += [f"{name}: {value}" for name, value in headers]
+            found = self._heads[status, headers] = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        return found
 
 
 class HttpConnection(Connection):
@@ -80,6 +88,7 @@ class HttpConnection(Connection):
         self._at = At.HEAD
         self._waiting = b""
         self._head = Head()
+        self._reader = HeadReader()
         self._first = True
         self._closing = False  # no further request is taken
         self._ended = False  # the sender says nothing more
@@ -178,7 +187,7 @@ class HttpConnection(Connection):
             return
         self._first, self._waiting = False, data[end + 4 :]
         try:
-            head = self._head = read_head(data[: end + 4])
+            head = self._head = self._reader.read(data[: end + 4])
         except BadHead as error:
             self._refuse(error.status, error.message)
             return
@@ -329,20 +338,18 @@ class HttpConnection(Connection):
     def _send(self, http: int, body: bytes, extra: dict[str, str] | None = None) -> None:
         server, close = self._server, self._closing or (self._ended and not self._waiting)
         server.tally.requests[str(http)] += 1
-        lines = [f"HTTP/1.1 {http} {_REASONS[http]}\r\nDate: ".encode(), server.date]
-        if http != 204:
-            lines.append(f"\r\nContent-Type: {self._type}\r\nContent-Length: {len(body)}".encode())
+        headers = {"Content-Type": self._type, "Content-Length": str(len(body))} if http != 204 else {}
         if server.cors is not None:
-            extra = {**(extra or {}), **server.cors.answer(self._head)}
-        for name, value in (extra or {}).items():
-            lines.append(f"\r\n{name}: {value}".encode())
-        lines.append(b"\r\nConnection: close\r\n\r\n" if close else _keep(self._head.version))
-        if self._head.method != b"HEAD":
-            lines.append(body)
+            headers |= server.cors.answer(self._head)
+        if close:
+            headers["Connection"] = "close"
+        elif self._head.version == "1.0":
+            headers["Connection"] = "keep-alive"
+        head = server.head(http, tuple((headers | (extra or {})).items()))
         self._release()
         self._body = Body()
         self._at = At.DRAIN if close else At.HEAD
-        self.transport.write(b"".join(lines))
+        self.transport.write(head if self._head.method == b"HEAD" else head + body)
         self._type = JSON
         if close:
             self._drain()
@@ -378,10 +385,6 @@ class HttpConnection(Connection):
             self._held.give_way = None
             self._held.release()
             self._held = None
-
-
-def _keep(version: str) -> bytes:
-    return b"\r\n\r\n" if version == "1.1" else b"\r\nConnection: keep-alive\r\n\r\n"
 
 
 def _body_too_large(config: HttpConfig) -> TooLarge:

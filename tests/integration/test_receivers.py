@@ -47,6 +47,7 @@ from tests.receivers_kit import (
     config,
     connect,
     frame,
+    json_body,
     message,
     post,
     raw,
@@ -121,7 +122,7 @@ def test_full_success_leaves_partial_success_unset(receiver: Running) -> None:
     assert export(receiver.grpc, body()) == b""
     reply = post(receiver.http, body())
     assert (reply.status, reply.headers["content-type"], reply.body) == (200, "application/x-protobuf", b"")
-    reply = post(receiver.http, json_format.MessageToJson(request()).encode(), JSON)
+    reply = post(receiver.http, json_body(), JSON)
     assert (reply.status, reply.headers["content-type"], json.loads(reply.body)) == (200, "application/json", {})
 
 
@@ -174,7 +175,7 @@ def test_content_types_of_protobuf(receiver: Running, media: str) -> None:
     "media", ["application/json", "application/json; charset=utf-8", 'APPLICATION/JSON;charset="UTF-8"']
 )
 def test_content_types_of_json(receiver: Running, media: str) -> None:
-    assert post(receiver.http, json_format.MessageToJson(request(2)).encode(), {"Content-Type": media}).status == 200
+    assert post(receiver.http, json_body(2), {"Content-Type": media}).status == 200
     assert receiver.intake.spans == 2
 
 
@@ -315,7 +316,7 @@ def test_overload_and_a_failing_disk_tell_senders_to_come_back(when: str) -> Non
     )
     seconds = 7 if when == "at once" else 5
     with running(intake=intake) as found:
-        for content, headers in ((body(), PROTOBUF), (json_format.MessageToJson(request()).encode(), JSON)):
+        for content, headers in ((body(), PROTOBUF), (json_body(), JSON)):
             reply = post(found.http, content, headers)
             assert (reply.status, reply.headers["retry-after"]) == (503, str(seconds))
             told = (

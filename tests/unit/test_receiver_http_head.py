@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from collector.receivers.body import Body
 from collector.receivers.http_chunks import BadChunk, Chunks
-from collector.receivers.http_head import BadHead, read_head
+from collector.receivers.http_head import BadHead, HeadReader, read_head
 
 
 def _head(*lines: str, start: str = "POST /v1/traces HTTP/1.1", host: str | None = "x") -> bytes:
@@ -128,6 +128,42 @@ def test_the_offer_to_upgrade_that_java_makes_is_ignored() -> None:
         _head("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA", "Content-Length: 3")
     )
     assert head.length == 3
+
+
+def test_a_connections_next_head_is_read_anew_where_more_than_the_length_differs() -> None:
+    reader = HeadReader()
+    heads = [
+        _head("Content-Length: 5"),
+        _head("Content-Length: 77"),
+        _head("Content-Length: 77", "Content-Type: application/json"),
+        _head("Content-Length: 8", "Content-Type: application/json"),
+        _head("content-length: 9"),
+        _head(),
+        _head("Transfer-Encoding: chunked"),
+        _head("Content-Length: 3", start="POST /v1/logs HTTP/1.1"),
+        _head("Content-Length: 4", start="POST /v1/logs HTTP/1.1"),
+    ]
+    for data in heads:
+        read, expected = reader.read(data), read_head(data)
+        assert (read.length, read.path, read.chunked) == (expected.length, expected.path, expected.chunked)
+        assert read.headers.get(b"content-type") == expected.headers.get(b"content-type")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: 5", "Content-Length: 5"],
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Content-Length: 5x"],
+        ["Content-Length: 5", "X-A: a\0b"],
+    ],
+)
+def test_what_is_remembered_lets_nothing_else_in(lines: list[str]) -> None:
+    reader = HeadReader()
+    reader.read(_head("Content-Length: 5"))
+    for _ in range(2):
+        with pytest.raises(BadHead):
+            reader.read(_head(*lines))
 
 
 # ── chunks ──────────────────────────────────────────────────────────────────────────────────────────────────────────
