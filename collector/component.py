@@ -172,5 +172,9 @@ class Exporter(ABC, Generic[ConfigT]):
         """For a store inside this process: the ASGI application that answers read-only SQL, served by the admin port."""
         return None
 
+    def __str__(self) -> str:
+        """Where it delivers to, for people; never with a secret."""
+        return type(self).__name__
+
     def close(self) -> None:
         """Free what was opened. No `send` is running any more."""

@@ -26,6 +26,7 @@ from collector.errors import StoreError
 from collector.ledger import Ledger
 from collector.otlp.decode import decode
 from collector.store import DeadLetter, Entry, InboxQueue, StateStore
+from collector.store.crypto import Damaged
 from collector.telemetry import PipelineMetrics
 from config.model import BatchConfig
 
@@ -211,6 +212,10 @@ class Pipeline:
         while True:
             try:
                 with self._store.transaction() as transaction:
+                    if transaction.position(self.id) >= entries[-1].seq:
+                        # The commit before raised, yet it is on disk: what it moved must not move twice.
+                        self.position = entries[-1].seq
+                        return True
                     self._ledger.save(transaction.component(self._namespace("ledger")), batch)
                     for processor in processors:
                         processor.save(transaction.component(self._namespace(processor.context.id)))
@@ -218,6 +223,8 @@ class Pipeline:
                         for payload in payloads:
                             transaction.outbox_put(outlet.name, payload)
                     transaction.set_position(self.id, entries[-1].seq)
+            except Damaged:
+                raise  # a value in the state is broken: trying again would not mend it
             except StoreError as error:
                 self.failed = f"the state cannot be written: {error}"
                 logger.error("pipeline %s: %s; trying again", self.id, self.failed)
@@ -234,8 +241,9 @@ class Pipeline:
         while True:
             try:
                 with self._store.transaction() as transaction:
-                    transaction.dead_letter(letter)
-                    transaction.set_position(self.id, entry.seq)
+                    if transaction.position(self.id) < entry.seq:
+                        transaction.dead_letter(letter)
+                        transaction.set_position(self.id, entry.seq)
             except StoreError as error:
                 logger.error("pipeline %s: the state cannot be written: %s; trying again", self.id, error)
                 if self._stop.wait(RETRY_COMMIT_S) and self._stopped():

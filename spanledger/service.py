@@ -19,6 +19,7 @@ from collector.component import Context, Exporter, Processor, Receiver
 from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
 from collector.ledger import Ledger
+from collector.memory import keep_freed_memory
 from collector.otlp import warmup
 from collector.pipeline import Pipeline
 from collector.store import Inbox, StateStore, open_sealer
@@ -54,6 +55,7 @@ class Service:
     """
 
     def __init__(self, loaded: LoadedConfig) -> None:
+        keep_freed_memory()
         settings = loaded.service
         pipelines = loaded.pipelines("traces")
         if not pipelines:

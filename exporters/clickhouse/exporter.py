@@ -72,6 +72,9 @@ class ClickHouse(Exporter[ClickHouseConfig]):
             self._gate = Gate(Reader(self.dsn.path, self.config.database_name))
         return self._gate.app
 
+    def __str__(self) -> str:
+        return str(self.dsn)
+
     def close(self) -> None:
         self._disconnect()
         if self._gate is not None:

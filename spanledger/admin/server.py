@@ -135,5 +135,6 @@ class AdminServer:
                 d.outlet.name: {"waiting_bytes": d.outlet.outbox.bytes, "waiting_deliveries": d.outlet.outbox.count}
                 for d in service.deliveries
             },
+            "dead_letters": service.store.dead_letters().count,
             "config": print_config(service.config),
         })  # fmt: skip
