@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from collector.batch import SpanBatch
 from collector.columns import CALL_COLUMNS, schema
@@ -28,6 +28,7 @@ from collector.ledger.changes import Component, settle
 from collector.ledger.closure import Touched
 from collector.ledger.hashes import Hashes
 from collector.ledger.memory import Memory
+from collector.ledger.metrics import metrics_of
 from collector.ledger.rows import fresh_calls, kept, plain
 from config.model import LedgerConfig
 
@@ -59,17 +60,14 @@ class Ledger:
         self.config = config
         self._memory = Memory(config)
         self._pending: Pending | None = None
-        self._outcomes = Counter("spanledger_ledger_calls", "Calls by what a batch made of them.", ["outcome"], registry=metrics)  # fmt: skip
-        self._evicted = Counter("spanledger_ledger_evicted_spans", "Spans forgotten before their time, because `max_spans` were remembered.", registry=metrics)  # fmt: skip
-        remembered = Gauge("spanledger_ledger_remembered_spans", "Reports and links that are remembered.", registry=metrics)  # fmt: skip
-        remembered.set_function(lambda: len(self._memory))
-        size = Gauge("spanledger_ledger_memory_bytes", "Memory of the tables that find them.", registry=metrics)
-        size.set_function(lambda: self._memory.nbytes)
+        self._metrics = metrics_of(metrics)
+        self._metrics.watch(self._memory)
 
     def load(self, state: StateReader) -> None:
         """Rebuild the tables from what `save` wrote."""
         self._pending = None
         self._memory = Memory(self.config)
+        self._metrics.watch(self._memory)
         self._memory.load(state)
 
     def merge(self, batch: SpanBatch, state: StateReader) -> SpanBatch:
@@ -122,15 +120,15 @@ class Ledger:
         if pending is None or not pending.saved:
             self._memory.drop()
             return
-        self._evicted.inc(self._memory.enter())
+        self._metrics.evicted.inc(self._memory.enter())
         new = len(pending.fresh)
         better = 0
         for component in pending.components:
             new += sum(1 for unit in component.units if unit.row is not None and unit.committed is None)
             better += sum(1 for unit in component.units if unit.row is not None and unit.committed is not None)
-            self._outcomes.labels("withdrawn").inc(len(component.withdrawn))
-        self._outcomes.labels("new").inc(new)
-        self._outcomes.labels("better").inc(better)
+            self._metrics.calls.labels("withdrawn").inc(len(component.withdrawn))
+        self._metrics.calls.labels("new").inc(new)
+        self._metrics.calls.labels("better").inc(better)
 
     def _expect(self) -> Pending:
         if self._pending is None:
