@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from collector.dialects.load import match_keys
 from collector.dialects.model import Dialect, Match
 from collector.dialects.places import in_range, matches
-from collector.dialects.table import Coded, Table
-from collector.otlp.tables import I32, I64
+from collector.dialects.table import Coded, Table, distinct
+from collector.otlp.tables import I64
 
 _DENSE = 1 << 18  # above it, numbers are sorted instead of looked up
 _REMEMBERED = 4096  # scopes and keys come from outside: what is remembered of them is bounded
@@ -120,7 +120,7 @@ def _single(match: Match) -> list[Match]:
 
 
 def _combined(code: I64, size: int, other: I64, values: int) -> tuple[I64, int]:
-    """One number for two, dense again before it grows too large."""
+    """One number for two, numbered without gaps before it grows too large."""
     if size * values > _DENSE:
         code, size = _dense(code, size)
     return code * values + other, size * values
@@ -128,10 +128,5 @@ def _combined(code: I64, size: int, other: I64, values: int) -> tuple[I64, int]:
 
 def _dense(code: I64, size: int) -> tuple[I64, int]:
     """The same classes, numbered from 0 without gaps."""
-    if size > 4 * _DENSE:
-        distinct, dense = np.unique(code, return_inverse=True)
-        return dense.astype(np.int64), len(distinct)
-    used = np.zeros(size, dtype=np.bool_)
-    used[code] = True
-    numbers: I32 = np.cumsum(used).astype(np.int32) - 1
-    return numbers[code].astype(np.int64), int(numbers[-1]) + 1
+    found, places = distinct(code, size)
+    return places, len(found)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from collector.dialects import vocabulary
-from collector.dialects.model import KINDS, STATUSES, Source, When
+from collector.dialects.model import KINDS, STATUSES, When, source_at
 from collector.dialects.places import in_range, matches
 from collector.dialects.table import Mask
+from collector.otlp.tables import I32
 
 if TYPE_CHECKING:
     from collector.dialects.facts import Facts
@@ -41,14 +42,21 @@ def _one(facts: Facts, when: When) -> Mask:
 def _span(facts: Facts, when: When, mask: Mask) -> Mask:
     rows = facts.rows
     if when.kind is not None:
-        mask = mask & np.isin(rows.kind, [KINDS.index(kind) for kind in when.kind])
+        mask = mask & _one_of(rows.kind, [KINDS.index(kind) for kind in when.kind])
     if when.status is not None:
-        mask = mask & np.isin(rows.status, [STATUSES.index(status) for status in when.status])
+        mask = mask & _one_of(rows.status, [STATUSES.index(status) for status in when.status])
     if when.root is not None:
         mask = mask & ((rows.table.traces.spans.parent_span_id.len[rows.rows] == 0) == when.root)
     if when.name is not None:
         globs = when.name
         mask = mask & rows.name.lookup(lambda text: matches(text, globs))
+    return mask
+
+
+def _one_of(numbers: I32, wanted: list[int]) -> Mask:
+    mask: Mask = numbers == wanted[0]
+    for number in wanted[1:]:
+        mask = mask | (numbers == number)
     return mask
 
 
@@ -84,10 +92,10 @@ def _keys(facts: Facts, when: When, mask: Mask) -> Mask:
 
 def _texts(facts: Facts, when: When, mask: Mask) -> Mask:
     for source, globs_of in when.is_.items():
-        coded = facts.read(Source.model_validate({"from": source}), mask)
+        coded = facts.read(source_at(source), mask)
         mask = mask & coded.lookup(lambda text, globs=globs_of: matches(text, globs))  # type: ignore[misc]
     for source, globs_of in when.is_not.items():
-        coded = facts.read(Source.model_validate({"from": source}), mask)
+        coded = facts.read(source_at(source), mask)
         mask = mask & ~coded.lookup(lambda text, globs=globs_of: matches(text, globs))  # type: ignore[misc]
     return mask
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from collector.dialects import values, vocabulary
 from collector.dialects.conditions import holds
-from collector.dialects.model import HELPERS, MONEY, NUMBERS, TIME, Dialect, Source, When
+from collector.dialects.model import HELPERS, MONEY, NUMBERS, TIME, Dialect, Source, When, source_at
 from collector.dialects.places import Place, place
-from collector.dialects.table import Coded, Mask, Rows, first_of, nothing, present
+from collector.dialects.table import Coded, Mask, Rows, distinct, first_of, present
 from collector.otlp import gather
 from collector.otlp.tables import I32, I64, ValueType
 
@@ -23,6 +23,7 @@ _UNIT_NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ns_or_ms": 1.0}
 #: Below this, a time said to be in ns or ms is in ms: nothing answers within a millisecond, nobody waits for twenty minutes.
 _LEAST_NS = 1e6
 _LONGEST_NS = 1e15
+_IDS = frozenset({"response_id", "call_hint", "conversation_id", "claimed_user", "gateway_user", "gateway_end_user"})
 _WORDS: dict[str, Callable[[str], str | None]] = {
     "operation": vocabulary.operation,
     "provider": vocabulary.provider,
@@ -43,19 +44,26 @@ class Facts:
         """Per row whether any of the tests holds."""
         return holds(self, whens)
 
-    def sources(self, name: str) -> Sequence[Source]:
-        return self.dialect.facts.get(name, ())
+    def sources(self, name: str) -> list[Source]:
+        """Those of a fact's sources that may have a value in this batch."""
+        return [source for source in self.dialect.facts.get(name, ()) if self._may_have(source)]
+
+    def _may_have(self, source: Source) -> bool:
+        if source.value is not None:
+            return True
+        places = map(place, source.sum or (source.from_ or "",))
+        return any(where.owner != "span" or where.key in self.rows.table.slots for where in places)
 
     # Texts -----------------------------------------------------------------------------------------------------------
     def text(self, name: str) -> Coded:
         """A fact that is a text, in the vocabulary's words."""
         if name not in self._texts:
-            found = nothing(self.rows.size)
+            found = self.rows.nothing
             for source in self.sources(name):
                 needed = found.codes < 0
                 if not needed.any():
                     break
-                found = first_of(found, self.read(source, needed))
+                found = first_of(found, self._separate(name, source) or self.read(source, needed))
             if name == "finish_reason":
                 found = found.mapped(_finish_reasons)
             elif name in _WORDS:
@@ -68,7 +76,7 @@ class Facts:
         if source.when:
             needed = needed & self.holds(source.when)
             if not needed.any():
-                return nothing(self.rows.size)
+                return self.rows.nothing
         if source.value is not None:
             codes = np.where(needed, np.int32(0), np.int32(-1)).astype(np.int32)
             return Coded(codes, pa.array([source.value], pa.large_string()))
@@ -83,13 +91,21 @@ class Facts:
             coded = coded.mapped(lambda text: meanings.get(text.lower(), text))
         return self._without_provider(coded) if source.strip_provider else coded
 
+    def _separate(self, name: str, source: Source) -> Coded | None:
+        """Ids are nearly all different: where nothing is done with them, comparing them costs more than it saves."""
+        where = place(source.from_ or "")
+        plain = where.owner == "span" and where.path is None and source.from_ is not None
+        if name not in _IDS or not plain or source.when or source.pattern or source.map:
+            return None
+        return self.rows.separate_text(where.key)
+
     def _at(self, where: Place, needed: Mask) -> Coded:
         rows = self.rows
         if where.owner == "span":
             if where.path is None:
                 return rows.text(where.key)
             if rows.slots(where.key) is None:
-                return nothing(rows.size)
+                return rows.nothing
             return present(self._inside(*rows.parsed(where.key, needed), where.path))
         if where.owner == "event":
             return present(rows.event_text(where.event, where.key))
@@ -107,7 +123,7 @@ class Facts:
     def _inside(self, codes: I32, documents: list[Any], path: tuple[str, ...]) -> Coded:
         texts = [None if one is values.UNREAD else values.text_of(values.descend(one, path)) for one in documents]
         if not texts:
-            return nothing(len(codes))
+            return self.rows.nothing
         return Coded(codes, pa.array(texts, pa.large_string())).without_nulls()
 
     def _without_provider(self, coded: Coded) -> Coded:
@@ -115,10 +131,10 @@ class Facts:
         of the model's own name."""
         provider = self.text("provider")
         names = [*provider.values.to_pylist(), None]
-        pairs = coded.codes.astype(np.int64) * len(names) + (provider.codes + len(names)) % len(names)
-        distinct, codes = np.unique(pairs, return_inverse=True)
         models = [*coded.values.to_pylist(), None]
-        texts = [_stripped(models[pair // len(names)], names[pair % len(names)]) for pair in distinct.tolist()]
+        pairs = (coded.codes % len(models)) * np.int64(len(names)) + provider.codes % len(names)
+        found, codes = distinct(pairs, len(models) * len(names))
+        texts = [_stripped(models[pair // len(names)], names[pair % len(names)]) for pair in found.tolist()]
         return Coded(codes.astype(np.int32), pa.array(texts, pa.large_string())).without_nulls()
 
     @cached_property
@@ -157,16 +173,19 @@ class Facts:
         """A count, pico-dollars or nanoseconds; 0 where the mask is false."""
         if name not in self._numbers:
             reads = {MONEY: self._money, TIME: self._time}.get(name, self._count)
-            found, told = np.zeros(self.rows.size, dtype=np.int64), np.zeros(self.rows.size, dtype=np.bool_)
-            for source in self.sources(name):
-                if told.all():
-                    break
+            found, told = self.rows.no_numbers
+            for place_, source in enumerate(self.sources(name)):
                 needed = ~told
+                if not needed.any():
+                    break
                 if source.when:
                     needed = needed & self.holds(source.when)
                     if not needed.any():
                         continue
                 numbers, there = reads(source, needed)
+                if place_ == 0 and not source.when:
+                    found, told = numbers, there
+                    continue
                 there = there & needed
                 found = np.where(there, numbers, found)
                 told = told | there
@@ -190,22 +209,19 @@ class Facts:
             return slots
         return np.where(needed, slots, -1).astype(np.int32)
 
-    def _no_numbers(self) -> Numbers:
-        return np.zeros(self.rows.size, dtype=np.int64), np.zeros(self.rows.size, dtype=np.bool_)
-
     def _count(self, source: Source, needed: Mask) -> Numbers:
         if source.sum is not None:
             return self._sum(source.sum, needed, self._count)
         where = place(source.from_ or "")
         if where.owner == "span" and where.path is None and source.value is None:
             slots = self._slots(where.key, needed)
-            return self._no_numbers() if slots is None else gather.integers(self.rows.table.traces, slots)
+            return self.rows.no_numbers if slots is None else gather.integers(self.rows.table.traces, slots)
         return self._each(source, needed, values.count_of)
 
     def _sum(self, parts: Sequence[str], needed: Mask, read: Callable[[Source, Mask], Numbers]) -> Numbers:
-        total, some = self._no_numbers()
+        total, some = self.rows.no_numbers
         for part in parts:
-            numbers, told = read(Source.model_validate({"from": part}), needed)
+            numbers, told = read(source_at(part), needed)
             total, some = total + np.where(told, numbers, 0), some | told
         return total, some
 
@@ -217,7 +233,7 @@ class Facts:
             return self._each(source, needed, values.pico_of)
         slots = self._slots(where.key, needed)
         if slots is None:
-            return self._no_numbers()
+            return self.rows.no_numbers
         numbers, told, as_text = self._doubles(slots)
         with np.errstate(over="ignore", invalid="ignore"):
             pico = np.rint(numbers * 1e12)
@@ -266,7 +282,7 @@ class Facts:
         where = place(source.from_ or "")
         if where.owner == "span" and where.path is not None:
             if self.rows.slots(where.key) is None:
-                return self._no_numbers()
+                return self.rows.no_numbers
             codes, documents = self.rows.parsed(where.key, needed)
             found = [None if one is values.UNREAD else read(values.descend(one, where.path)) for one in documents]
         else:

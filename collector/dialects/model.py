@@ -7,6 +7,7 @@ the emitter means by its counts (`input`, `output`, `flags`). All of it is data;
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -131,6 +132,12 @@ class Source(Model):
         if sum(part is not None for part in (self.from_, self.value, self.sum)) != 1:
             raise ValueError("a source needs exactly one of from, value and sum")
         return self
+
+
+@cache
+def source_at(text: str) -> Source:
+    """The plain source that stands at `text`; only dialect files' texts come here."""
+    return Source(from_=text)
 
 
 def _source(value: Any) -> Any:

@@ -7,6 +7,7 @@ stands. Work is done per distinct text and per column, never per span.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -19,10 +20,11 @@ from collector.dialects.choose import Chooser
 from collector.dialects.load import dialects, resource_keys, span_keys
 from collector.dialects.model import MONEY, TIME
 from collector.dialects.report import ERROR, ROLES, Part, report
-from collector.dialects.table import Coded, Mask, Table, as_int64, first_of
+from collector.dialects.table import Coded, Mask, Table, as_int64, distinct, first_of
 from collector.otlp import gather
-from collector.otlp.tables import I64, Text, Traces
+from collector.otlp.tables import I64, Text
 
+Number = TypeVar("Number", bound=np.generic)
 _STATUSES = pa.array(["Unset", "Ok", "Error"], pa.large_string())
 _COLUMN_OF = {TIME: columns.TTFT.name, MONEY: columns.REPORTED_COST.name}
 _ON_SPANS = ("dialect", "provider", "request_model", "response_model", "input_tokens", "output_tokens")
@@ -62,7 +64,8 @@ def normalise(batch: SpanBatch) -> SpanBatch:
     if not parts:
         return batch
     made = _Reports(table, parts)
-    return batch.with_(reports=made.frame(), spans=made.on_spans(batch.spans))
+    reports = made.frame()
+    return batch.with_(reports=reports, spans=made.on_spans(batch.spans, reports))
 
 
 class _Reports:
@@ -74,132 +77,133 @@ class _Reports:
         self.rows: I64 = np.sort(np.concatenate([part.rows for part in self.parts]))
         self.places = [np.searchsorted(self.rows, part.rows) for part in self.parts]
         names = [dialect.name for dialect in _readers().chooser.dialects]
-        self.dialect = self._constant([names[number] for number, _ in parts])
-        self._texts: dict[str, Coded | None] = {}
+        dialect = self._spread(
+            [np.full(len(part.rows), number, np.int32) for number, part in enumerate(self.parts)], -1
+        )
+        self._texts: dict[str, Coded | None] = {
+            "dialect": Coded(dialect, pa.array([names[number] for number, _ in parts], pa.large_string()))
+        }
 
-    def _constant(self, texts: list[str]) -> Coded:
-        codes = np.empty(len(self.rows), dtype=np.int32)
-        for number, place in enumerate(self.places):
-            codes[place] = number
-        return Coded(codes, pa.array(texts, pa.large_string()))
-
-    def _small(self, parts: list[NDArray[np.int8]]) -> NDArray[np.int8]:
-        values = np.empty(len(self.rows), dtype=np.int8)
+    def _spread(self, parts: list[NDArray[Number] | None], nothing: Any) -> NDArray[Number]:
+        """One column from the dialects' parts, each at its own places; `nothing` where a dialect has none."""
+        if len(parts) == 1 and parts[0] is not None:
+            return parts[0]
+        first = next(part for part in parts if part is not None)
+        values = np.full(len(self.rows), nothing, dtype=first.dtype)
         for place, part in zip(self.places, parts, strict=True):
-            values[place] = part
+            if part is not None:
+                values[place] = part
         return values
 
     def text(self, name: str) -> Coded | None:
         """A column of texts, or of lists of them; None where no report has any."""
         if name not in self._texts:
             column: Coded | None = None
-            for part, place in zip(self.parts, self.places, strict=True):
+            for number, part in enumerate(self.parts):
                 coded = part.texts.get(name, part.lists.get(name))
                 if coded is None or not len(coded.values) or not (coded.codes >= 0).any():
                     continue
-                if len(coded.codes) != len(self.rows):
-                    codes = np.full(len(self.rows), -1, dtype=np.int32)
-                    codes[place] = coded.codes
-                    coded = Coded(codes, coded.values)
+                codes = self._spread([coded.codes if at == number else None for at in range(len(self.parts))], -1)
+                coded = Coded(codes, coded.values)
                 column = coded if column is None else first_of(column, coded)
             self._texts[name] = column
         return self._texts[name]
 
     def number(self, name: str) -> tuple[I64, Mask] | None:
         """A column of numbers; None where no report has any."""
-        values, told = np.zeros(len(self.rows), dtype=np.int64), np.zeros(len(self.rows), dtype=np.bool_)
-        for part, place in zip(self.parts, self.places, strict=True):
-            if name in part.numbers:
-                values[place], told[place] = part.numbers[name]
-        return (values, told) if told.any() else None
+        told_parts = [part.numbers.get(name) for part in self.parts]
+        if not any(counted is not None and counted[1].any() for counted in told_parts):
+            return None
+        values = self._spread([counted and counted[0] for counted in told_parts], 0)
+        return values, self._spread([counted and counted[1] for counted in told_parts], False)
+
+    def flag(self, name: str) -> tuple[Mask, Mask] | None:
+        """A column of yes and no, and where it is told; None where no report tells."""
+        told_parts = [part.flags.get(name) for part in self.parts]
+        if not any(told is not None and told[1].any() for told in told_parts):
+            return None
+        return self._spread([told and told[0] for told in told_parts], False), self._spread(
+            [told and told[1] for told in told_parts], False
+        )
 
     def frame(self) -> pl.DataFrame:
         """REPORT_COLUMNS."""
-        arrays = {**self._identity(), **self._said()}
-        size = len(self.rows)
-        ordered = []
-        for column in columns.REPORT_COLUMNS:
-            array = arrays.get(column.name)
-            if array is None:
-                ordered.append(pl.Series(column.name, [None], dtype=column.dtype).new_from_index(0, size))
-            else:
-                series = pl.Series(column.name, array)
-                ordered.append(series if series.dtype == column.dtype else series.cast(column.dtype))
-        return pl.DataFrame(ordered)
+        found = {**self._where(), **self._said()}
+        return pl.DataFrame([found[name].alias(name) if name in found else self._none(name) for name in _NULLS])
 
-    def _identity(self) -> dict[str, pa.Array]:
-        traces, rows = self.table.traces, self.rows
-        spans = traces.spans
+    def _none(self, name: str) -> pl.Series:
+        return _NULLS[name].new_from_index(0, len(self.rows))
+
+    def _where(self) -> dict[str, pl.Series]:
+        traces, spans = self.table.traces, self.table.traces.spans
+        rows: Any = slice(None) if len(self.rows) == self.table.size else self.rows
         start = as_int64(spans.start_ns[rows])
         service = self.table.resource("service.name")
         service = Coded(service.codes[spans.resource[rows]], service.values)
-        status = np.where(
-            (spans.status_code[rows] >= 0) & (spans.status_code[rows] <= ERROR), spans.status_code[rows], 0
-        )
-        failed = np.zeros(len(rows), dtype=np.bool_)
-        for part, place in zip(self.parts, self.places, strict=True):
-            failed[place] = part.failed
-        status = np.where(failed, ERROR, status).astype(np.int32)
+        scope = Coded(self.table.scope_name.codes[spans.scope[rows]], self.table.scope_name.values)
+        told = spans.status_code[rows]
+        failed = self._spread([part.failed for part in self.parts], False)
+        status = np.where(failed, ERROR, np.where((told >= 0) & (told <= ERROR), told, 0)).astype(np.int32)
+        role = self._spread([part.role for part in self.parts], 0).astype(np.int32)
+        trace_id = gather.hex_ids(traces, Text(spans.trace_id.off[rows], spans.trace_id.len[rows]))
+        span_id = gather.hex_ids(traces, Text(spans.span_id.off[rows], spans.span_id.len[rows]))
         return {
-            "span": pa.array(rows.astype(np.int32)),
-            "trace_id": gather.hex_ids(traces, Text(spans.trace_id.off[rows], spans.trace_id.len[rows])),
-            "span_id": gather.hex_ids(traces, Text(spans.span_id.off[rows], spans.span_id.len[rows])),
-            "start_ns": pa.array(start),
-            "duration_ns": pa.array(np.maximum(as_int64(spans.end_ns[rows]) - start, 0)),
+            "span": pl.Series(values=self.rows.astype(np.int32)),
+            "trace_id": pl.Series(values=trace_id),
+            "span_id": pl.Series(values=span_id),
+            "start_ns": pl.Series(values=start),
+            "duration_ns": pl.Series(values=np.maximum(as_int64(spans.end_ns[rows]) - start, 0)),
             "service_name": service.taken(),
             "status": Coded(status, _STATUSES).taken(),
-            "role": Coded(self._small([part.role for part in self.parts]).astype(np.int32), _ROLES).taken(),
-            "dialect": self.dialect.taken(),
-            "source": _sources(traces, self.table.scope_name, service, rows).taken(),
-            "rank": pa.array(self._small([part.rank for part in self.parts])),
+            "role": Coded(role, _ROLES).taken(),
+            "source": _sources(scope, service).taken(),
+            "rank": pl.Series(values=self._spread([part.rank for part in self.parts], 0)),
         }
 
-    def _said(self) -> dict[str, pa.Array]:
-        arrays: dict[str, pa.Array] = {}
-        for name in {name for part in self.parts for name in (*part.texts, *part.lists)}:
+    def _said(self) -> dict[str, pl.Series]:
+        found: dict[str, pl.Series] = {}
+        for name in {"dialect"}.union(*((*part.texts, *part.lists) for part in self.parts)):
             coded = self.text(name)
             if coded is not None:
-                arrays[name] = coded.taken()
-        for name in {name for part in self.parts for name in part.numbers}:
+                found[name] = coded.taken()
+        for name in set().union(*(part.numbers for part in self.parts)):
             counted = self.number(name)
             if counted is not None:
-                values, told = counted
-                arrays[_COLUMN_OF.get(name, name)] = pa.array(values, mask=~told)
-        for name in {name for part in self.parts for name in part.flags}:
-            yes, told = np.zeros(len(self.rows), dtype=np.bool_), np.zeros(len(self.rows), dtype=np.bool_)
-            for part, place in zip(self.parts, self.places, strict=True):
-                if name in part.flags:
-                    yes[place], told[place] = part.flags[name]
-            arrays[name] = pa.array(yes, mask=~told)
-        return arrays
+                found[_COLUMN_OF.get(name, name)] = pl.Series(values=pa.array(counted[0], mask=~counted[1]))
+        for name in set().union(*(part.flags for part in self.parts)):
+            answered = self.flag(name)
+            if answered is not None:
+                found[name] = pl.Series(values=pa.array(answered[0], mask=~answered[1]))
+        return found
 
-    def on_spans(self, spans: pl.DataFrame) -> pl.DataFrame:
+    def on_spans(self, spans: pl.DataFrame, reports: pl.DataFrame) -> pl.DataFrame:
         """SPAN_COLUMNS, filled where a span reports something."""
-        size = self.table.size
-        filled = []
-        for name in _ON_SPANS:
-            coded = self.dialect if name == "dialect" else self.text(name)
-            if coded is not None:
-                codes = np.full(size, -1, dtype=np.int32)
-                codes[self.rows] = coded.codes
-                filled.append(pl.Series(name, Coded(codes, coded.values).taken()))
-                continue
-            counted = self.number(name)
-            if counted is not None:
-                values, missing = np.zeros(size, dtype=np.int64), np.ones(size, dtype=np.bool_)
-                values[self.rows], missing[self.rows] = counted[0], ~counted[1]
-                filled.append(pl.Series(name, pa.array(values, mask=missing)))
-        return spans.with_columns(filled)
+        if len(reports) == len(spans):
+            return _filled(spans.clone(), {name: reports[name] for name in _ON_SPANS})
+        missing, place = np.ones(len(spans), dtype=np.bool_), np.zeros(len(spans), dtype=np.uint32)
+        missing[self.rows], place[self.rows] = False, np.arange(len(self.rows), dtype=np.uint32)
+        at = pl.Series(values=pa.array(place, mask=missing))
+        return _filled(spans.clone(), {name: reports[name][at] for name in _ON_SPANS})
+
+
+_NULLS = {column.name: pl.Series(column.name, [None], dtype=column.dtype) for column in columns.REPORT_COLUMNS}
+
+
+def _filled(frame: pl.DataFrame, found: dict[str, pl.Series]) -> pl.DataFrame:
+    """The frame, these columns of it exchanged."""
+    for name, series in found.items():
+        frame.replace_column(frame.get_column_index(name), series.alias(name))
+    return frame
 
 
 _ROLES = pa.array(ROLES, pa.large_string())
 
 
-def _sources(traces: Traces, scope_name: Coded, service: Coded, rows: I64) -> Coded:
+def _sources(scope: Coded, service: Coded) -> Coded:
     """`scope@service` of each report."""
-    scopes = scope_name.codes[traces.spans.scope[rows]].astype(np.int64)
     services = len(service.values) + 1
-    distinct, codes = np.unique(scopes * services + service.codes + 1, return_inverse=True)
-    scope_texts, service_texts = scope_name.values.to_pylist(), ["", *service.values.to_pylist()]
-    texts = [f"{scope_texts[pair // services]}@{service_texts[pair % services]}" for pair in distinct.tolist()]
+    pairs = scope.codes.astype(np.int64) * services + service.codes + 1
+    found, codes = distinct(pairs, len(scope.values) * services)
+    scopes, names = scope.values.to_pylist(), ["", *service.values.to_pylist()]
+    texts = [f"{scopes[pair // services]}@{names[pair % services]}" for pair in found.tolist()]
     return Coded(codes.astype(np.int32), pa.array(texts, pa.large_string()))

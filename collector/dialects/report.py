@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from collector import columns
@@ -111,7 +112,7 @@ def _own_ids(facts: Facts, ids: Coded, role: NDArray[np.int8]) -> Coded:
     for key in facts.dialect.response_id_unless:
         other = facts.rows.text(key)
         if len(other.values) and len(ids.values):
-            same = ids.taken().to_numpy(zero_copy_only=False) == other.taken().to_numpy(zero_copy_only=False)
+            same = np.asarray(pc.equal(ids.texts(), other.texts()).fill_null(False))
             codes = np.where(same, np.int32(-1), codes).astype(np.int32)
     return Coded(codes, ids.values)
 

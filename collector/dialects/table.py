@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from collector.dialects import values, vocabulary
@@ -19,9 +19,10 @@ from collector.otlp import gather
 from collector.otlp.tables import I32, I64, Owner, Text, Traces, ValueType
 
 Mask = NDArray[np.bool_]
+_DENSE = 1 << 20  # above it, numbers are sorted instead of looked up
 NO_TEXTS = pa.array([], pa.large_string())
-_ABSENT_WORDS = [word for word in vocabulary.words().absent if not word.endswith("*")]
-_ABSENT = pa.array(["", *_ABSENT_WORDS], pa.large_string())
+_ABSENT = frozenset(word for word in vocabulary.words().absent if not word.endswith("*"))
+_ABSENT_SHAPES = sorted({(len(word.encode()), ord(word[0])) for word in _ABSENT})
 _ABSENT_PREFIXES = tuple(word[:-1] for word in vocabulary.words().absent if word.endswith("*"))
 
 
@@ -46,11 +47,18 @@ class Coded(NamedTuple):
         values_ = self.values.fill_null("") if pa.types.is_large_string(self.values.type) else self.values
         return Coded(np.where(missing[self.codes], np.int32(-1), self.codes).astype(np.int32), values_)
 
-    def taken(self) -> pa.Array:
-        """The texts themselves, null for none."""
-        if not len(self.values):
-            return pa.nulls(len(self.codes), self.values.type)
+    def texts(self) -> pa.Array:
+        """As `taken`, in Arrow."""
         return self.values.take(pa.array(self.codes, mask=self.codes < 0))
+
+    def taken(self) -> pl.Series:
+        """The texts themselves, null for none. Polars copies views, where Arrow would copy the texts."""
+        values = pl.Series(values=self.values if len(self.values) else pa.nulls(1, self.values.type))
+        missing = self.codes < 0
+        if not missing.any():
+            return values[self.codes.astype(np.uint32)]
+        places = self.codes.astype(np.uint32)  # what -1 becomes is masked
+        return values[pl.Series(values=pa.array(places, mask=missing))]
 
     def lookup(self, test: Callable[[str], bool]) -> Mask:
         """Per row whether its text passes; false for none."""
@@ -66,16 +74,36 @@ def nothing(rows: int) -> Coded:
 
 
 def present(coded: Coded) -> Coded:
-    """Without the texts that say that there is no value."""
+    """Without the texts that say that there is no value. Only those are read that have such a text's length and first letter."""
     if not len(coded.values):
         return coded
-    absent = pc.is_in(coded.values, value_set=_ABSENT)
-    for prefix in _ABSENT_PREFIXES:
-        absent = pc.or_(absent, pc.starts_with(coded.values, prefix))
-    if not pc.any(absent).as_py():
+    offsets, data = _buffers(coded.values)
+    lengths = np.diff(offsets)
+    bad: Mask = lengths == 0
+    if len(data):
+        first = data[np.minimum(offsets[:-1], len(data) - 1)]
+        maybe: Mask = np.zeros(len(lengths), dtype=np.bool_)
+        for length, letter in _ABSENT_SHAPES:
+            maybe |= (lengths == length) & (first == letter)
+        for prefix in _ABSENT_PREFIXES:
+            maybe |= (lengths >= len(prefix)) & (first == ord(prefix[0]))
+        if maybe.any():
+            at = np.flatnonzero(maybe)
+            bad[at] = [
+                text in _ABSENT or text.startswith(_ABSENT_PREFIXES)
+                for text in coded.values.take(pa.array(at)).to_pylist()
+            ]
+    if not bad.any():
         return coded
-    bad = absent.to_numpy(zero_copy_only=False)
     return Coded(np.where(bad[coded.codes], np.int32(-1), coded.codes).astype(np.int32), coded.values)
+
+
+def _buffers(texts: pa.Array) -> tuple[I64, NDArray[np.uint8]]:
+    """Offsets and bytes of a large_string array."""
+    _, offsets, data = texts.buffers()
+    count = len(texts) + 1
+    start = np.frombuffer(offsets, dtype=np.int64, count=count + texts.offset)[texts.offset :]
+    return start, np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
 
 
 def first_of(first: Coded, second: Coded) -> Coded:
@@ -171,8 +199,16 @@ class Rows:
         """Texts of an attribute."""
         if key not in self._texts:
             slots = self.slots(key)
-            self._texts[key] = nothing(self.size) if slots is None else self.table.texts_at(slots)
+            self._texts[key] = self.nothing if slots is None else self.table.texts_at(slots)
         return self._texts[key]
+
+    def separate_text(self, key: str) -> Coded:
+        """Texts of an attribute that are nearly all different: not compared with one another."""
+        slots = self.slots(key)
+        if slots is None:
+            return self.nothing
+        texts = gather.strings(self.table.traces, slots)
+        return present(Coded(np.arange(self.size, dtype=np.int32), texts.fill_null("") if texts.null_count else texts))
 
     def parsed(self, key: str, needed: Mask) -> tuple[I32, list[Any]]:
         """Codes of an attribute's texts, and what each text spells as JSON or Python; only what `needed` needs is read."""
@@ -189,6 +225,16 @@ class Rows:
     def scope(self, coded: Coded) -> Coded:
         """Per-scope texts, per row."""
         return Coded(coded.codes[self.table.traces.spans.scope[self.rows]], coded.values)
+
+    @cached_property
+    def nothing(self) -> Coded:
+        """No text on any row."""
+        return nothing(self.size)
+
+    @cached_property
+    def no_numbers(self) -> tuple[I64, Mask]:
+        """No number on any row; shared, so read only."""
+        return np.zeros(self.size, dtype=np.int64), np.zeros(self.size, dtype=np.bool_)
 
     def resource(self, key: str) -> Coded:
         """Texts of a resource attribute."""
@@ -235,6 +281,16 @@ class Rows:
             return nothing(self.size)
         (slots,) = gather.slots(self.table.traces, [key], Owner.EVENT)
         return self.table.texts_at(np.where(events >= 0, slots[events], -1).astype(np.int32))
+
+
+def distinct(numbers: I64, size: int) -> tuple[I64, I64]:
+    """The distinct ones of numbers below `size`, ascending, and for each number its place among them."""
+    if size > _DENSE:
+        found, places = np.unique(numbers, return_inverse=True)
+        return found, places.astype(np.int64)
+    used = np.zeros(size, dtype=np.bool_)
+    used[numbers] = True
+    return np.flatnonzero(used), (np.cumsum(used) - 1)[numbers]
 
 
 def as_int64(moments: NDArray[np.uint64]) -> I64:

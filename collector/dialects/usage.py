@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from collector.dialects.facts import Facts, Numbers
 from collector.dialects.model import HELPERS, NUMBERS, Convention
-from collector.dialects.table import Coded, Mask
+from collector.dialects.table import Coded, Mask, distinct
 from collector.otlp.tables import I64
 
 #: More tokens than any call has: beyond it sums could leave the 64 bits.
@@ -54,11 +54,9 @@ class Flags:
         """Per row its sorted list; none where there is no flag."""
         if not self._bits.any():
             return Coded(np.full(len(self._bits), -1, dtype=np.int32), pa.array([], pa.list_(pa.large_string())))
-        distinct, codes = np.unique(self._bits, return_inverse=True)
-        lists = [
-            sorted(text for place, text in enumerate(self._texts) if bits >> place & 1) for bits in distinct.tolist()
-        ]
-        codes = np.where(distinct[codes] == 0, -1, codes)
+        found, codes = distinct(self._bits, 1 << len(self._texts))
+        lists = [sorted(text for place, text in enumerate(self._texts) if bits >> place & 1) for bits in found.tolist()]
+        codes = np.where(found[codes] == 0, -1, codes)
         return Coded(codes.astype(np.int32), pa.array(lists, pa.list_(pa.large_string())))
 
 
@@ -86,6 +84,8 @@ def settle(facts: Facts) -> tuple[dict[str, Numbers], Coded]:
 
 def _plausible(name: str, counted: Numbers, flags: Flags) -> Numbers:
     numbers, told = counted
+    if not told.any():
+        return counted
     what = name.removesuffix("_tokens")
     negative, huge = told & (numbers < 0), told & (numbers > MOST_TOKENS)
     if not (negative | huge).any():
@@ -190,6 +190,8 @@ def _outside(
 def _impossible(counts: dict[str, Numbers], flags: Flags) -> None:
     def exceeds(part: I64, part_told: Mask, whole: str) -> Mask:
         numbers, told = counts[whole]
+        if not part_told.any():
+            return part_told
         return part_told & told & (part > numbers)
 
     read, write = counts["cache_read_tokens"], counts["cache_write_tokens"]
