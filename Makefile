@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test lint types imports check bill bench accuracy clean
+.PHONY: run demo docs test lint types imports check bill bench accuracy clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test    install into .venv and run the tests"
 	@echo "make check   lint, types, import contracts, tests: what CI runs"
 	@echo "make bill    what providers billed against what the ledger says, over the captures in tests/captures"
+	@echo "make docs    the pages that are made from the code"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make accuracy  bill accuracy beside Phoenix and MLflow, which it installs into a venv of their own (1.3 GB)"
 
@@ -38,6 +39,9 @@ types: $(BIN)/.installed-dev
 
 imports: $(BIN)/.installed-dev
 	$(BIN)/lint-imports
+
+docs: $(BIN)/.installed-dev
+	$(BIN)/python docs/generate.py
 
 check: lint types imports test
 

@@ -63,7 +63,10 @@ class Source(StrictModel):
     """One place to look, and what to take of it."""
 
     source: Annotated[str, _one_of("mapping", "gateway", "claimed", "service")]
-    """`mapping`, `gateway`, `claimed`, `service`, or an attribute: `resource.NAME`, `scope.NAME`, `span.NAME`."""
+    """`mapping`: what a table of `mappings` says. `gateway`: what the gateway authenticated, never what the caller sent.
+    `claimed`: what the caller sent. `service`: service.name, unless the report is a gateway's or a model server's own.
+    Or an attribute, `resource.NAME`, `scope.NAME`, `span.NAME`; `span.metadata.team` also finds `team` in the JSON (or
+    Python repr) of `metadata`."""
     pattern: str | None = None
     """Regular expression (Rust's dialect, which cannot blow up); its first group is the value. No match: no value."""
 
@@ -192,7 +195,7 @@ class Rule:
 
 
 class Attribution(Processor[AttributionConfig]):
-    """Who pays: fills the dimensions of each report, and says which rule decided."""
+    """Who pays: team, app, user, end user, API key, environment, cost centre, tags, and which rule decided."""
 
     Config = AttributionConfig
     stage = Stage.REPORTS

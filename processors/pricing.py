@@ -119,7 +119,7 @@ class PricingConfig(StrictModel):
 
 
 class Pricing(Processor[PricingConfig]):
-    """Cost of each call, to the last digit, with how it is known."""
+    """Cost of each call, to the last digit, and what it rests on; overrides, discounts, margins."""
 
     Config = PricingConfig
     stage = Stage.CALLS

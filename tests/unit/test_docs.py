@@ -1,0 +1,70 @@
+"""The documentation that is made from the code is up to date, links lead somewhere, and what is public is described."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+import spanledger
+from collector import columns
+from collector.component import Exporter, Processor
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
+assert _spec is not None
+assert _spec.loader is not None
+generate = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(generate)
+
+
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_made_pages_are_up_to_date(page):
+    """`make docs` would change nothing."""
+    assert (ROOT / page).read_text(encoding="utf-8") == generate.PAGES[page](), f"{page} is stale: run `make docs`"
+
+
+@pytest.mark.parametrize(
+    "page", sorted(p.relative_to(ROOT).as_posix() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+)
+def test_links_lead_somewhere(page):
+    """Files that a page links to exist, and the headings that it points at too."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (ROOT / page).parent / path if path else ROOT / page
+        assert found.exists(), f"{page} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings}, (
+                f"{page}: {target}"
+            )
+
+
+def test_every_public_name_is_in_the_plugin_page():
+    """What authors of processors and exporters may import is shown to them."""
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    for name in spanledger.__all__:
+        if name != "__version__":
+            assert name in text, name
+
+
+def test_every_column_says_what_it_means():
+    """And no two columns have one name, in the pipeline or in a table."""
+    for group in (columns.CALL_COLUMNS, columns.REPORT_COLUMNS, columns.SPAN_COLUMNS):
+        assert all(len(column.doc) > 5 for column in group)
+        assert len({column.name for column in group}) == len(group)
+        stored = [column.clickhouse for column in group if column.clickhouse]
+        assert len(set(stored)) == len(stored)
+
+
+def test_every_component_of_ours_says_what_it_does():
+    """The first line of its docstring is what `spanledger components` and the README show."""
+    for _, _, name, cls in generate._components():
+        first = (cls.__doc__ or "").partition("\n")[0]
+        assert len(first) > 15, name
+        assert issubclass(cls, (Processor, Exporter)) or name == "otlp"
