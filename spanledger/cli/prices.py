@@ -92,9 +92,12 @@ def _show(found: Found, tier: str | None, when: datetime) -> None:
     out.print(f"[bold]{escape(found.source)}[/] at {when:%Y-%m-%d %H:%M} UTC", soft_wrap=True)
     if not found.tier_priced:
         out.print(f"[yellow]No price for the tier {escape(repr(tier))}: the standard one stands in.[/]")
-    out.print(_table(found.rates, "USD per million tokens"))
-    for name, rates in found.tiers.items():
-        out.print(_table(rates, f"served as {name}"))
+    for title, rates in (
+        ("USD per million tokens", found.rates),
+        *((f"served as {n}", r) for n, r in found.tiers.items()),
+    ):
+        out.print(f"\n{title}", markup=False)
+        out.print(_table(rates))
 
 
 @app.command("list", epilog=LIST_EPILOG)
@@ -155,12 +158,12 @@ def _rate(rates: Rates, row: int, kinds: tuple[str, ...]) -> str:
     return f"{whole}.{part:06}".rstrip("0").rstrip(".")
 
 
-def _table(rates: Rates, title: str) -> Table:
+def _table(rates: Rates) -> Table:
     from rich.table import Table
 
     above = ("", *(f"above {start:,} input tokens" for start in rates.thresholds))
-    table = Table(title=title, title_justify="left", show_header=len(above) > 1, box=None, pad_edge=False)
-    table.add_column("")
+    table = Table(show_header=len(above) > 1, box=None, pad_edge=False)
+    table.add_column("", min_width=18)
     for heading in above:
         table.add_column(heading, justify="right")
     for name, kinds in _KINDS:
