@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from collector.errors import SpanledgerError
+from exporters.clickhouse.native import Unframed, framed
 from exporters.clickhouse.reader import Answer, Reader
 from exporters.clickhouse.sql import Denied
 
@@ -73,13 +74,15 @@ class Gate:
             if not asked["sql"].strip():
                 return PlainTextResponse("Ok.\n")
             answer = await run_in_threadpool(self._answer, asked)
+            return await run_in_threadpool(self._response, request, asked, answer, id_)
         except Denied as error:
             return _failed(error.code, f"{error}. ({error.name})", id_)
+        except Unframed as error:
+            return _failed(48, f"{error}. (NOT_IMPLEMENTED)", id_)
         except SpanledgerError as error:
             return _failed(210, f"{error}. (NETWORK_ERROR)", id_, 503)
         except RuntimeError as error:
             return _failed(*_said(str(error)), id_)
-        return self._response(request, answer, id_)
 
     def _answer(self, asked: dict[str, Any]) -> Answer:
         return self.reader.ask(
@@ -111,10 +114,11 @@ class Gate:
             "format": next(name for name in formats if name),
             "database": url.get("database") or request.headers.get("x-clickhouse-database", ""),
             "params": {name[6:]: value for name, value in pairs if name.startswith("param_")},
+            "revision": int(revision) if (revision := url.get("client_protocol_version", "")).isdecimal() else 0,
             "settings": {n: v for n, v in pairs if n not in _TRANSPORT and not n.startswith("param_")},
         }
 
-    def _response(self, request: Request, answer: Answer, id_: str) -> Response:
+    def _response(self, request: Request, asked: dict[str, Any], answer: Answer, id_: str) -> Response:
         result = answer.result
         summary = {
             "read_rows": str(result.rows_read),
@@ -129,6 +133,8 @@ class Gate:
             "Content-Type": answer.content_type,
         }
         body = result.body
+        if answer.format == "Native":
+            body = framed(body, asked["revision"])
         wants = request.query_params.get("enable_http_compression") == "1"
         codings = {part.partition(";")[0].strip() for part in request.headers.get("accept-encoding", "").split(",")}
         if wants and "gzip" in codings and len(body) > 1024:

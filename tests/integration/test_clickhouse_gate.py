@@ -210,3 +210,18 @@ def test_the_command_line_asks_a_server(port: int) -> None:
         assert ledger.query("SELECT count() FROM llm_calls").rows == [[300]]
         with pytest.raises(CommandError, match="READONLY"):
             ledger.query("DROP TABLE llm_calls")
+
+
+def test_grafanas_driver_gets_blocks_of_its_revision(client: TestClient) -> None:
+    """Go's driver says hello so, and reads the answer with block info and a byte before each column's data."""
+    url = {
+        "default_format": "Native",
+        "client_protocol_version": "54483",
+        "database": "spanledger",
+        "limit": "0",
+        "enable_http_compression": "1",
+    }
+    answer = client.post("/", content="SELECT displayName(), version(), revision(), timezone()", params=url)
+    assert answer.status_code == 200
+    assert answer.content.startswith(b"\x01\x00\x02\xff\xff\xff\xff\x00\x04\x01\rdisplayName()\x06String\x00")
+    assert client.post("/", content="SELECT 1::Dynamic", params=url).headers["x-clickhouse-exception-code"] == "48"
