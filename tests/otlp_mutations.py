@@ -7,7 +7,7 @@ moved, dropped, in groups, with long varints, values nested deep, texts that are
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -46,6 +46,10 @@ class Field:
     type: Descriptor | None = None
     tag_pad: int = 0  # bytes by which the varints are longer than they need be
     size_pad: int = 0
+
+    def copied(self) -> Field:
+        value = [field.copied() for field in self.value] if isinstance(self.value, list) else self.value
+        return replace(self, value=value)
 
 
 def varint(value: int, pad: int = 0) -> bytes:
@@ -142,7 +146,7 @@ def _change(
     if what == 0 or field is None:
         fields.insert(random.randrange(len(fields) + 1), _unknown(random))
     elif what == 1:
-        fields.insert(random.randrange(len(fields) + 1), field)
+        fields.insert(random.randrange(len(fields) + 1), field.copied())
     elif what == 2:
         del fields[place]
     elif what == 3:
@@ -166,7 +170,7 @@ def _change(
         # What stands elsewhere in a message of this type
         other, _ = random.choice([entry for entry in every if entry[1] is type_])
         if other is not fields and other:
-            fields.append(random.choice(other))
+            fields.append(random.choice(other).copied())
     elif what == 10 and type_.name == "AnyValue":
         levels, array = random.choice((1, 2, 10, 30, 40, 46, 60)), random.random() < 0.5
         for _ in range(levels):

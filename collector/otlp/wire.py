@@ -194,9 +194,7 @@ def _skip_group(data: Int, at: Int, end: Int, number: Int, depth: Int) -> Int:
     numbers[depth] = number
     depth += 1
     while depth > outer:
-        if at >= end:
-            return -1
-        field, at = tag(data, at, end)
+        field, at = _varint32(data, at, end, _MAX_TAG)  # in here protobuf's parser takes field number 0
         if at < 0:
             return -1
         kind = field & 7
