@@ -13,6 +13,7 @@ import socket
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from collector.errors import SpanledgerError
@@ -29,6 +30,7 @@ _BACKLOG = 1024
 _ACCEPTS_AT_ONCE = 64
 _HANDSHAKES = 128
 _HANDSHAKE_SECONDS = 10.0
+_FULL_SECONDS = 0.05
 #: What Linux answers to accept for a connection that is already gone again.
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
@@ -77,7 +79,7 @@ class Listener:
         self.endpoint, self._option = endpoint, option
         self._factory, self._tally, self._max, self._tls = factory, tally, max_connections, tls
         self._sockets: list[socket.socket] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshakes: dict[asyncio.Task[None], None] = {}  # oldest first
         self.connections: set[Connection] = set()
         tally.connections = lambda: len(self.connections)
 
@@ -143,10 +145,18 @@ class Listener:
         """Cut what is over its time."""
         for connection in [c for c in self.connections if c.deadline <= now]:
             connection.deadline = NEVER
-            connection.expire()
+            try:
+                connection.expire()
+            except Exception:  # the others' deadlines count too
+                logger.exception("%s: a connection could not be ended in order", self._option)
+                connection.transport.abort()
 
     def _accept(self, loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
+            make_room = self._room()
+            if make_room is None:  # all are at work: who comes waits in the kernel's queue
+                self._pause(loop, listening, _FULL_SECONDS)
+                return
             try:
                 accepted, _ = listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -156,37 +166,37 @@ class Listener:
                     continue
                 # No file descriptors or memory left: try again when some may have been freed.
                 logger.warning("%s: cannot accept connections: %s", self._option, error.strerror)
-                loop.remove_reader(listening)
-                loop.call_later(1.0, self._resume, loop, listening)
+                self._pause(loop, listening, 1.0)
                 return
-            if not self._room():
-                self._tally.refused_connections += 1
-                accepted.close()
-                continue
+            make_room()
             accepted.setblocking(False)
             task = loop.create_task(self._begin(loop, accepted))
-            self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            self._handshakes[task] = None
+            task.add_done_callback(self._handshakes.pop)
+
+    def _pause(self, loop: asyncio.AbstractEventLoop, listening: socket.socket, seconds: float) -> None:
+        loop.remove_reader(listening)
+        loop.call_later(seconds, self._resume, loop, listening)
 
     def _resume(self, loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
             loop.add_reader(listening, self._accept, loop, listening)
 
-    def _room(self) -> bool:
-        if len(self._handshakes) >= _HANDSHAKES:
-            return False
+    def _room(self) -> Callable[[], None] | None:
+        """What makes room for one more connection; None where nothing does."""
+        if len(self._handshakes) >= min(_HANDSHAKES, self._max):
+            return partial(self._evict, next(iter(self._handshakes)).cancel)
         if len(self.connections) + len(self._handshakes) < self._max:
-            return True
-        waiting = [
-            (since, number, connection)
-            for number, connection in enumerate(self.connections)
-            if not connection.transport.is_closing() and (since := connection.waits_since()) is not None
-        ]
-        if not waiting:
-            return False
-        self._tally.refused_connections += 1
-        min(waiting)[2].evict()
-        return True
+            return _nothing
+        open_ = [connection for connection in self.connections if not connection.transport.is_closing()]
+        if len(open_) + len(self._handshakes) < self._max:
+            return _nothing
+        waiting = [(since, number) for number, c in enumerate(open_) if (since := c.waits_since()) is not None]
+        return partial(self._evict, open_[min(waiting)[1]].evict) if waiting else None
+
+    def _evict(self, end: Callable[[], object]) -> None:
+        self._tally.evicted_connections += 1
+        end()
 
     async def _begin(self, loop: asyncio.AbstractEventLoop, accepted: socket.socket) -> None:
         try:
@@ -215,3 +225,7 @@ class Listener:
         for connection in list(self.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
+
+
+def _nothing() -> None:
+    """There is room already."""

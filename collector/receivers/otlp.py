@@ -26,7 +26,7 @@ from collector.receivers.tls import Tls
 
 logger = logging.getLogger(__name__)
 
-_FILES_SECONDS = 1.0
+_FILES_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -153,12 +153,12 @@ class OtlpReceiver(Receiver[OtlpConfig]):
     def _tick(self, files_at: float) -> None:
         assert self._loop is not None
         now = time.monotonic()
-        for port in self._ports:
-            port.listener.tick(now)
         if now >= files_at and (self._reading is None or self._reading.done()):
             files_at = now + _FILES_SECONDS
             self._reading = self._loop.run_in_executor(None, self._refresh)
         self._ticking = self._loop.call_later(TICK_SECONDS, self._tick, files_at)
+        for port in self._ports:
+            port.listener.tick(now)
 
     def _refresh(self) -> None:
         for port in self._ports:

@@ -374,10 +374,13 @@ class HttpConnection(Connection):
         self._waiting = b""
         self._waiting_since = time.monotonic()
         self.deadline = self._waiting_since + _DRAIN_SECONDS
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        try:
+            if not self.transport.can_write_eof():  # with TLS
+                self.transport.close()
+            elif not self.transport.is_closing():
+                self.transport.write_eof()
+        except OSError:  # the sender is gone
+            self.transport.abort()
         self.transport.resume_reading()
 
     def _release(self) -> None:

@@ -25,7 +25,7 @@ class Tally:
     received_bytes: int = 0
     requests: Counter[str] = field(default_factory=Counter)  # by code
     connections: Callable[[], float] = lambda: 0.0
-    refused_connections: int = 0
+    evicted_connections: int = 0
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ _COUNTERS = (
     ("rejected_spans", "Spans left out because their ids are not valid. Their senders were told so by partial success."),
     ("repaired_strings", "Strings that were not UTF-8: the bytes that are none became U+FFFD."),
     ("received_bytes", "Bytes of requests as they came, before inflating."),
-    ("refused_connections", "Connections closed because all were taken."),
+    ("evicted_connections", "Connections closed to make room for others: all were taken, and they waited the longest."),
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Sequence
 
 from collector.errors import SpanledgerError
@@ -23,17 +24,25 @@ class Tls:
         self.config, self._protocols, self._option = config, list(protocols), option
         files = [config.cert_file, config.key_file]
         self._files = Watched([*files, config.client_ca_file] if config.client_ca_file else files)
+        self._look_at = 0.0
+        self._stale = False
         self.context = self._build()
 
     def refresh(self) -> None:
-        """Build a new context if a file has changed. Files that do not fit together leave the old one in use:
-        they are often replaced one after the other."""
-        if not self._files.changed():
+        """Build a new context if a file has changed, looking no more often than `reload_interval`. Files that do not
+        fit together leave the old one in use: they are often replaced one after the other."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + self.config.reload_interval
+        if not (self._files.changed() or self._stale):
             return
         try:
             self.context = self._build()
+            self._stale = False
             logger.info("%s: certificates read again", self._option)
         except SpanledgerError as error:
+            self._stale = True  # look again, also if nothing changes: it may have been read while it was written
             logger.error("%s; the certificates that were read before stay in use", error)
 
     def _build(self) -> ssl.SSLContext:

@@ -514,7 +514,7 @@ def test_garbage_and_silence_on_tls_ports(tmp_path: object) -> None:
                 sender = stack.enter_context(connect(address))
                 with contextlib.suppress(ConnectionError):
                     sender.sendall(content)
-            for _ in range(60):
+            for _ in range(200):
                 stack.enter_context(connect(address))
         context = ssl.create_default_context(cadata=authority.pem.decode())
         connection = http.client.HTTPSConnection(
