@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, schema
+from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, schema
 from collector.otlp.tables import Traces
 
 
@@ -40,6 +40,13 @@ class SpanBatch:
     reports: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(REPORT_COLUMNS)))
     calls: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(CALL_COLUMNS)))
     replaced: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(CALL_COLUMNS)))
+
+    @classmethod
+    def blank(cls, otlp: Traces, position: Position, received_ns: int) -> SpanBatch:
+        """A batch of which nothing is known yet but what was decoded."""
+        names = schema(SPAN_COLUMNS)
+        nothing = [pl.Series(name, [None], dtype=kind).new_from_index(0, len(otlp)) for name, kind in names.items()]
+        return cls(otlp, position, received_ns, pl.DataFrame(nothing))
 
     def with_(self, **changes: Any) -> SpanBatch:
         """A copy with some fields exchanged."""

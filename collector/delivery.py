@@ -81,7 +81,7 @@ class Delivery:
                 self.outlet.outbox.wait(TICK_S)
                 continue
             seq, payload = waiting[0]
-            if self._attempt(lambda payload=payload: self.outlet.exporter.send(payload), (seq, payload)):  # type: ignore[misc]
+            if self._attempt(lambda payload=payload: self.outlet.exporter.send(payload), (seq, payload)):
                 self._remove(seq, payload)
 
     def _attempt(self, action: object, what: tuple[int, Payload] | None) -> bool:

@@ -15,10 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import polars as pl
-
 from collector.batch import Position, SpanBatch
-from collector.columns import SPAN_COLUMNS, schema
 from collector.component import Payload, Processor, Stage
 from collector.delivery import TICK_S, Outlet
 from collector.dialects import normalise
@@ -195,14 +192,8 @@ class Pipeline:
 
     def _decode(self, entries: Sequence[Entry]) -> SpanBatch:
         traces = decode(b"".join([entry.body for entry in entries]))
-        names = schema(SPAN_COLUMNS)
-        empty = pl.DataFrame([pl.Series(name, [None], dtype=kind).new_from_index(0, len(traces)) for name, kind in names.items()])  # fmt: skip
-        return SpanBatch(
-            otlp=traces,
-            position=Position(entries[0].seq, entries[-1].seq),
-            received_ns=max(entry.received_ns for entry in entries),
-            spans=empty,
-        )
+        position = Position(entries[0].seq, entries[-1].seq)
+        return SpanBatch.blank(traces, position, max(entry.received_ns for entry in entries))
 
     def _commit(
         self, entries: Sequence[Entry], batch: SpanBatch, deliveries: list[tuple[Outlet, list[Payload]]]

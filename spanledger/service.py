@@ -20,10 +20,10 @@ from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
 from collector.ledger import Ledger
 from collector.memory import keep_freed_memory
-from collector.otlp import warmup
 from collector.pipeline import Pipeline
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry
+from collector.warmup import warm
 from config.delivery import ExporterConfig
 from config.errors import ConfigError
 from config.model import ComponentSpec, LoadedConfig, PipelineConfig
@@ -137,7 +137,7 @@ class Service:
         """Start every part; when one cannot, the others are stopped again and its error is raised."""
         try:
             self.admin.start()
-            warmup.warm()
+            warm()
             for pipeline in self.pipelines:
                 pipeline.load()
             for delivery in self.deliveries:
@@ -168,11 +168,16 @@ class Service:
         waiting = sum(delivery.outlet.outbox.count for delivery in self.deliveries)
         if left or waiting:
             logger.info("stopped; %d spans and %d deliveries wait on disk for the next start", left, waiting)
-        stuck = [part for part in (*self.pipelines, *self.deliveries) if part.alive]
+        stuck = sum(worker.alive for worker in self.workers)
         if stuck:
-            logger.warning("%d threads did not end in time; what they hold is safe on disk", len(stuck))
+            logger.warning("%d threads did not end in time; what they hold is safe on disk", stuck)
             return  # closing a store under a running thread would crash: the process ends with it open, which is safe
         self._undo.close()
+
+    @property
+    def workers(self) -> list[Pipeline | Delivery]:
+        """What runs on threads of its own."""
+        return [*self.pipelines, *self.deliveries]
 
     def problems(self) -> list[str]:
         """What keeps spans from moving at the moment, for people. Empty: all is well."""

@@ -105,8 +105,7 @@ class AdminServer:
         return PlainTextResponse(_INDEX.format(version=version("spanledger")))
 
     async def _healthz(self, _request: Request) -> Response:
-        ended = [part for part in (*self._service.pipelines, *self._service.deliveries) if not part.alive]
-        if self._service.ready and ended:
+        if self._service.ready and not all(worker.alive for worker in self._service.workers):
             return PlainTextResponse("a worker thread ended\n", 503)
         return PlainTextResponse("ok\n")
 

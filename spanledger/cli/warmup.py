@@ -17,7 +17,7 @@ def warmup() -> None:
     """
     started = time.monotonic()
     with err.status("Compiling"):
-        from collector.otlp.warmup import warm
+        from collector.warmup import warm
 
         warm()
     out.print(f"Ready, after {time.monotonic() - started:.1f} s")
