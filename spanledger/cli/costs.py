@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, o
 from spanledger.cli.shell import CommandError, ConfigOption, SetOption, err, examples, out, usage
 from spanledger.cli.show import Format, count, money, print_csv, print_json
 from spanledger.cli.when import literal, moment
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 UNATTRIBUTED = "(unattributed)"
 
@@ -192,9 +195,16 @@ def _number(value: str | int | None) -> int | Decimal:
     return Decimal(value) if isinstance(value, str) and "." in value else int(value or 0)
 
 
-def _print(report: Report, names: list[str], since: str, until: str | None) -> None:
-    from rich.table import Table
+_CELLS = (
+    ("Calls", "calls"),
+    ("Failed", "failed"),
+    ("Input\ntokens", "input_tokens"),
+    ("of it\ncached", "cache_read_tokens"),
+    ("Output\ntokens", "output_tokens"),
+)
 
+
+def _print(report: Report, names: list[str], since: str, until: str | None) -> None:
     period = (
         "of all time" if since == "all" and until is None else f"since {since}" + (f" until {until}" if until else "")
     )
@@ -203,38 +213,60 @@ def _print(report: Report, names: list[str], since: str, until: str | None) -> N
             f"there are no calls {period} at {report.where}",
             "Fill it with `spanledger demo`, point a gateway at the collector, or ask for more: --since all.",
         )
-    table = Table(header_style="bold", title=f"Costs {period}", title_justify="left", title_style="", show_footer=True)
-    for i, name in enumerate(names):
-        table.add_column(DIMENSIONS[name].heading, footer="Total" if i == 0 else "", overflow="fold")
-    total = report.total
-    cells = (("Calls", "calls"), ("Failed", "failed"), ("Input tokens", "input_tokens"), ("of it cached", "cache_read_tokens"),
-             ("Output tokens", "output_tokens"))  # fmt: skip
-    for heading, key in cells:
-        table.add_column(heading, justify="right", footer=count(total[key]))
-    digits = max(len(f"{line['cost_usd']:f}".rstrip("0").partition(".")[2]) for _, line in [*report.lines, ([], total)])
-    table.add_column(
-        "Cost USD", justify="right", footer=f"[bold]{_aligned(total['cost_usd'], digits)}[/]", no_wrap=True
-    )
-    for keys, line in report.lines:
-        cost = "[dim]no price[/]" if line["unpriced"] == line["calls"] else _aligned(line["cost_usd"], digits)
-        mark = "[yellow]*[/]" if 0 < line["unpriced"] < line["calls"] else ""
-        table.add_row(
-            *(_name(k) for k in keys), *(count(line[key]) if line[key] else "" for _, key in cells), cost + mark
-        )
+    # No figure is ever cut: on a narrow terminal a column less is shown.
+    for left_out in ((), ("cache_read_tokens",), ("cache_read_tokens", "failed"), tuple(key for _, key in _CELLS)):
+        table = _table(report, names, [cell for cell in _CELLS if cell[1] not in left_out])
+        if sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) <= out.width:
+            break
+    out.print(f"Costs {period}")
     out.print(table)
-    owner = DIMENSIONS[report.unattributed_by].heading
+    total, owner = report.total, DIMENSIONS[report.unattributed_by].heading
     out.print(
-        f"Without {'API key' if owner == 'API key' else owner.lower()}: {count(total['unattributed'])} calls, {money(total['unattributed_usd'])} USD "
-        "[dim](part of the total)[/]"
+        f"Without {owner if owner.startswith('API') else owner.lower()}: {count(total['unattributed'])} calls, "
+        f"{money(total['unattributed_usd'])} USD [dim](part of the total)[/]"
     )
     if report.unpriced:
         parts = [f"{count(n)} {status or 'unknown'}{_some(models)}" for status, n, models in report.unpriced]
         out.print(
-            f"Without a price: {count(total['unpriced'])} calls, not in the total: {'; '.join(parts)}", markup=False
+            f"Without a price (*): {count(total['unpriced'])} calls, not in the total: {'; '.join(parts)}", markup=False
         )
     else:
         out.print("Without a price: 0 calls")
     err.print(f"[dim]from {report.where}[/]")
+
+
+def _table(report: Report, names: list[str], cells: list[tuple[str, str]]) -> Table:
+    """The lines; names fold where there is no room for them, figures keep theirs."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(header_style="bold", show_footer=True, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    total, lines = report.total, [line for _, line in report.lines]
+    for i, name in enumerate(names):
+        longest = max(len(keys[i]) for keys, _ in report.lines)
+        width = min(longest, 14 if len(names) < 4 else 8)
+        table.add_column(DIMENSIONS[name].heading, footer="Total" if i == 0 else "", overflow="fold", min_width=width)
+    for heading, key in cells:
+        shown = [count(line[key]) if line[key] else "" for line in [*lines, total]]
+        width = max(map(len, [*shown, *heading.split("\n")]))
+        table.add_column(heading, justify="right", footer=shown[-1], min_width=width, no_wrap=True)
+    digits = max(len(f"{line['cost_usd']:f}".rstrip("0").partition(".")[2]) for line in [*lines, total])
+    sum_ = _aligned(total["cost_usd"], digits)
+    table.add_column(
+        "Cost USD", justify="right", footer=f"[bold]{sum_}[/]", min_width=max(8, len(sum_) + 1), no_wrap=True
+    )
+    for keys, line in report.lines:
+        figures = [count(line[key]) if line[key] else "" for _, key in cells]
+        table.add_row(*map(_name, keys), *figures, _cost(line, digits))
+    return table
+
+
+def _cost(line: dict[str, Any], digits: int) -> str:
+    if line["failed"] == line["calls"] and not line["cost_usd"]:
+        return ""  # nothing was billed
+    if line["unpriced"] and line["unpriced"] + line["failed"] >= line["calls"]:
+        return "[dim]no price[/]"
+    return _aligned(line["cost_usd"], digits) + ("[yellow]*[/]" if line["unpriced"] else "")
 
 
 def _some(models: list[str]) -> str:

@@ -46,10 +46,22 @@ def test_costs_as_a_table(capsys):
     for text in (
         "1.234567890123", "0.250000000000", "no price", "0.100000000000*", "1.584567890123", "(unattributed)", "1,506,000",
         "Without team: 10 calls, 0.25 USD (part of the total)",
-        "Without a price: 6 calls, not in the total: 6 unpriced_model (acme-7b, b, c, …)",
+        "Without a price (*): 6 calls, not in the total: 6 unpriced_model (acme-7b, b, c, …)",
     ):  # fmt: skip
         assert text in shown
     assert f"from the collector at http://{server.address}" in result.err
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_a_narrow_terminal_cuts_no_figure(width, capsys, monkeypatch):
+    """Names fold and columns go; money keeps every digit, and the table its width."""
+    monkeypatch.setattr("tests.cli_kit.WIDTH", width)
+    with ledger(script) as server:
+        shown = run(capsys, "costs", "--admin", server.address).ok()
+    for text in ("1.234567890123", "0.250000000000", "1.584567890123", "no price"):
+        assert text in shown
+    assert "…" not in shown.partition("Without")[0]
+    assert all(len(line) <= width for line in shown.partition("Without")[0].splitlines())
 
 
 def test_the_lines_add_up_when_some_are_left_out(capsys):
