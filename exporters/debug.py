@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from collector.component import Context, Exporter, Payload
-from config.types import StrictModel
+from config.delivery import ExporterConfig
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,7 +31,7 @@ _CALL = (
 )  # fmt: skip
 
 
-class DebugConfig(StrictModel):
+class DebugConfig(ExporterConfig):
     """Prints what passes to standard error."""
 
     verbosity: Literal["basic", "normal", "detailed"] = "basic"

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from config.types import Duration, Secret, StrictModel
+from config.delivery import ExporterConfig
+from config.types import Duration, Secret
 
 DEFAULT_DATABASE = "spanledger"
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -91,7 +92,7 @@ def _checked(dsn: Secret) -> Secret:
     return dsn
 
 
-class ClickHouseConfig(StrictModel):
+class ClickHouseConfig(ExporterConfig):
     """Writes spans, calls and hourly sums to ClickHouse, embedded or on a server."""
 
     dsn: Annotated[Secret, AfterValidator(_checked)] = Secret("chdb://spanledger-data/clickhouse")

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,7 +128,7 @@ class Reader:
             with self._session(kept) as session:
                 tree = session.run(f"EXPLAIN AST {statement.sql}", "TSVRaw", values).body.decode(errors="replace")
                 allowed.judge(tree, functions, self.database)
-                return Answer(session.run(statement.sql, name, values), name, self._timezone)
+                return Answer(_in_order(session.run(statement.sql, name, values)), name, self._timezone)
         finally:
             self._slots.release()
 
@@ -212,6 +212,16 @@ class Reader:
         except ValueError:
             raise Denied(f"{name} is not a number: {value[:100]!r}", 72, "CANNOT_PARSE_NUMBER") from None
         return {name: f"{asked:g}" if name == "max_execution_time" else str(int(asked))} if 0 < asked < limit else {}
+
+
+def _in_order(result: Result) -> Result:
+    """JSON with totals in order: where there is no row, the embedded engine writes them before everything else."""
+    body = result.body
+    start = body.find(b'{\n\t"meta":\n') if body.startswith(b'\n\t],\n\n\t"totals":') else -1
+    if start < 0:
+        return result
+    head, opening, rest = body[start:].partition(b'"data":\n\t[\n')
+    return replace(result, body=head + opening + body[:start] + rest)
 
 
 def _format(name: str) -> str:

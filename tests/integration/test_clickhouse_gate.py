@@ -225,3 +225,12 @@ def test_grafanas_driver_gets_blocks_of_its_revision(client: TestClient) -> None
     assert answer.status_code == 200
     assert answer.content.startswith(b"\x01\x00\x02\xff\xff\xff\xff\x00\x04\x01\rdisplayName()\x06String\x00")
     assert client.post("/", content="SELECT 1::Dynamic", params=url).headers["x-clickhouse-exception-code"] == "48"
+
+
+@pytest.mark.parametrize("where", ["1", "0"])
+def test_totals_come_behind_the_rows_also_when_there_are_none(client: TestClient, where: str) -> None:
+    sql = f"SELECT Team, count(), sum(CostUSD) FROM llm_calls WHERE {where} GROUP BY Team WITH TOTALS"
+    for _ in range(5):
+        answer = json.loads(client.post("/", content=sql, params={"default_format": "JSONCompact"}).text)
+        assert list(answer)[:3] == ["meta", "data", "totals"]
+        assert len(answer["data"]) == (3 if where == "1" else 0)
