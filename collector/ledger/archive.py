@@ -17,7 +17,7 @@ from collector.columns import CALL_COLUMNS
 from collector.ledger import kernels
 from collector.ledger.fields import day_of
 from collector.ledger.kernels import I64
-from collector.ledger.rows import arrow, unpack_rules
+from collector.ledger.rows import arrow, by_name, unpack_rules
 
 #: How the name of a call's column begins where a report's column stands beside it in one table.
 CALL = "call."
@@ -109,15 +109,16 @@ def write_fresh(reports: pl.DataFrame, made: pl.DataFrame, calls: pl.DataFrame) 
     out, and so is what is null everywhere.
     """
     rows = len(reports)
-    columns = {name: arrow(reports[name]) for name in reports.columns if reports[name].null_count() < rows}
-    for name in calls.columns:
-        series = calls[name]
+    columns = {s.name: arrow(s) for s in reports.get_columns() if s.null_count() < rows}
+    as_made = by_name(made)
+    for series in calls.get_columns():
+        name = series.name
         base = columns.get(name)
-        if series.null_count() == rows and base is None and name not in FOLLOWING:
+        if base is None and name in FOLLOWING:
+            base = arrow(as_made[name])
+        if base is None and series.null_count() == rows:
             continue
         column = arrow(series)
-        if base is None and name in FOLLOWING:
-            base = arrow(made[name])
         if base is None or not same_memory(base, column):
             columns[CALL + name] = column
     return write(list(columns.items()), rows)

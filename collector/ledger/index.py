@@ -12,32 +12,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from collector.ledger import kernels
-from collector.ledger.kernels import I64, U8, Mask
+from collector.ledger.kernels import I32, I64, U8, Mask
 
 NO_CHAIN = np.empty(0, dtype=np.int64)
 _SMALLEST = 1 << 12
 
 
 class Table:
-    """One hash table over a ring's column `keys`; with a chain, all entries of a hash can be walked."""
+    """One hash table over a ring's column `keys`; with a chain, all entries of a hash can be walked.
+
+    Four slots per place of the ring: at most a quarter is in use, and what forgotten entries leave behind is swept seldom.
+    """
 
     def __init__(self, chained: bool) -> None:
-        self.slots: I64 = np.zeros(2 * _SMALLEST, dtype=np.int64)
+        self.slots: I32 = np.zeros(4 * _SMALLEST, dtype=np.int32)
         self.following: I64 = np.empty(_SMALLEST, dtype=np.int64) if chained else NO_CHAIN
         self._used = 0
 
-    def append(self, keys: I64, low: int, first: int, count: int) -> None:
-        """Enter the entries first..first+count, whose keys are in the ring already."""
-        if self._used + count > len(self.slots) * 6 // 10:
-            self.rebuild(keys, low, first)
-        self._used += kernels.append(self.slots, keys, self.following, low, first, count)
+    def append(self, keys: I64, low: int, first: int, high: int) -> None:
+        """Enter the entries first..high, whose keys are in the ring already."""
+        if self._used + high - first > len(self.slots) * 6 // 10:
+            self.rebuild(keys, low, high)
+        else:
+            self._used += kernels.append(self.slots, keys, self.following, low, first, high)
 
     def rebuild(self, keys: I64, low: int, high: int) -> None:
         """Make the table anew of the entries low..high, for a ring of the size of `keys`."""
-        self.slots = np.zeros(2 * len(keys), dtype=np.int64)
+        self.slots = np.zeros(4 * len(keys), dtype=np.int32)
         if len(self.following):
             self.following = np.empty(len(keys), dtype=np.int64)
-        self._used = kernels.append(self.slots, keys, self.following, low, low, high - low)
+        self._used = kernels.append(self.slots, keys, self.following, low, low, high)
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +77,7 @@ class Ring:
             self.columns[name][where] = values
         self.high += count
         for name, table in self.tables.items():
-            table.append(self.columns[name], self.low, first, count)
+            table.append(self.columns[name], self.low, first, self.high)
         return first
 
     def forget(self, through: int) -> None:
@@ -166,7 +170,7 @@ class Reports:
         """The entries of some spans of a trace, -1 for those that are not known."""
         ring, table = self._ring, self._ring.tables["trace"]
         found: I64 = kernels.find_spans(
-            table.slots, ring.columns["trace"], table.following, self._dead, ring.low, trace, ring.columns["span"],
+            table.slots, ring.columns["trace"], table.following, self._dead, ring.low, ring.high, trace, ring.columns["span"],
             np.array(spans, dtype=np.int64), np.zeros(_scratch(len(spans)), dtype=np.int64),
         )  # fmt: skip
         entries: list[int] = found.tolist()
@@ -175,7 +179,9 @@ class Reports:
     def find_like(self, column: str, key: int, most: int) -> list[int]:
         """The entries of a trace or of a response id, newest first, at most so many."""
         ring, table = self._ring, self._ring.tables[column]
-        found: I64 = kernels.chain(table.slots, ring.columns[column], table.following, self._dead, ring.low, key, most)
+        found: I64 = kernels.chain(
+            table.slots, ring.columns[column], table.following, self._dead, ring.low, ring.high, key, most
+        )
         entries: list[int] = found.tolist()
         return entries
 
@@ -191,7 +197,7 @@ class Reports:
         ring, tables, columns = self._ring, self._ring.tables, self._ring.columns
         alone: Mask = kernels.classify(
             trace, response, plain, np.zeros(2 * _scratch(len(trace)), dtype=np.int32),
-            tables["trace"].slots, columns["trace"], tables["response"].slots, columns["response"], ring.low,
+            tables["trace"].slots, columns["trace"], tables["response"].slots, columns["response"], ring.low, ring.high,
         )  # fmt: skip
         return alone
 
@@ -199,7 +205,7 @@ class Reports:
         """Which other spans stand in a trace of which two reports or more are known: they may link them."""
         ring, table = self._ring, self._ring.tables["trace"]
         found: Mask = kernels.crowded(
-            trace, other, table.slots, ring.columns["trace"], table.following, self._dead, ring.low
+            trace, other, table.slots, ring.columns["trace"], table.following, self._dead, ring.low, ring.high
         )
         return found
 
@@ -234,7 +240,7 @@ class Links:
     def parent(self, span: int) -> int:
         """The hash of a span's parent; 0: the span is not known, or has none."""
         ring = self._ring
-        entry = kernels.find(ring.tables["span"].slots, ring.columns["span"], ring.low, span)
+        entry = kernels.find(ring.tables["span"].slots, ring.columns["span"], ring.low, ring.high, span)
         return int(ring.columns["parent"][entry & (ring.capacity - 1)]) if entry >= 0 else 0
 
 

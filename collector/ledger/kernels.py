@@ -1,8 +1,9 @@
 """The ledger's inner loops: keyed hashes of ids, and open-addressing tables over rings of remembered spans.
 
-A *ring* holds entries in order of arrival: entry `e` (0, 1, 2 …, never reused) stands at `e & (capacity - 1)`, and entries
-below `low` are forgotten. A *table* maps a hash to the newest entry of that hash: slots hold entry + 1, 0 is empty, and
-a slot whose entry is forgotten may be taken again. Hash 0 means "none".
+A *ring* holds entries in order of arrival: entry `e` (0, 1, 2 …, never reused) stands at `e & (capacity - 1)`; those from
+`low` to below `high` are known. A *table* maps a hash to the newest entry of that hash: slots hold position + 1, 0 is
+empty. A slot whose entry is forgotten may be taken again; if its position holds another entry by now, the key there
+tells. Hash 0 means "none".
 """
 
 from __future__ import annotations
@@ -100,66 +101,65 @@ def _slot(key: int, size: int) -> int:
     return int(np.int64(np.uint64(key) & np.uint64(size - 1)))
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _entry(slot: int, high: int, capacity: int) -> int:
+    """The newest entry below `high` at the position that a slot holds."""
+    return high - 1 - ((high - slot) & (capacity - 1))
+
+
 @njit(cache=True, nogil=True)
-def find(slots: I64, keys: I64, low: int, key: int) -> int:
+def find(slots: I32, keys: I64, low: int, high: int, key: int) -> int:
     """The newest entry of a hash, or -1."""
     at = _slot(key, len(slots))
     while slots[at] != 0:
-        entry = slots[at] - 1
-        if entry >= low and keys[entry & (len(keys) - 1)] == key:
-            return int(entry)
+        if keys[slots[at] - 1] == key:
+            entry = _entry(slots[at], high, len(keys))
+            if entry >= low:
+                return entry
         at = (at + 1) & (len(slots) - 1)
     return -1
 
 
 @njit(cache=True, nogil=True)
-def put(slots: I64, keys: I64, low: int, key: int, entry: int) -> int:
-    """Make `entry` the newest of its hash. Gives the one before, -1 for none, -2 for none and a fresh slot taken."""
-    at = _slot(key, len(slots))
-    free = -1
-    while slots[at] != 0:
-        other = slots[at] - 1
-        if other < low:
-            if free < 0:
-                free = at
-        elif keys[other & (len(keys) - 1)] == key:
-            slots[at] = entry + 1
-            return int(other)
-        at = (at + 1) & (len(slots) - 1)
-    if free >= 0:
-        slots[free] = entry + 1
-        return -1
-    slots[at] = entry + 1
-    return -2
-
-
-@njit(cache=True, nogil=True)
-def append(slots: I64, keys: I64, following: I64, low: int, first: int, count: int) -> int:
-    """Enter the entries first..first+count, whose keys stand in the ring, into a table. Gives the fresh slots taken.
+def append(slots: I32, keys: I64, following: I64, low: int, first: int, high: int) -> int:
+    """Enter the entries first..high, whose keys stand in the ring, into a table. Gives the fresh slots taken.
 
     `following` chains entries of one hash, newest first, -1 at the end; an empty array where no chain is kept.
     """
     mask = len(keys) - 1
     fresh = 0
-    for entry in range(first, first + count):
+    for entry in range(first, high):
         key = keys[entry & mask]
         before = -1
         if key != 0:
-            before = put(slots, keys, low, key, entry)
-            if before == -2:
+            at = _slot(key, len(slots))
+            free = -1
+            while slots[at] != 0:
+                # What is at or above `entry` was not entered yet: its slot belonged to one that is forgotten.
+                other = _entry(slots[at], high, len(keys))
+                if other < low or other >= entry:
+                    if free < 0:
+                        free = at
+                elif keys[other & mask] == key:
+                    before = other
+                    break
+                at = (at + 1) & (len(slots) - 1)
+            if before < 0 and free >= 0:
+                at = free
+            if slots[at] == 0:
                 fresh += 1
-                before = -1
+            slots[at] = (entry & mask) + 1
         if len(following) > 0:
             following[entry & mask] = before
     return fresh
 
 
 @njit(cache=True, nogil=True)
-def chain(slots: I64, keys: I64, following: I64, dead: U8, low: int, key: int, most: int) -> I64:
+def chain(slots: I32, keys: I64, following: I64, dead: U8, low: int, high: int, key: int, most: int) -> I64:
     """The entries of a hash that are in force, newest first, at most so many."""
     out = np.empty(most, dtype=np.int64)
     count = 0
-    entry = find(slots, keys, low, key)
+    entry = find(slots, keys, low, high, key)
     while entry >= low and count < most:
         if not dead[entry & (len(keys) - 1)]:
             out[count] = entry
@@ -174,11 +174,12 @@ def classify(
     response: I64,
     plain: Mask,
     scratch: I32,
-    trace_slots: I64,
+    trace_slots: I32,
     trace_keys: I64,
-    response_slots: I64,
+    response_slots: I32,
     response_keys: I64,
     low: int,
+    high: int,
 ) -> Mask:
     """Which reports stand alone: plain themselves, and no report known or of this batch shares a trace or an id.
 
@@ -203,8 +204,8 @@ def classify(
                 table[at] = i + 1
     for i in range(len(trace)):
         if alone[i] and (
-            find(trace_slots, trace_keys, low, trace[i]) >= 0
-            or (response[i] != 0 and find(response_slots, response_keys, low, response[i]) >= 0)
+            find(trace_slots, trace_keys, low, high, trace[i]) >= 0
+            or (response[i] != 0 and find(response_slots, response_keys, low, high, response[i]) >= 0)
         ):
             alone[i] = False
     return alone
@@ -212,7 +213,16 @@ def classify(
 
 @njit(cache=True, nogil=True)
 def find_spans(
-    slots: I64, keys: I64, following: I64, dead: U8, low: int, trace: int, spans: I64, wanted: I64, scratch: I64
+    slots: I32,
+    keys: I64,
+    following: I64,
+    dead: U8,
+    low: int,
+    high: int,
+    trace: int,
+    spans: I64,
+    wanted: I64,
+    scratch: I64,
 ) -> I64:
     """Per wanted span of one trace its entry that is in force, or -1. scratch: zeroed, as `members` wants it."""
     out = np.full(len(wanted), -1, dtype=np.int64)
@@ -222,7 +232,7 @@ def find_spans(
             at = (at + 1) & (len(scratch) - 1)
         scratch[at] = i + 1
     mask = len(keys) - 1
-    entry = find(slots, keys, low, trace)
+    entry = find(slots, keys, low, high, trace)
     while entry >= low:
         if not dead[entry & mask]:
             span = spans[entry & mask]
@@ -236,13 +246,13 @@ def find_spans(
 
 
 @njit(cache=True, nogil=True)
-def crowded(trace: I64, other: Mask, slots: I64, keys: I64, following: I64, dead: U8, low: int) -> Mask:
+def crowded(trace: I64, other: Mask, slots: I32, keys: I64, following: I64, dead: U8, low: int, high: int) -> Mask:
     """Which of the `other` spans (no reports) stand in a trace of which two reports or more are known."""
     out = np.zeros(len(trace), dtype=np.bool_)
     for i in range(len(trace)):
         if not other[i]:
             continue
-        entry = find(slots, keys, low, trace[i])
+        entry = find(slots, keys, low, high, trace[i])
         seen = 0
         while entry >= low and seen < 2:
             if not dead[entry & (len(keys) - 1)]:

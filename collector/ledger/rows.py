@@ -22,6 +22,7 @@ DECIDED = "decided"
 
 #: Columns of a call that are not a column of its report.
 MONEY = ("cost_pico", "list_cost_pico", "cache_savings_pico", "price_status", "price_assumptions", "price_source")
+_CALL = schema(CALL_COLUMNS)
 _DAY_NS = 86_400 * 10**9
 _COUNTS = tuple(c.name for c in FACTS if c.name.endswith("_tokens"))
 _NO_RANK = 127
@@ -42,7 +43,13 @@ def plain(reports: pl.DataFrame) -> Mask:
 
 def kept(reports: pl.DataFrame) -> pl.DataFrame:
     """The columns of reports that are kept."""
-    return pl.DataFrame([reports[name] for name in KEPT if name in reports.columns])
+    columns = by_name(reports)
+    return pl.DataFrame([columns[name] for name in KEPT if name in columns])
+
+
+def by_name(frame: pl.DataFrame) -> dict[str, pl.Series]:
+    """A frame's columns: cheaper than to ask for one after the other."""
+    return {column.name: column for column in frame.get_columns()}
 
 
 def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -60,12 +67,12 @@ def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.D
         "withdrawn": _constant(False, pl.Boolean(), count),
         "attribution_source": source,
     }
-    series = {name: reports[name] for name in reports.columns}
-    known = {**series, **made}
+    series = by_name(reports)
+    known = series | {name: column.alias(name) for name, column in made.items()}
     columns = []
-    for name, dtype in schema(CALL_COLUMNS).items():
+    for name, dtype in _CALL.items():
         given = known.get(name) if name not in MONEY else None
-        columns.append(_constant(None, dtype, count).alias(name) if given is None else given.alias(name))
+        columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, count) if given is None else given)
     stored = [column for name, column in series.items() if name not in _RULES]
     return pl.DataFrame([*stored, decided]), pl.DataFrame(columns)
 

@@ -66,7 +66,7 @@ def spans(draw: st.DrawFn) -> list[Span]:
     return found
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(spans(), st.integers(0, 6), st.integers(0, 10**6), st.data())
 def test_order_batches_restarts_and_redelivery_do_not_matter(
     given_spans: list[Span], cuts: int, seed: int, data: st.DataObject
@@ -95,7 +95,7 @@ def test_order_batches_restarts_and_redelivery_do_not_matter(
     assert books.cost() == cost
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(spans())
 def test_cost_on_spans_is_shown_once(given_spans: list[Span]) -> None:
     """Scenario: all spans in one batch. The sum of the spans' cost is at most the ledger's, each call's shown once, on its own span."""
