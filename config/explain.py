@@ -105,7 +105,7 @@ def _problem(detail: ErrorDetails, path: Path, model: type[BaseModel], document:
     if type_ in _BOUNDS:
         words, key = _BOUNDS[type_]
         measure = unit(places)
-        show = {"duration": show_duration, "size": show_size}.get(measure or "", str)
+        show = {"duration": show_duration, "size": show_size}.get(measure or "", _figure)
         value = "" if hidden else f", got {show(got)}"
         return Problem(path, Kind.BAD_VALUE, f"must be {words} {show(context[key])}{value}")
     if type_ in ("literal_error", "enum"):
@@ -127,6 +127,10 @@ def _problem(detail: ErrorDetails, path: Path, model: type[BaseModel], document:
         )
     message = str(context["error"]) if "error" in context else detail["msg"][:1].lower() + detail["msg"][1:]
     return Problem(path, Kind.BAD_VALUE, scrub(message, path, model, document, base))
+
+
+def _figure(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _meaning(model: type[BaseModel], path: Path) -> str:
