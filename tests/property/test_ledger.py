@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import ledger_oracle
 from tests.ledger_kit import GATEWAY, SDK, Books, Span, by, call, facts, split
 
+#: More of them: `LEDGER_EXAMPLES=1000 pytest tests/property/test_ledger.py`.
+EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "25"))
 SOURCES = [{}, GATEWAY, SDK, {"source": "envoy edge", "rank": 1, "dialect": "envoy", "service_name": "edge"},
            {"source": "vllm", "rank": 4, "dialect": "vllm", "service_name": "vllm"}]  # fmt: skip
 OPTIONAL = st.fixed_dictionaries(
@@ -66,8 +70,8 @@ def spans(draw: st.DrawFn) -> list[Span]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
-@given(spans(), st.integers(0, 6), st.integers(0, 10**6), st.data())
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(spans(), st.integers(0, 5), st.integers(0, 10**6), st.data())
 def test_order_batches_restarts_and_redelivery_do_not_matter(
     given_spans: list[Span], cuts: int, seed: int, data: st.DataObject
 ) -> None:
@@ -95,7 +99,7 @@ def test_order_batches_restarts_and_redelivery_do_not_matter(
     assert books.cost() == cost
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(spans())
 def test_cost_on_spans_is_shown_once(given_spans: list[Span]) -> None:
     """Scenario: all spans in one batch. The sum of the spans' cost is at most the ledger's, each call's shown once, on its own span."""
