@@ -307,7 +307,7 @@ def _has_ids(span: Any) -> bool:
 def _repair(message: Any) -> None:
     strings = {
         field.name
-        for field in _DESCRIPTORS[message.DESCRIPTOR.full_name].fields
+        for field in DESCRIPTORS[message.DESCRIPTOR.full_name].fields
         if field.type == FieldDescriptor.TYPE_STRING
     }
     for field, value in message.ListFields():
@@ -330,7 +330,7 @@ def _descriptors() -> dict[str, Descriptor]:
     return found
 
 
-_DESCRIPTORS = _descriptors()
+DESCRIPTORS = _descriptors()
 
 
 def agree(body: bytes) -> bool:
