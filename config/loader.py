@@ -24,7 +24,7 @@ from config.registry import SECTIONS, BrokenComponent, Registry
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 SHIPPED = Path(__file__).with_name("default.yaml")
-SIGNALS = ("traces", "logs", "metrics")
+SIGNALS = ("traces",)
 _ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*(/[a-zA-Z][a-zA-Z0-9_]*)?")
 _ELSEWHERE = {
     "extensions": "Spanledger has no extensions: health, metrics and queries are at service.admin",
@@ -203,8 +203,8 @@ def _check_pipelines(document: Document, components: Mapping[str, Mapping[str, C
         path = ("service", "pipelines", id_)
         signal = id_.partition("/")[0]
         if signal not in SIGNALS or not _ID.fullmatch(id_):
-            hint = suggest(signal, SIGNALS) if signal not in SIGNALS else ""
-            document.find(Kind.BAD_ID, path, f"expected traces, logs or metrics, or traces/name{hint}", key=True)
+            hint = "; this release takes spans only" if signal in ("logs", "metrics") else suggest(signal, SIGNALS)
+            document.find(Kind.BAD_ID, path, f"expected traces, or traces/name{hint}", key=True)
         if not isinstance(pipeline, dict):
             continue
         for section in SECTIONS:
@@ -213,9 +213,6 @@ def _check_pipelines(document: Document, components: Mapping[str, Mapping[str, C
                 used |= {(section, ref) for ref in ids if isinstance(ref, str)}
                 _check_references(document, (*path, section), ids)
         _check_order(document, components, (*path, "processors"), pipeline.get("processors"))
-        if signal in ("logs", "metrics") and pipeline.get("processors"):
-            message = f"processors work on spans; a {signal} pipeline takes none"
-            document.find(Kind.BAD_VALUE, (*path, "processors"), message)
     for section in SECTIONS:
         for id_ in components[section]:
             if (section, id_) not in used:

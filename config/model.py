@@ -107,10 +107,10 @@ class InboxConfig(StrictModel):
 class BatchConfig(StrictModel):
     """How much of the inbox is processed at once. The pipeline takes what is there; it never waits when busy."""
 
-    max_size: ByteSize = Field(default=8 * 2**20, ge=2**10, le=2**28)
+    max_size: ByteSize = Field(default=16 * 2**20, ge=2**10, le=2**28)
     """Bytes joined into one batch at most. A single larger request is a batch of its own."""
-    timeout: Duration = Field(default=0.2, ge=0, le=60)
-    """How long to wait for more after the first request of a batch."""
+    timeout: Duration = Field(default=1.0, ge=0, le=60)
+    """How long to wait for more after the first request of a batch: ClickHouse wants few large inserts, one a second."""
 
 
 class LedgerConfig(StrictModel):
@@ -155,7 +155,7 @@ class ServiceConfig(StrictModel):
     ledger: LedgerConfig = Field(default_factory=LedgerConfig)
     """How reports are merged into calls."""
     pipelines: dict[str, PipelineConfig] = Field(min_length=1)
-    """`traces`, `logs` or `metrics`, or `traces/name` for a further one of the kind."""
+    """`traces`, or `traces/name` for a further one."""
 
 
 @dataclass(frozen=True, slots=True)
