@@ -232,7 +232,7 @@ def connect(address: str, timeout: float = 10.0) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout)
 
 
-def read_all(connection: socket.socket, until: float = 10.0, quiet: float = 0.25) -> bytes:
+def read_all(connection: socket.socket, until: float = 10.0, quiet: float = 0.15) -> bytes:
     """What comes until the other side closes, until so many seconds have passed, or it has been quiet after something."""
     found, end = b"", time.monotonic() + until
     while time.monotonic() < end:
@@ -250,7 +250,7 @@ def read_all(connection: socket.socket, until: float = 10.0, quiet: float = 0.25
     return found
 
 
-def raw(address: str, content: bytes, until: float = 5.0, quiet: float = 0.25) -> bytes:
+def raw(address: str, content: bytes, until: float = 5.0, quiet: float = 0.15) -> bytes:
     """Send these bytes, give back what is answered, as `read_all` reads it."""
     with connect(address) as connection:
         with contextlib.suppress(ConnectionError, TimeoutError):

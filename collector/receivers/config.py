@@ -178,7 +178,7 @@ class LimitsConfig(StrictModel):
     """Attributes in one request at most, those of resources, scopes, events and links included."""
     max_depth: int = Field(default=64, ge=4, le=100)
     """Nesting of attribute values at most."""
-    max_in_flight_size: ByteSize = Field(default=256 * 2**20, ge=2**20)
+    max_in_flight_size: ByteSize = Field(default=128 * 2**20, ge=2**20)
     """Bytes of requests that are being received, checked or written. Above it senders are told to come back."""
     max_in_flight_requests: int = Field(default=2_000, ge=1)
     """Requests that are being received, checked or written. Above it senders are told to come back."""

@@ -457,13 +457,16 @@ class Http2Connection(Connection):
 
     def _pump(self, stream: Stream) -> None:
         while stream.pending:
-            kind, payload, last = stream.pending[0]
+            kind, payload, last = stream.pending.popleft()
             if kind is Type.DATA:
-                if len(payload) > min(self._send_window, stream.send_window):
-                    return
+                room = min(self._send_window, stream.send_window)
+                if len(payload) > room:
+                    stream.pending.appendleft((kind, payload[max(room, 0) :], last))
+                    if room <= 0:
+                        return
+                    payload = payload[:room]
                 self._send_window -= len(payload)
                 stream.send_window -= len(payload)
-            stream.pending.popleft()
             flags = (Flag.END_HEADERS if kind is Type.HEADERS else 0) | (Flag.END_STREAM if last else 0)
             self._frame(kind, flags, stream.id, payload)
             if last:

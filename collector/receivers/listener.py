@@ -105,6 +105,9 @@ class Listener:
                 listening.listen(_BACKLOG)
                 listening.setblocking(False)
             except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL and len(found) > 1:  # `localhost` is ::1 too, IPv6 may be off
+                    self._sockets.pop().close()
+                    continue
                 self.release()
                 hint = (
                     "; is another collector running? Port 0 takes a free one" if error.errno == errno.EADDRINUSE else ""

@@ -16,7 +16,7 @@ from collector.otlp.check import Limits
 from collector.receivers.admission import Admission
 from collector.receivers.auth import Auth
 from collector.receivers.config import GrpcConfig, HttpConfig, OtlpConfig, parse_endpoint
-from collector.receivers.export import Exporter
+from collector.receivers.export_service import ExportService
 from collector.receivers.listener import TICK_SECONDS, Listener
 from collector.receivers.mailbox import Mailbox
 from collector.receivers.otlp_grpc import GrpcServer
@@ -53,7 +53,7 @@ class OtlpReceiver(Receiver[OtlpConfig]):
         )  # fmt: skip
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._exporter: Exporter | None = None
+        self._service: ExportService | None = None
         self._ports: list[_Port] = []
         self._reading: asyncio.Future[object] | None = None
 
@@ -70,58 +70,58 @@ class OtlpReceiver(Receiver[OtlpConfig]):
     def start(self, intake: Intake) -> None:
         loop = asyncio.new_event_loop()
         limits = self.config.limits
-        exporter = Exporter(
+        service = ExportService(
             intake, Limits(limits.max_spans, limits.max_attributes, limits.max_depth), Mailbox(loop)
         )  # fmt: skip
         try:
             if self.config.protocols.grpc is not None:
-                self._ports.append(self._grpc(self.config.protocols.grpc, exporter))
+                self._ports.append(self._grpc(self.config.protocols.grpc, service))
             if self.config.protocols.http is not None:
-                self._ports.append(self._http(self.config.protocols.http, exporter))
+                self._ports.append(self._http(self.config.protocols.http, service))
         except SpanledgerError:
             for port in self._ports:
                 port.listener.release()
             self._ports.clear()
             loop.close()
-            exporter.close()
+            service.close()
             raise
         for port in self._ports:
             self._warn(port)
-        self._loop, self._exporter = loop, exporter
+        self._loop, self._service = loop, service
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name=f"spanledger-{self.context.id}")
         self._thread.start()
         started.wait()
 
     def stop(self, grace_seconds: float) -> None:
-        if self._loop is None or self._thread is None or self._exporter is None:
+        if self._loop is None or self._thread is None or self._service is None:
             return
         asyncio.run_coroutine_threadsafe(self._close(grace_seconds), self._loop).result()
-        self._exporter.close()
+        self._service.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._loop = self._thread = self._exporter = None
+        self._loop = self._thread = self._service = None
         self._ports.clear()
 
     # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _http(self, config: HttpConfig, exporter: Exporter) -> _Port:
+    def _http(self, config: HttpConfig, service: ExportService) -> _Port:
         option = f"receivers.{self.context.id}.protocols.http"
         auth = Auth(config.auth, f"{option}.auth")
         tls = Tls(config.tls, ["http/1.1"], f"{option}.tls") if config.tls else None
         tally = self._metrics.tally(self.context.id, "http")
-        server = HttpServer(config, auth, exporter, self._admission, tally)
+        server = HttpServer(config, auth, service, self._admission, tally)
         listener = Listener(config.endpoint, f"{option}.endpoint", server, tally, config.max_connections, tls)
         listener.bind()
         return _Port("http", listener, auth, tls)
 
-    def _grpc(self, config: GrpcConfig, exporter: Exporter) -> _Port:
+    def _grpc(self, config: GrpcConfig, service: ExportService) -> _Port:
         option = f"receivers.{self.context.id}.protocols.grpc"
         auth = Auth(config.auth, f"{option}.auth")
         tls = Tls(config.tls, ["h2"], f"{option}.tls") if config.tls else None
         tally = self._metrics.tally(self.context.id, "grpc")
-        server = GrpcServer(config, auth, exporter, self._admission, tally)
+        server = GrpcServer(config, auth, service, self._admission, tally)
         listener = Listener(config.endpoint, f"{option}.endpoint", server, tally, config.max_connections, tls)
         listener.bind()
         return _Port("grpc", listener, auth, tls)

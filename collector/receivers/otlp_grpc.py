@@ -19,7 +19,7 @@ from collector.receivers.admission import Admission, Held
 from collector.receivers.auth import Auth, Client
 from collector.receivers.body import Body
 from collector.receivers.config import GrpcConfig
-from collector.receivers.export import Accepted, Call, Exporter
+from collector.receivers.export_service import Accepted, Call, ExportService
 from collector.receivers.hpack import Field, encode
 from collector.receivers.http2 import Error, Http2Connection, Stream
 from collector.receivers.inflate import ENCODINGS, IDENTITY, known
@@ -43,6 +43,7 @@ _MAX_NAME = 4096
 _MAX_REFLECTIONS = 1000
 MAX_WATCHERS = 64
 _PREFIX = 5
+_MEDIA_TYPES = (b"application/grpc", b"application/grpc+proto")
 _HEAD_FIELDS: tuple[Field, ...] = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
@@ -58,9 +59,9 @@ class GrpcServer:
     """What the connections of one port share."""
 
     def __init__(
-        self, config: GrpcConfig, auth: Auth, exporter: Exporter, admission: Admission, tally: Tally
+        self, config: GrpcConfig, auth: Auth, service: ExportService, admission: Admission, tally: Tally
     ) -> None:  # fmt: skip
-        self.config, self.auth, self.exporter, self.admission, self.tally = config, auth, exporter, admission, tally
+        self.config, self.auth, self.service, self.admission, self.tally = config, auth, service, admission, tally
         self.watchers = 0
 
     def __call__(self, listener: Listener) -> Connection:
@@ -170,7 +171,7 @@ class GrpcConnection(Http2Connection):
             self.reset(stream, Error.PROTOCOL_ERROR)
         elif headers.get(b":method") != b"POST" or b":path" not in headers or b":scheme" not in headers:
             self.send(stream, trailers=encode([(b":status", b"405"), (b"allow", b"POST")]))
-        elif not headers.get(b"content-type", b"").startswith(b"application/grpc"):
+        elif headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _MEDIA_TYPES:
             self.send(stream, trailers=encode([(b":status", b"415")]))
         else:
             try:
@@ -283,7 +284,7 @@ class GrpcConnection(Http2Connection):
         call.held.give_way = None
         call.working, stream.deadline = True, NEVER
         self._working += 1
-        self._server.exporter.take(
+        self._server.service.take(
             Call(
                 call.client, self._server.tally, call.held, self._server.config.max_recv_msg_size,
                 partial(self._answer, stream), call.encoding if compressed else "",
@@ -331,6 +332,7 @@ class GrpcConnection(Http2Connection):
         call = self._calls.get(stream.id)
         if call is None or call.held is not None:
             self._server.tally.requests[status.code.name] += 1
+            self._server.tally.say(status.code.name, status)
         fields: list[Field] = [] if call is not None and (call.watching or not call.unary) else [*_HEAD_FIELDS]
         fields += [(b"grpc-status", b"%d" % status.code), (b"grpc-message", _percent(status.message))]
         if status.retry_after is not None:

@@ -22,7 +22,7 @@ from collector.receivers.auth import Auth, Client
 from collector.receivers.body import Body
 from collector.receivers.config import HttpConfig
 from collector.receivers.cors import Cors
-from collector.receivers.export import Accepted, Call, Exporter
+from collector.receivers.export_service import Accepted, Call, ExportService
 from collector.receivers.http_chunks import BadChunk, Chunks
 from collector.receivers.http_head import BadHead, Head, HeadReader
 from collector.receivers.inflate import ENCODINGS, known
@@ -53,9 +53,9 @@ class HttpServer:
     """What the connections of one port share."""
 
     def __init__(
-        self, config: HttpConfig, auth: Auth, exporter: Exporter, admission: Admission, tally: Tally
+        self, config: HttpConfig, auth: Auth, service: ExportService, admission: Admission, tally: Tally
     ) -> None:  # fmt: skip
-        self.config, self.auth, self.exporter, self.admission, self.tally = config, auth, exporter, admission, tally
+        self.config, self.auth, self.service, self.admission, self.tally = config, auth, service, admission, tally
         self.routes = routes(config.traces_url_path)
         self.cors = Cors(config.cors) if config.cors else None
         self._heads: dict[tuple[int, tuple[tuple[str, str], ...]], bytes] = {}
@@ -110,7 +110,8 @@ class HttpConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._release()
+        if self._at is not At.BUSY:  # else it counts until it is worked off, whoever waits for that
+            self._release()
         self._waiting = b""
 
     def data_received(self, data: bytes) -> None:
@@ -283,7 +284,7 @@ class HttpConnection(Connection):
         assert held is not None
         self._at, self._waiting_since, self.deadline = At.BUSY, None, NEVER
         held.give_way = None
-        self._server.exporter.take(
+        self._server.service.take(
             Call(
                 self._client, self._server.tally, held, self._config.max_request_body_size, self._answer,
                 self._encoding, self._type == JSON and bool(self._body.size),
@@ -330,6 +331,7 @@ class HttpConnection(Connection):
             self._waiting = self._waiting[head.length :]
 
     def _send_status(self, status: Status, extra: dict[str, str] | None = None) -> None:
+        self._server.tally.say(str(status.http), status)
         headers = extra or {}
         if status.retry_after_header is not None:
             headers = {**headers, "Retry-After": status.retry_after_header}

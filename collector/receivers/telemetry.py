@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +12,12 @@ from weakref import WeakKeyDictionary
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from collector.receivers.status import Status
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -25,7 +33,18 @@ class Tally:
     received_bytes: int = 0
     requests: Counter[str] = field(default_factory=Counter)  # by code
     connections: Callable[[], float] = lambda: 0.0
+    _quiet: dict[str, float] = field(default_factory=dict)  # by code: until when nothing is said about it
     evicted_connections: int = 0
+
+    def say(self, code: str, status: Status) -> None:
+        """Log that a request was refused: now and then, or whoever sends rubbish would fill the disk with it."""
+        now = time.monotonic()
+        if status.retry_after is None and now >= self._quiet.get(code, 0.0):
+            self._quiet[code] = now + QUIET_SECONDS
+            logger.warning(
+                "receivers.%s refused a request over %s with %s: %s (further ones are only counted for %d s)",
+                self.receiver, self.transport, code, status.message, QUIET_SECONDS,
+            )  # fmt: skip
 
 
 @dataclass(slots=True)

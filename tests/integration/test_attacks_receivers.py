@@ -208,6 +208,21 @@ def test_many_bombs_at_once_do_not_add_up(victim: Served) -> None:
         assert set(pool.map(send, range(32))) <= {413, 503}
 
 
+def test_senders_that_go_before_they_are_answered_leave_nothing_behind(victim: Served) -> None:
+    """What is still worked on for them counts as in flight, so that coming and going does not get around the bound."""
+    content = gzip.compress(b"\0" * 15_000_000)
+    wire = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Encoding: gzip\r\n"
+    wire += b"Content-Length: %d\r\n\r\n" % len(content) + content
+    for _ in range(100):
+        with connect(victim.http) as sender:
+            sender.sendall(wire)
+    with Http2(victim.grpc) as client:
+        for stream in range(1, 81, 2):
+            client.open(stream, EXPORT, (b"grpc-encoding", b"gzip"))
+            client.send(frame(DATA, END_STREAM, stream, message(content, compressed=True)))
+            client.send(frame(RST_STREAM, 0, stream, b"\0\0\0\x08"))
+
+
 def test_half_a_million_one_byte_chunks_cost_no_more_than_their_bytes(victim: Served) -> None:
     head = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nTransfer-Encoding: chunked\r\n\r\n"
     began = victim.memory

@@ -44,6 +44,7 @@ from tests.receivers_kit import (
     Http2,
     Running,
     body,
+    call_headers,
     config,
     connect,
     frame,
@@ -776,8 +777,6 @@ def test_metrics_count_what_happened() -> None:
 
 def test_padding_priority_continuation_and_odd_cuts_are_understood(receiver: Running) -> None:
     """What nghttp2, Netty and Go may send and grpcio does not."""
-    from tests.receivers_kit import call_headers
-
     block, content = call_headers(), message(body(10))
     wire = frame(HEADERS, 0x8 | 0x20, 1, b"\x03" + b"\x00\x00\x00\x00\x10" + block[:20] + b"\0\0\0")
     wire += frame(9, 0, 1, block[20:50]) + frame(9, 4, 1, block[50:])
@@ -801,8 +800,54 @@ def test_an_answer_waits_for_the_senders_window(receiver: Running) -> None:
         client.open(1)
         client.send(frame(0, 1, 1, message(body())))
         assert client.trailers(1, 0.5) == b""
-        client.send(frame(8, 0, 1, b"\x00\x00\x00\x64"))
+        client.send(frame(8, 0, 1, b"\x00\x00\x00\x01") * 3)
         assert b"grpc-status\x010" in client.trailers(1)
+
+
+def test_grpc_web_is_not_taken_for_grpc(receiver: Running) -> None:
+    block = call_headers().replace(b"\x10application/grpc", b"\x14application/grpc-web")
+    with Http2(receiver.grpc) as client:
+        client.send(frame(HEADERS, 5, 1, block))
+        assert b"415" in client.trailers(1)
+
+
+def _keepalive(**parameters: str) -> Any:
+    return config({"keepalive": {"server_parameters": parameters}})
+
+
+def test_a_connection_that_answers_no_ping_is_cut() -> None:
+    with running(_keepalive(time="1s", timeout="500ms")) as found, Http2(found.grpc) as client:
+        client.open(1)
+        began = time.monotonic()
+        kinds = [kind for kind, flags, _, _ in client.frames(8.0) if kind == PING and not flags]
+        assert kinds == [PING]
+        assert time.monotonic() - began < 6
+
+
+def test_a_connection_without_calls_is_closed_in_order() -> None:
+    with running(_keepalive(max_connection_idle="1s")) as found, Http2(found.grpc) as client:
+        assert client.goodbye(5.0) == 0
+
+
+def test_an_old_connection_is_sent_away_and_its_calls_are_finished() -> None:
+    hold = threading.Event()
+    with running(_keepalive(max_connection_age="1s"), FakeIntake(hold=hold)) as found, Http2(found.grpc) as client:
+        client.open(1)
+        client.send(frame(0, 1, 1, message(body())))
+        assert client.goodbye(5.0) == 0
+        client.open(3)
+        assert (3, 0, 3, b"\0\0\0\7") in client.frames(0.5)  # not taken: may be sent again elsewhere
+        hold.set()
+        assert b"grpc-status\x010" in client.trailers(1)
+
+
+def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), running() as found:
+        for _ in range(20):
+            post(found.http, b"\xff")
+        refused(found.grpc, b"\xff")
+    assert caplog.text.count("refused a request over http with 400") == 1
+    assert caplog.text.count("refused a request over grpc with INVALID_ARGUMENT") == 1
 
 
 def test_http1_on_the_grpc_port_is_told_where_it_is(receiver: Running) -> None:

@@ -65,7 +65,7 @@ class Call:
     json: bool = False
 
 
-class Exporter:
+class ExportService:
     """Works on export requests of one receiver. `take` is called on the event loop's thread."""
 
     def __init__(self, intake: Intake, limits: Limits, mailbox: Mailbox) -> None:
