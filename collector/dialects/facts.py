@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from collector.dialects import values, vocabulary
 from collector.dialects.conditions import holds
-from collector.dialects.model import HELPERS, MONEY, NUMBERS, TIME, Dialect, Source, When, source_at
+from collector.dialects.model import HELPERS, IDS, MONEY, NUMBERS, TIME, Dialect, Source, When, source_at
 from collector.dialects.places import Place, place
 from collector.dialects.table import Coded, Mask, Rows, distinct, first_of, present
 from collector.otlp import gather
@@ -23,7 +23,6 @@ _UNIT_NS = {"s": 1e9, "ms": 1e6, "us": 1e3, "ns": 1.0, "ns_or_ms": 1.0}
 #: Below this, a time said to be in ns or ms is in ms: nothing answers within a millisecond, nobody waits for twenty minutes.
 _LEAST_NS = 1e6
 _LONGEST_NS = 1e15
-_IDS = frozenset({"response_id", "call_hint", "conversation_id", "claimed_user", "gateway_user", "gateway_end_user"})
 _WORDS: dict[str, Callable[[str], str | None]] = {
     "operation": vocabulary.operation,
     "provider": vocabulary.provider,
@@ -92,10 +91,10 @@ class Facts:
         return self._without_provider(coded) if source.strip_provider else coded
 
     def _separate(self, name: str, source: Source) -> Coded | None:
-        """Ids are nearly all different: where nothing is done with them, comparing them costs more than it saves."""
+        """Texts that are not compared with one another."""
         where = place(source.from_ or "")
         plain = where.owner == "span" and where.path is None and source.from_ is not None
-        if name not in _IDS or not plain or source.when or source.pattern or source.map:
+        if name not in IDS or not plain or not source.untouched:
             return None
         return self.rows.separate_text(where.key)
 

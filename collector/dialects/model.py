@@ -7,12 +7,13 @@ the emitter means by its counts (`input`, `output`, `flags`). All of it is data;
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from collector import columns
+from collector.dialects.places import place
 
 
 class Model(BaseModel):
@@ -45,6 +46,8 @@ TEXTS = frozenset(
     for column in (columns.CALL_HINT, *columns.FACTS, *columns.IDENTITY)
     if column.dtype == columns.TEAM.dtype
 )  # all String columns
+#: Nearly all different: where nothing is done with them, comparing them costs more than it saves.
+IDS = frozenset({"response_id", "call_hint", "conversation_id", "claimed_user", "gateway_user", "gateway_end_user"})
 FACTS = NUMBERS | HELPERS | FLAGS | TEXTS | {TIME, MONEY, LIST}
 
 _VERSION_RANGE = r"^(<=|>=|<|>|==)\d+(\.\d+)*( (<=|>=|<|>|==)\d+(\.\d+)*)*$"
@@ -114,6 +117,11 @@ class Source(Model):
     strip_provider: bool = False
     """`openai/gpt-4o` of provider openai is `gpt-4o`."""
     when: Annotated[tuple[When, ...], BeforeValidator(_listed)] = ()
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the text is taken as it is, from every span."""
+        return not (self.pattern or self.map or self.split or self.strip_provider or self.when)
 
     @field_validator("pattern")
     @classmethod
@@ -249,6 +257,19 @@ class Dialect(Model):
     replayed: Annotated[tuple[When, ...], BeforeValidator(_listed)] = ()
     """Spans that the gateway answered from its own response cache."""
 
+    @cached_property
+    def text_keys(self) -> tuple[str, ...]:
+        """Attributes of spans that facts are the texts of, themselves or in other words."""
+        names = TEXTS | FLAGS | {LIST}
+        sources = [(name, source) for name in names for source in self.facts.get(name, ())]
+        return _plain([source.from_ for name, source in sources if not (name in IDS and source.untouched)])
+
+    @cached_property
+    def role_keys(self) -> tuple[str, ...]:
+        """Attributes of spans whose texts say what a span is."""
+        tests = [text for rule in self.spans for when in rule.when for text in (*when.is_, *when.is_not)]
+        return _plain([*tests, *(source.from_ for source in self.facts.get("operation", ()))])
+
     @field_validator("facts")
     @classmethod
     def _known(cls, facts: dict[str, Sources]) -> dict[str, Sources]:
@@ -258,6 +279,11 @@ class Dialect(Model):
             for source in sources:
                 _suits(name, source)
         return facts
+
+
+def _plain(texts: list[str | None]) -> tuple[str, ...]:
+    places = [place(text) for text in texts if text]
+    return tuple(dict.fromkeys(where.key for where in places if where.owner == "span" and where.path is None))
 
 
 def _suits(name: str, source: Source) -> None:

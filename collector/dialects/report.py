@@ -41,12 +41,14 @@ class Part(NamedTuple):
 def report(table: Table, dialect: Dialect, spans: I64) -> Part | None:
     """What these spans report; None where none of them does."""
     facts = Facts(Rows(table, spans), dialect)
+    facts.rows.prepare(dialect.role_keys)
     role = _roles(facts)
     if not (role != NONE).any():
         return None
     if (role == NONE).any():
         spans, role = spans[role != NONE], role[role != NONE]
         facts = Facts(Rows(table, spans), dialect)
+    facts.rows.prepare(dialect.text_keys)
     part = _everything(facts, role)
     return _useful(part)
 

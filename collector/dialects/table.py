@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from collector.dialects import values, vocabulary
 from collector.otlp import gather
+from collector.otlp.many import codes_of
 from collector.otlp.tables import I32, I64, Owner, Text, Traces, ValueType
 
 Mask = NDArray[np.bool_]
+_FEW = 200  # spans that are read key by key
 _DENSE = 1 << 20  # above it, numbers are sorted instead of looked up
 NO_TEXTS = pa.array([], pa.large_string())
 _ABSENT = frozenset(word for word in vocabulary.words().absent if not word.endswith("*"))
@@ -201,6 +203,15 @@ class Rows:
             slots = self.slots(key)
             self._texts[key] = self.nothing if slots is None else self.table.texts_at(slots)
         return self._texts[key]
+
+    def prepare(self, keys: Sequence[str]) -> None:
+        """Read these texts together; which few spans do not pay for."""
+        wanted = [key for key in keys if key in self.table.slots and key not in self._texts]
+        if self.size < _FEW or len(wanted) < 2:
+            return
+        columns = [self.table.slots[key] if self._every else self.table.slots[key][self.rows] for key in wanted]
+        for key, (codes, values_) in zip(wanted, codes_of(self.table.traces, columns), strict=True):
+            self._texts[key] = present(Coded(codes, values_))
 
     def separate_text(self, key: str) -> Coded:
         """Texts of an attribute that are nearly all different: not compared with one another."""

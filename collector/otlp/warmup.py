@@ -20,6 +20,7 @@ from collector.otlp.gather import (
     text_codes,
     texts,
 )
+from collector.otlp.many import codes_of
 from collector.otlp.tables import Owner
 
 
@@ -36,6 +37,7 @@ def warm() -> None:
     (rows,) = slots(traces, ["key"], Owner.SPAN)
     for gather in (strings, codes, integers, doubles):
         gather(traces, rows)
+    codes_of(traces, [rows, rows])
     for read in (texts, text_codes, hex_ids, hash64):
         read(traces, traces.spans.trace_id)
     attribute_maps(traces, Owner.SPAN)
