@@ -148,7 +148,7 @@ def measure(system: System, captures: Sequence[Capture], console: Console) -> di
 def table(title: str, rows: Sequence[tuple[str, Score]]) -> Table:
     """One row per system."""
     result = Table(title=title, title_justify="left", box=SIMPLE)
-    result.add_column("", min_width=16)
+    result.add_column("", no_wrap=True)
     for heading in ("exact", "left over", "marked", "error", "unmarked", "shown"):
         result.add_column(heading, justify="right", no_wrap=True)
     for name, score in rows:
