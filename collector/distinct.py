@@ -72,7 +72,7 @@ def combinations(frame: pl.DataFrame, names: Sequence[str], numbers: Sequence[I6
     in a batch coincide once in forty million batches, and nobody can bring that about.
     """
     columns = [name for name in names if frame[name].null_count() < len(frame)]
-    hashes = frame.select(pl.col(name).hash(_SEED) for name in columns).get_columns() if columns else []
+    hashes = frame.select_seq(pl.col(name).hash(_SEED) for name in columns).get_columns() if columns else []
     words = np.empty((len(frame), len(hashes) + len(numbers)), np.int64)
     for place, values in enumerate([*(column.to_numpy().view(np.int64) for column in hashes), *numbers]):
         words[:, place] = values

@@ -323,7 +323,7 @@ def _solved(calls: pl.DataFrame, work: Usages) -> list[pl.Series]:
         columns.append(calls["service_tier"].clone().scatter(rows, [work.tiers[row] for row in rows]))
     if work.hours:
         rows = np.concatenate(work.hours).tolist()
-        hours = work.counts[USAGE.index("cache_write_1h_tokens"), rows]
+        hours = work.counts[USAGE.index("cache_write_1h_tokens")][rows]
         columns.append(calls["cache_write_1h_tokens"].clone().scatter(rows, hours))
     return columns
 

@@ -1,6 +1,6 @@
 """The usage columns of a batch of calls as arrays, and the arithmetic that prices them.
 
-Arrays are laid out kind by kind, [len(USAGE), rows], so that what a batch does not have costs nothing.
+One array per kind of token, so that what a batch does not have costs nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Usages:
     """Usage and list cost of each call of a batch.
 
     found, code: what the book says of each distinct combination of names, and which one each row has
-    counts:      unknown counted as 0; `present` says which are known
+    counts:      per kind of USAGE one int64 array, unknown counted as 0; `present` says which are known
     cost:        int64 pico-USD at list price; 0 where `listed` is false: no price, or counts that no int64 can price
     tiers:       row → tier, where `solve` found the one that the reported cost gives away
     hours:       rows whose one-hour part of the cache writes `solve` found
@@ -67,10 +67,11 @@ class Usages:
 
     def __init__(self, calls: pl.DataFrame, found: Sequence[Found | None], code: I64) -> None:
         self._calls, self._found, self._code = calls, found, code
-        read = [distinct.integers(calls[name]) for name in USAGE]
-        self.counts: I64 = np.stack([values for values, _ in read])
-        self.present: Mask = np.stack([known for _, known in read])
         self._kinds = [kind for kind, name in enumerate(USAGE) if calls[name].null_count() < len(calls)]
+        nothing = np.zeros(len(calls), dtype=np.int64), np.zeros(len(calls), dtype=np.bool_)
+        read = [distinct.integers(calls[name]) if kind in self._kinds else nothing for kind, name in enumerate(USAGE)]
+        self.counts: list[I64] = [values for values, _ in read]
+        self.present: list[Mask] = [known for _, known in read]
         self.reported: I64 = distinct.integers(calls["reported_cost_pico"])[0]
         self._flags = _flags(calls["usage_flags"])
         self.tiers: dict[int, str] = {}
@@ -79,7 +80,7 @@ class Usages:
         self._rows, per_call = self._rates()
         self._overflow = self._too_large()
         if self._overflow is not None:
-            self.counts = np.where(self._overflow, 0, self.counts)
+            self.counts = [np.where(self._overflow, 0, count) for count in self.counts]
         self.listed: Mask = self._priced if self._overflow is None else self._priced & ~self._overflow
         self.cost: I64 = per_call
         for kind in self._kinds:
@@ -89,8 +90,8 @@ class Usages:
         mask: Mask = np.array(values, dtype=np.bool_)[self._code]
         return mask
 
-    def _rates(self) -> tuple[I64, I64]:
-        """Per row the coefficients that hold for it, [len(USAGE), rows], and what each call costs besides."""
+    def _rates(self) -> tuple[dict[int, I64], I64]:
+        """By kind the coefficients that hold for each row, and what each call costs besides."""
         rates = [entry.rates if entry else _NOTHING for entry in self._found]
         first = np.cumsum([0, *[len(rate.coefficients) for rate in rates]])[:-1][self._code]
         widest = max(len(rate.thresholds) for rate in rates)
@@ -99,22 +100,19 @@ class Usages:
             starts = [rate.thresholds[step] if step < len(rate.thresholds) else never for rate in rates]
             first += self.counts[_INPUT] > np.array(starts, dtype=np.int64)[self._code]
         stacked = np.concatenate([rate.coefficients for rate in rates]).T
-        rows = np.zeros_like(self.counts)
-        for kind in {*self._kinds, _HOUR}:
-            np.take(stacked[kind], first, out=rows[kind])
+        wanted = {*self._kinds, _HOUR} if _WRITE in self._kinds else self._kinds
+        rows = {kind: stacked[kind][first] for kind in wanted}
         return rows, np.array([rate.per_call for rate in rates], dtype=np.int64)[self._code]
 
     def _too_large(self) -> Mask | None:
         """Rows whose sum an int64 might not hold; None: none of them, which one look at the largest counts tells."""
-        bound = sum(
-            float(np.abs(self.counts[kind]).max()) * float(np.abs(self._rows[kind]).max()) for kind in self._kinds
-        )
-        if 0 <= bound < _LARGEST and not any(
-            (self.counts[kind] == np.iinfo(np.int64).min).any() for kind in self._kinds
-        ):
+        if sum(_size(self.counts[kind]) * _size(self._rows[kind]) for kind in self._kinds) < _LARGEST:
             return None
-        sums = (np.abs(self.counts.astype(np.float64)) * np.abs(self._rows.astype(np.float64))).sum(axis=0)
-        largest = np.abs(self.counts.astype(np.float64)).max(axis=0)
+        sums, largest = np.zeros(len(self._code)), np.zeros(len(self._code))
+        for kind in self._kinds:
+            size = np.abs(self.counts[kind].astype(np.float64))
+            sums += size * np.abs(self._rows[kind].astype(np.float64))
+            np.maximum(largest, size, out=largest)
         too_large: Mask = (sums > _LARGEST) | (largest > _LARGEST)
         return too_large
 
@@ -122,14 +120,14 @@ class Usages:
         """Pico-USD: what the tokens read from and written to a cache would have cost fresh, minus what they cost."""
         saved = np.zeros(len(self._code), dtype=np.int64)
         for kind in (_INDEX[name] for name in CACHE_COLUMNS):
-            if self.present[kind].any():
+            if kind in self._kinds:
                 saved -= self.counts[kind] * self._rows[kind]
         return saved
 
     def judge(self) -> tuple[NDArray[np.int8], I16]:
         """Per row its status and the bits of what pricing it assumes."""
-        calls, present = self._calls, self.present
-        usage = present[_INPUT] | present[_OUTPUT]
+        calls = self._calls
+        usage = self.present[_INPUT] | self.present[_OUTPUT]
         status = np.where(self._priced, PRICED, UNPRICED).astype(np.int8)
         unmeasured = [entry is not None and entry.rates.unmeasured for entry in self._found]
         if any(unmeasured):
@@ -224,23 +222,31 @@ class Usages:
 
     def _explained(self, rows: I64, rates: Rates, with_hour: bool) -> tuple[Mask, I64]:
         """Which rows' reported cost these rates explain, and with how many one-hour tokens."""
-        counts = self.counts[:, rows]
+        counts = np.stack([count[rows] for count in self.counts])
         segment = (counts[_INPUT][:, None] > np.array(rates.thresholds, dtype=np.int64)).sum(axis=1)
         rest = self.reported[rows] - rates.per_call - (counts * rates.coefficients.T[:, segment]).sum(axis=0)
         if not with_hour:
             return rest == 0, np.zeros_like(rest)
         surcharge = rates.one_hour_surcharge[segment]
         hour, over = np.divmod(rest, np.where(surcharge == 0, 1, surcharge))
-        open_ = ~self.present[_HOUR, rows] & (surcharge != 0) & (over == 0)
+        open_ = ~self.present[_HOUR][rows] & (surcharge != 0) & (over == 0)
         return open_ & (hour > 0) & (hour <= counts[_WRITE]), hour
 
     def _set_hours(self, rows: I64, hours: I64 | int) -> None:
         """Write the one-hour part down, where there are cache writes of which none is told."""
-        told = self.present[_HOUR, rows] | (self.counts[_WRITE, rows] == 0)
-        self.counts[_HOUR, rows] = np.where(told, self.counts[_HOUR, rows], hours)
-        self.present[_HOUR, rows] |= ~told
-        if not told.all():
-            self.hours.append(rows[~told])
+        told = self.present[_HOUR][rows] | (self.counts[_WRITE][rows] == 0)
+        if told.all():
+            return
+        if not self.hours:  # what was read is the frame's own, or shared
+            self.counts[_HOUR], self.present[_HOUR] = self.counts[_HOUR].copy(), self.present[_HOUR].copy()
+        self.counts[_HOUR][rows[~told]] = hours if isinstance(hours, int) else hours[~told]
+        self.present[_HOUR][rows[~told]] = True
+        self.hours.append(rows[~told])
+
+
+def _size(values: I64) -> float:
+    """The largest magnitude among them."""
+    return max(float(values.max()), -float(values.min()))
 
 
 def _other_tiers(entry: Found | None) -> dict[str, Rates]:
