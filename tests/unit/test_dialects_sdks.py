@@ -546,6 +546,12 @@ class TestMlflow:
         newer = self.see({"id": "msg_1", "model": "c", "usage": {**usage, "input_tokens": 40}})
         assert facts(newer, "input_tokens", "usage_flags") == (100, None)
 
+    def test_since_it_tells_the_one_hour_part_input_holds_everything(self) -> None:
+        usage = {"input_tokens": 190, "output_tokens": 20, "total_tokens": 210, "cache_read_input_tokens": 60}
+        usage |= {"cache_creation_input_tokens": 30, "cache_creation_input_tokens_above_1hr": 10}
+        found = self.see(**{"mlflow.chat.tokenUsage": json.dumps(usage)})
+        assert facts(found, "input_tokens", "cache_write_1h_tokens", "usage_flags") == (190, 10, None)
+
     def test_agents_wrap_and_the_gateway_ranks_above_the_client(self) -> None:
         assert facts(self.see(**{"mlflow.spanType": '"AGENT"'}), "role", "response_id") == ("rollup", None)
         assert report({"mlflow.spanType": '"TOOL"'}) is None
@@ -640,6 +646,17 @@ class TestLangsmith:
         nobody = {**self.TOLD, "langsmith.metadata.ls_provider": ""}
         assert facts(report(nobody, scope="langsmith"), "provider") == (None,)
 
+    def test_langchains_details_are_inside_its_message(self) -> None:
+        message = {
+            "id": "run--1",
+            "usage_metadata": {"input_token_details": {"cache_read": 60, "cache_creation": 30}},
+            "response_metadata": {"id": "msg_2"},
+        }
+        told = {key: value for key, value in self.TOLD.items() if not key.endswith("_details")}
+        told["gen_ai.completion"] = json.dumps({"generations": [[{"message": {"kwargs": message}}]]})
+        found = report({**told, "gen_ai.response.id": "run--1"}, scope="langsmith")
+        assert facts(found, "cache_read_tokens", "cache_write_tokens", "response_id") == (60, 30, "msg_2")
+
     def test_the_operation_lies(self) -> None:
         for kind in ("prompt", "retriever", "tool"):
             assert report({**self.TOLD, "langsmith.span.kind": kind}, scope="langsmith") is None
@@ -682,6 +699,12 @@ class TestStrands:
     )
     def test_what_input_means_is_said_by_the_model(self, model: str, total: int, flags: list[str] | None) -> None:
         assert facts(self.see(model), "input_tokens", "usage_flags") == (total, flags)
+
+    def test_why_it_stopped_is_in_an_event(self) -> None:
+        choice = event("gen_ai.choice", {"finish_reason": "end_turn"})
+        told = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m"}
+        found = report(told, scope="strands.telemetry.tracer", name="chat", events=[choice])
+        assert facts(found, "finish_reason") == ("stop",)
 
     def test_an_agents_lifelong_sum(self) -> None:
         agent = {
