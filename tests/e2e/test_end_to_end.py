@@ -47,8 +47,9 @@ def test_a_gateways_captures_sent_with_the_command_are_in_the_ledger_once(collec
     assert int(collector.sql("SELECT count() FROM otel_traces")[0][0]) - int(before) == spans_in(folder)
     priced = collector.sql("SELECT Dialect, count(), uniqExact(CallId) FROM llm_calls WHERE CostUSD > 0 GROUP BY Dialect")  # fmt: skip
     by_dialect = {row[0]: (int(row[1]), int(row[2])) for row in priced}
-    assert by_dialect[folder] == (24, 24)
-    failed = collector.sql(f"SELECT count(), countIf(CostUSD IS NULL) FROM llm_calls WHERE Dialect = '{folder}' AND StatusCode = 'Error'")  # fmt: skip
+    dialect = folder.replace("-", "_")
+    assert by_dialect[dialect] == (24, 24)
+    failed = collector.sql(f"SELECT count(), countIf(CostUSD IS NULL) FROM llm_calls WHERE Dialect = '{dialect}' AND StatusCode = 'Error'")  # fmt: skip
     assert int(failed[0][0]) > 0
     assert failed[0][0] == failed[0][1], "a failed call costs nothing"
 
