@@ -504,6 +504,19 @@ class TestPydantic:
         exclusive = report({**told, "gen_ai.usage.input_tokens": 40}, scope="logfire.anthropic")
         assert facts(exclusive, "input_tokens", "usage_flags") == (100, ["input_exclusive:cached_exceeds_input"])
 
+    def test_logfires_openai_agents_name_no_operation(self) -> None:
+        raw = '{"input_tokens": 100, "input_tokens_details": {"cached_tokens": 60}, "output_tokens": 20}'
+        told = {
+            "gen_ai.system": "openai",
+            "gen_ai.request.model": "gpt-5",
+            "gen_ai.usage.raw": raw,
+            "response_id": "resp_1",
+        }
+        told |= {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 20}
+        found = report(told, scope="logfire.openai_agents", name="Responses API with 'gpt-5'")
+        assert facts(found, "role", "rank", "operation", "response_id") == ("call", 3, "chat", "resp_1")
+        assert facts(found, "input_tokens", "cache_read_tokens", "usage_flags") == (100, 60, None)
+
     def test_logfires_claude_agent_has_the_truth_on_the_wrapper(self) -> None:
         agent = {**CLAUDE, "gen_ai.operation.name": "invoke_agent", "operation.cost": 0.25}
         root = span("invoke_agent", agent)
