@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,10 @@ def arrays(rows: pl.DataFrame, wanted: Sequence[tuple[str, Field]]) -> list[pa.A
 
 
 def _array(series: pl.Series, field: Field) -> pa.Array:
-    kind, arrow = field.type, series.to_arrow()
+    kind, count = field.type, len(series)
+    if count and series.null_count() == count:
+        return _nothing(count, kind)
+    arrow = series.to_arrow()
     if "Decimal" in kind:
         return _decimals(arrow, kind)
     if kind.startswith("DateTime64"):
@@ -75,15 +79,30 @@ def _values(numbers: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
 
 def _texts(texts: pa.Array, *, repeats: bool) -> pa.Array:
     """Texts, null ones empty. Where one text is in all rows, as is common, it is written once."""
-    count = len(texts)
-    if count and texts.null_count == count:
-        return _same(count, "")
-    if repeats and count and texts.null_count == 0 and _all_equal(texts):
-        return _same(count, texts[0].as_py())
+    if repeats and len(texts) and texts.null_count == 0 and _all_equal(texts):
+        return _same(len(texts), texts[0].as_py())
     return short(texts).dictionary_encode() if repeats else short(texts)
 
 
+@lru_cache(maxsize=64)
+def _nothing(count: int, kind: str) -> pa.Array:
+    """A column that nothing is known for: NULL, or what stands for it where the column has none."""
+    if kind.startswith("Array"):
+        return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], pa.string()))
+    if "String" in kind:
+        return _same(count, "")
+    if "Decimal" in kind:
+        return pa.nulls(count, pa.decimal128(18, 12))
+    return pa.nulls(count, pa.bool_() if "Bool" in kind else pa.int64())
+
+
 def _same(count: int, text: str) -> pa.Array:
+    """A text in all rows."""
+    return _same_short(count, text) if len(text) < 100 else _same_short.__wrapped__(count, text)
+
+
+@lru_cache(maxsize=64)
+def _same_short(count: int, text: str) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([text]))
 
 
@@ -128,9 +147,6 @@ def _decimals(arrow: pa.Array, kind: str) -> pa.Array:
 
 def _lists(series: pl.Series, arrow: pa.Array) -> pa.Array:
     """Lists of texts, null ones empty."""
-    if arrow.null_count == len(arrow):
-        offsets = pa.array(np.zeros(len(arrow) + 1, dtype=np.int32))
-        return pa.ListArray.from_arrays(offsets, pa.array([], pa.string()))
     if arrow.null_count:
         arrow = series.fill_null([]).to_arrow()
     lists = arrow.cast(pa.list_(pa.large_string()))
