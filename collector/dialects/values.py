@@ -150,10 +150,12 @@ def flag_of(text: str) -> bool | None:
 
 
 def list_of(text: str, separator: str | None) -> list[str] | None:
-    """The members of a list that a text spells; sorted, each once. None where there are none."""
-    value = documents.parse(text) if text[:1] in "[(" else None
+    """The members of a list that a text spells (`key:value` of an object's); sorted, each once. None where there are none."""
+    value = documents.parse(text) if text[:1] in ("[", "(", "{") else None
     if isinstance(value, (list, tuple, set)):
         members = [text_of(member) for member in value]
+    elif isinstance(value, dict):
+        members = [f"{text_of(key)}:{text_of(member)}" for key, member in value.items()]
     elif separator is not None:
         members = [part.strip() for part in text.split(separator)]
     else:

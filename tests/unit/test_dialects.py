@@ -262,6 +262,7 @@ def test_texts_that_spell_values() -> None:
     assert read("[" * 100_000) is None
     assert list_of("['b', 'a', 'b', 1]", None) == ["1", "a", "b"]
     assert list_of("b; a", ";") == ["a", "b"]
+    assert list_of('{"b": 1, "a": "x"}', None) == ["a:x", "b:1"]
     assert list_of("", None) is None
 
 

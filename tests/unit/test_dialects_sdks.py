@@ -575,6 +575,17 @@ class TestMlflow:
         assert facts(self.see(), "rank") == (2,)
         assert facts(self.see(**{"mlflow.gateway.linkedTraceId": '"t"'}), "rank") == (1,)
 
+    def test_rewritten_to_the_conventions_it_loses_what_was_cached(self) -> None:
+        told = {
+            "gen_ai.operation.name": "generate_content",
+            "gen_ai.request.model": "m",
+            "gen_ai.usage.input_tokens": 100,
+        }
+        found = report(told, scope="mlflow.tracing.provider")
+        assert facts(found, "dialect", "role", "usage_flags") == ("mlflow_semconv", "call", ["no_cache_counts"])
+        retriever = {"gen_ai.operation.name": "execute_tool", "gen_ai.usage.input_tokens": 100}
+        assert report(retriever, scope="mlflow.tracing.provider") is None
+
     def test_a_chunk_is_the_first_token(self) -> None:
         chunk = event("mlflow.chunk.item.0", at_ns=NOON_NS + 250_000_000)
         assert facts(report({"mlflow.spanType": '"LLM"'}, events=[chunk]), "time_to_first_token_ns") == (250_000_000,)
