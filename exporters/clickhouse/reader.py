@@ -29,9 +29,9 @@ class Limits:
     """Bounds of one query, and of how many run at once. The rest wait `queue_seconds`, then are turned away."""
 
     seconds: float = 30.0
-    memory_bytes: int = 2 * 2**30
+    memory_bytes: int = 2**30
     rows: int = 1_000_000
-    result_bytes: int = 512 * 2**20
+    result_bytes: int = 256 * 2**20
     statement_bytes: int = 256 * 2**10
     parallel: int = 4
     queue_seconds: float = 10.0
@@ -161,8 +161,8 @@ class Reader:
         try:
             with suppress(RuntimeError):  # before the first batch there is no database, and no table to ask
                 session.run(f"USE {quote(self.database)}")
-            for name, value in {**self._bounds(), **settings, "readonly": "1"}.items():
-                session.run(f"SET {name} = {text(value)}")
+            bounds = {**self._bounds(), **settings, "readonly": "1"}
+            session.run("SET " + ", ".join(f"{name} = {text(value)}" for name, value in bounds.items()))
             yield session
         finally:
             session.close()

@@ -36,7 +36,7 @@ class House:
         self.exporter = ClickHouse(config, context(folder))
         self.exporter.start()
         self.gate = Gate(
-            Reader(path, "spanledger", Limits(seconds=1.0, memory_bytes=200 * 2**20, rows=5000, queue_seconds=5.0))
+            Reader(path, "spanledger", Limits(seconds=1.0, memory_bytes=60 * 2**20, rows=5000, queue_seconds=5.0))
         )
         self.client = TestClient(self.gate.app)
         self._position = 0
