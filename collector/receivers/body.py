@@ -11,11 +11,11 @@ class Body:
     __slots__ = ("_parts", "_tail", "size")
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | memoryview] = []
         self._tail = bytearray()
         self.size = 0
 
-    def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes | memoryview) -> None:
         """Some more bytes."""
         self.size += len(piece)
         if len(piece) < _LARGE:
@@ -30,6 +30,6 @@ class Body:
         """All of it; nothing is left behind."""
         if self._tail:
             self._parts.append(bytes(self._tail))
-        whole = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        whole = bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
         self._parts, self._tail, self.size = [], bytearray(), 0
         return whole

@@ -139,7 +139,7 @@ class Http2Connection(Connection):
         """A request's headers are there; the stream is in `streams`."""
 
     @abstractmethod
-    def received(self, stream: Stream, data: bytes) -> None:
+    def received(self, stream: Stream, data: bytes | memoryview) -> None:
         """Some of the body; `stream.ended` says whether it is the last of it (`data` may be empty then)."""
 
     @abstractmethod
@@ -398,7 +398,9 @@ class Http2Connection(Connection):
         if stream is not None and stream.id in self.streams:
             stream.ended = last and not left
             if end > position or stream.ended:
-                self.received(stream, data[position:end])
+                # Most of what was read at once need not be copied; of little, a view would hold on to all the rest.
+                large = 2 * (end - position) >= len(data)
+                self.received(stream, memoryview(data)[position:end] if large else data[position:end])
         return end
 
     def _on_settings(self, stream: int, flags: int, payload: bytes) -> None:

@@ -80,7 +80,7 @@ class _Messages:
         self._body = Body()
         self.compressed = False
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
         """The messages that are complete with `data`. Raises `Refused`."""
         found: list[bytes] = []
         position = 0
@@ -182,7 +182,7 @@ class GrpcConnection(Http2Connection):
             if stream.ended:
                 self.received(stream, b"")
 
-    def received(self, stream: Stream, data: bytes) -> None:
+    def received(self, stream: Stream, data: bytes | memoryview) -> None:
         call = self._calls.get(stream.id)
         if call is None:
             return

@@ -55,7 +55,7 @@ SIZE = 16 * MIB
 IN_FLIGHT = 48 * MIB
 OPTIONS = {
     "protocols": {
-        "grpc": {"endpoint": "127.0.0.1:0", "max_recv_msg_size": SIZE, "read_timeout": "2s", "max_connections": 64},
+        "grpc": {"endpoint": "127.0.0.1:0", "max_recv_msg_size": SIZE, "read_timeout": "1500ms", "max_connections": 64},
         "http": {
             "endpoint": "127.0.0.1:0", "max_request_body_size": SIZE, "read_header_timeout": "1s", "read_timeout": "2s",
             "idle_timeout": "3s", "max_connections": 64,
