@@ -264,7 +264,7 @@ CALL = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(CALL, min_size=2, max_size=12))
 def test_a_row_does_not_depend_on_its_neighbours(rows):
     """A batch with its shortcuts gives each row what it gets alone."""
