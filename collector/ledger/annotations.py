@@ -15,6 +15,7 @@ from collector.batch import SpanBatch
 from collector.ledger.archive import Record
 from collector.ledger.changes import Component
 from collector.ledger.kernels import I32, I64, Mask
+from collector.ledger.rows import by_name, numbers
 
 #: Columns of a span that are its call's.
 _OF_CALL = ("call_id", "team", "app", "user", "environment")
@@ -32,14 +33,14 @@ def annotated(
     namers = report_span[fresh]
     place[namers] = np.arange(len(fresh))
     status[namers] = _OWN
-    priced: Mask = batch.calls[_COST].is_not_null().to_numpy()
+    priced = numbers(batch.calls[_COST])[1]
     shown: Mask = priced.copy()
     shown[len(fresh) :] = False
     unchanged: list[Record] = []
     for component in components:
         _place(component, len(batch.calls), unchanged, place, status, shown)
     shown &= priced
-    calls = batch.calls.select(*_OF_CALL, _COST, _STATUS)
+    calls = pl.DataFrame([batch.calls[name] for name in (*_OF_CALL, _COST, _STATUS)])
     if unchanged:
         rows = [{name: record.get(name) for name in calls.columns} for record in unchanged]
         calls = pl.concat([calls, pl.DataFrame(rows, schema=calls.schema)])
@@ -49,7 +50,8 @@ def annotated(
     own = status == _OWN
     own[own] = shown[place[own]]
     columns[_COST] = _gather(calls[_COST], np.where(own, place, -1))
-    return batch.spans.with_columns([series.alias(name) for name, series in columns.items()]), shown
+    spans = by_name(batch.spans) | {name: series.alias(name) for name, series in columns.items()}
+    return pl.DataFrame(list(spans.values())), shown
 
 
 def _place(component: Component, count: int, unchanged: list[Record], place: I64, status: I64, shown: Mask) -> None:
@@ -81,4 +83,4 @@ def _gather(values: pl.Series, rows: I64) -> pl.Series:
     if len(values) == len(rows) and len(rows) and rows[0] == 0 and (np.diff(rows) == 1).all():
         return values
     indices = pl.Series(rows)
-    return values.gather(indices.set(indices < 0, None) if (rows < 0).any() else indices)
+    return values[indices] if rows.min(initial=0) >= 0 else values.gather(indices.set(indices < 0, None))

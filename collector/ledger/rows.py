@@ -119,10 +119,10 @@ def _constant(value: int | bool | None, dtype: pl.DataType, count: int) -> pl.Se
 
 
 def _as_lists(texts: pl.Series) -> pl.Series:
+    if not texts.null_count() and (texts == texts[0]).all():
+        return pl.Series([[texts[0]]], dtype=pl.List(pl.String())).new_from_index(0, len(texts))
     kinds = texts.unique()
     lists = pl.Series([[kind] if kind is not None else [] for kind in kinds], dtype=pl.List(pl.String()))
-    if len(kinds) == 1:
-        return lists.new_from_index(0, len(texts))
     numbers = pl.int_range(0, len(kinds), dtype=pl.UInt32(), eager=True)
     return lists.gather(texts.replace_strict(kinds, numbers, return_dtype=pl.UInt32()))
 
