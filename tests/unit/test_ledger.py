@@ -328,3 +328,16 @@ def test_merge_comes_first() -> None:
     books.ledger.rollback()
     with pytest.raises(RuntimeError, match="merge comes before"):
         books.ledger.save(books.state, batch)
+
+
+def test_a_trace_of_thousands_of_calls_stays_exact() -> None:
+    """Scenario: an agent that never ends its trace: more reports than can still change. Each counts once, also sent again."""
+    books = Books()
+    spans = [call(1, n, 9999, at=20 * n, took=10, i=n, o=1, id=f"id-{n}") for n in range(1, 2501)]
+    for first in range(0, 2500, 500):
+        books.take(spans[first : first + 500])
+    assert len(books.calls) == 2500
+    assert books.take(spans[:50] + spans[-50:]).calls.is_empty()
+    batch = books.take([call(1, 5000, 9999, at=25, took=5, i=1, o=1, id="id-1", **GATEWAY)])
+    assert batch.calls["report_count"].to_list() == [2]
+    assert len(books.calls) == 2500
