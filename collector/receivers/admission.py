@@ -19,11 +19,13 @@ RETRY_SECONDS = 1.0
 class Held:
     """The room that one request takes, from its first byte to its answer. Leave with `release`, once or more often."""
 
-    __slots__ = ("_admission", "give_way", "size")
+    __slots__ = ("_admission", "abandoned", "give_way", "size")
 
     def __init__(self, admission: Admission, give_way: Callable[[Refused], None]) -> None:
         self._admission = admission
         self.size = 0
+        #: Whether its sender is gone.
+        self.abandoned = False
         #: Called to refuse the request while it is still being received; None when it is complete.
         self.give_way: Callable[[Refused], None] | None = give_way
 

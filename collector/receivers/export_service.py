@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from collector.component import Intake
-from collector.errors import Refused, StoreError, TooLarge
+from collector.errors import Overloaded, Refused, StoreError, TooLarge
 from collector.otlp import otlp_json
 from collector.otlp.check import Limits, check_traces, stamp
 from collector.receivers.admission import Held
@@ -30,10 +30,13 @@ logger = logging.getLogger(__name__)
 
 #: Threads that inflate and check. What they hold besides the bytes in flight is at most one largest request each.
 WORKERS = 2
-#: Bodies up to these sizes are worked on at once.
+#: Bodies up to these sizes are worked on at once, compressed ones only as long as what comes out stays small, too. So
+#: ordinary requests need not stand in line behind large ones and bombs.
 INLINE_PLAIN = 2**20
-INLINE_COMPRESSED = 2**14
-_INLINE_INFLATED = 2**17
+INLINE_COMPRESSED = 2**17
+_INLINE_INFLATED = 2**19
+#: Bodies that may stand in line for the threads. Each may take a fraction of a second.
+MAX_WAITING = 64
 #: Values in one JSON body, by the look of it. Each becomes an object in memory, many times its size.
 MAX_JSON_VALUES = 2_000_000
 _QUIET_SECONDS = 10.0
@@ -70,6 +73,7 @@ class ExportService:
 
     def __init__(self, intake: Intake, limits: Limits, mailbox: Mailbox) -> None:
         self._intake, self._limits, self._mailbox = intake, limits, mailbox
+        self._count, self._waiting = threading.Lock(), 0
         self._one_json = threading.Lock()  # one at a time is in memory as objects
         self._quiet_until = 0.0  # a failing disk is logged now and then, not for each request
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="spanledger-check")
@@ -94,11 +98,20 @@ class ExportService:
                 else:
                     self._work(call, plain, self._post_now)
                     return
+            with self._count:
+                if self._waiting >= MAX_WAITING:
+                    raise Overloaded("too many large requests are being worked on")
+                self._waiting += 1
             self._workers.submit(self._work_later, call, body)
         except Exception as error:
             self._fail(call, error, 0)
 
     def _work_later(self, call: Call, body: bytes) -> None:
+        with self._count:
+            self._waiting -= 1
+        if call.held.abandoned:  # nobody waits for the answer, nobody was told OK
+            call.held.release()
+            return
         try:
             plain = inflate(call.encoding, body, call.max_size)
             del body

@@ -202,6 +202,8 @@ class GrpcConnection(Http2Connection):
             return
         if call.working:
             self._working -= 1
+            if call.held is not None:  # it counts until it is worked off, whoever waits for that
+                call.held.abandoned = True
         elif call.held is not None:
             call.held.give_way = None
             call.held.release()

@@ -110,8 +110,10 @@ class HttpConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._at is not At.BUSY:  # else it counts until it is worked off, whoever waits for that
+        if self._at is not At.BUSY:
             self._release()
+        elif self._held is not None:  # it counts until it is worked off, whoever waits for that
+            self._held.abandoned = True
         self._waiting = b""
 
     def data_received(self, data: bytes) -> None:

@@ -87,7 +87,7 @@ def _unharmed(victim: Served) -> Iterator[None]:
     assert victim.peak - before < IN_FLIGHT / MIB + SLACK_MIB, "memory"
 
 
-def _ordinary(victim: Served, seconds: float = 3.0) -> None:
+def _ordinary(victim: Served, seconds: float = 5.0) -> None:
     began = time.monotonic()
     assert post(victim.http, body(), timeout=seconds).status == 200
     compressed = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
@@ -190,6 +190,26 @@ def test_large_bodies_that_are_held_back_give_way(victim: Served) -> None:
 
         with ThreadPoolExecutor(14) as pool:
             list(pool.map(send, senders))
+        _ordinary(victim)
+
+
+def test_large_messages_that_are_held_back_give_way(victim: Served) -> None:
+    """The same over gRPC, two streams on each of seven connections."""
+    content = message(b"\n" * 16_000_000)[:15_000_000]
+    with contextlib.ExitStack() as stack:
+
+        def send(client: Http2) -> None:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                for stream in (1, 3):
+                    client.open(stream)
+                    client.send(
+                        b"".join(
+                            frame(DATA, 0, stream, content[n : n + 16_000]) for n in range(0, len(content), 16_000)
+                        )
+                    )
+
+        with ThreadPoolExecutor(7) as pool:
+            list(pool.map(send, [stack.enter_context(Http2(victim.grpc)) for _ in range(7)]))
         _ordinary(victim)
 
 
