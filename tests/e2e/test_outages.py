@@ -128,11 +128,12 @@ def test_a_full_inbox_tells_senders_to_come_back_and_takes_them_when_there_is_ro
     server.stop()
     exporter = ", sending_queue: {max_size: 1MiB}, retry_on_failure: {initial_interval: 50ms, max_interval: 200ms}"
     collector = Collector(tmp_path, server.dsn, exporter, service="  inbox: {max_size: 2MiB}")
+    bodies = [calls("full", number * 10, 10, padding=2000) for number in range(400)]
     accepted, refused = 0, 0
     try:
         collector.start()
-        for number in range(400):
-            status, _ = collector.post(calls("full", number * 10, 10, padding=2000))
+        for body in bodies:
+            status, _ = collector.post(body)
             assert status in (200, 503)
             accepted += status == 200
             refused += status == 503
@@ -143,8 +144,8 @@ def test_a_full_inbox_tells_senders_to_come_back_and_takes_them_when_there_is_ro
         server.start()
         collector.settled()
         # What was refused was not half taken: it is sent again and is there once.
-        for number in range(accepted + refused):
-            while (status := collector.post(calls("full", number * 10, 10, padding=2000))[0]) == 503:
+        for body in bodies[: accepted + refused]:
+            while (status := collector.post(body)[0]) == 503:
                 time.sleep(0.05)
             assert status == 200
         collector.settled()
