@@ -39,12 +39,14 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """The hashes by which a report is found. `up`: of its parent, or of the farthest span above it that was known."""
+    """The hashes by which a report is found. `up`: of its parent, or of the farthest span above it that was
+    known. `source`: of the call's source, 0 of what is no call."""
 
     trace: int
     span: int
     response: int
     up: int
+    source: int
 
 
 @dataclass(eq=False, slots=True)

@@ -60,7 +60,7 @@ class Touched:
 
     def _fresh(self, row: int, record: Record) -> tuple[Record, Spot]:
         hashes, span = self._hashes, self._hashes.report_span[row]
-        return record, Spot(int(hashes.trace[span]), int(hashes.span[span]), int(hashes.response[row]), int(hashes.parent[span]))  # fmt: skip
+        return record, Spot(int(hashes.trace[span]), int(hashes.span[span]), int(hashes.response[row]), int(hashes.parent[span]), int(hashes.source[row]))  # fmt: skip
 
     def _sets(self) -> list[tuple[list[int], list[int]]]:
         """Entries of the index and rows of the batch, set by set."""

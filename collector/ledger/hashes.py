@@ -11,17 +11,20 @@ import pyarrow as pa
 from collector.batch import SpanBatch
 from collector.ledger import kernels
 from collector.ledger.kernels import I32, I64
+from collector.ledger.rows import equal_to
 
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """A batch's ids. `trace`, `span`, `parent` (0: none) per span; `report_span` (row of the span), `response` per report."""
+    """A batch's ids. `trace`, `span`, `parent` (0: none) per span; `report_span` (row of the span), `response` and
+    `source` (0: no call) per report."""
 
     trace: I64
     span: I64
     parent: I64
     report_span: I32
     response: I64
+    source: I64
 
     @classmethod
     def of(cls, batch: SpanBatch, seed: int) -> Hashes:
@@ -30,9 +33,11 @@ class Hashes:
             batch.otlp.data, spans.trace_id.off, spans.trace_id.len, spans.span_id.off, spans.span_id.len,
             spans.parent_span_id.off, spans.parent_span_id.len, np.uint64(seed),
         )  # fmt: skip
-        return cls(
-            trace, span, parent, batch.reports["span"].to_numpy(), hash_column(batch.reports["response_id"], seed)
-        )
+        reports = batch.reports
+        source = hash_column(reports["source"], seed)
+        source[~equal_to(reports["role"], "call")] = 0
+        response = hash_column(reports["response_id"], seed)
+        return cls(trace, span, parent, reports["span"].to_numpy(), response, source)
 
 
 def hash_column(texts: pl.Series, seed: int) -> I64:

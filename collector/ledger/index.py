@@ -125,20 +125,25 @@ def merged(places: I64) -> Mask:
 
 
 class Reports:
-    """The reports that are remembered. `up` is the hash of the nearest span above that was known when it was merged."""
+    """The reports that are remembered.
 
-    NAMES = ("trace", "span", "response", "up", "place", "call")
+    `up` is the hash of the nearest span above that was known when it was merged, `source` that of a call's source, 0 of
+    what is no call.
+    """
+
+    NAMES = ("trace", "span", "response", "up", "source", "place", "call")
 
     def __init__(self) -> None:
         self._ring = Ring(self.NAMES, {"trace": True, "response": True})
         self._dead: U8 = np.zeros(self._ring.capacity, dtype=np.uint8)
+        self._mixed: U8 = np.zeros(self._ring.capacity, dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self._ring)
 
     @property
     def nbytes(self) -> int:
-        return self._ring.nbytes + self._dead.nbytes
+        return self._ring.nbytes + self._dead.nbytes + self._mixed.nbytes
 
     @property
     def low(self) -> int:
@@ -156,12 +161,18 @@ class Reports:
         """Enter reports; the entries `moved` are replaced by some of them and no longer in force."""
         self._dead[moved & (len(self._dead) - 1)] = 1
         first = self._ring.append(columns)
-        if len(self._dead) != self._ring.capacity:
-            entries = np.arange(self._ring.low, first)
-            dead = np.zeros(self._ring.capacity, dtype=np.uint8)
-            dead[entries & (len(dead) - 1)] = self._dead[entries & (len(self._dead) - 1)]
-            self._dead = dead
-        self._dead[np.arange(first, self._ring.high) & (len(self._dead) - 1)] = 0
+        ring = self._ring
+        if len(self._dead) != ring.capacity:
+            self._dead, self._mixed = (self._grown(flags, first) for flags in (self._dead, self._mixed))
+        self._dead[np.arange(first, ring.high) & (len(self._dead) - 1)] = 0
+        following = ring.tables["trace"].following
+        kernels.mark_mixed(following, ring.columns["source"], self._mixed, ring.low, first, ring.high)
+
+    def _grown(self, flags: U8, end: int) -> U8:
+        entries = np.arange(self._ring.low, end)
+        grown = np.zeros(self._ring.capacity, dtype=np.uint8)
+        grown[entries & (len(grown) - 1)] = flags[entries & (len(flags) - 1)]
+        return grown
 
     def forget(self, through: int) -> None:
         self._ring.forget(through)
@@ -192,20 +203,21 @@ class Reports:
         number = self.value("place", entry)
         return Place(number >> (_ROW_BITS + 1), (number >> _ROW_BITS) & 1, number & (_SECTION_BIT - 1))
 
-    def alone(self, trace: I64, response: I64, plain: Mask) -> Mask:
+    def alone(self, trace: I64, span: I64, response: I64, source: I64, plain: Mask) -> Mask:
         """Which reports of a batch share nothing with what is known, nor with each other."""
         ring, tables, columns = self._ring, self._ring.tables, self._ring.columns
         alone: Mask = kernels.classify(
-            trace, response, plain, np.zeros(2 * _scratch(len(trace)), dtype=np.int32),
-            tables["trace"].slots, columns["trace"], tables["response"].slots, columns["response"], ring.low, ring.high,
+            trace, span, response, source, plain, np.zeros(3 * _scratch(len(trace)), dtype=np.int32),
+            tables["trace"].slots, columns["trace"], tables["response"].slots, columns["response"],
+            tables["trace"].following, columns["span"], columns["source"], self._mixed, ring.low, ring.high,
         )  # fmt: skip
         return alone
 
     def crowded(self, trace: I64, other: Mask) -> Mask:
-        """Which other spans stand in a trace of which two reports or more are known: they may link them."""
+        """Which other spans stand in a trace where they may link reports, or tell them apart."""
         ring, table = self._ring, self._ring.tables["trace"]
         found: Mask = kernels.crowded(
-            trace, other, table.slots, ring.columns["trace"], table.following, self._dead, ring.low, ring.high
+            trace, other, table.slots, ring.columns["trace"], self._mixed, ring.low, ring.high
         )
         return found
 

@@ -19,6 +19,8 @@ Mask = NDArray[np.bool_]
 
 _M1 = np.uint64(0xFF51AFD7ED558CCD)
 _M2 = np.uint64(0xC4CEB9FE1A85EC53)
+#: Entries of a trace that are looked at one by one to recognise a span.
+NEAR = 64
 _33 = np.uint64(33)
 _8 = np.uint64(8)
 
@@ -169,27 +171,48 @@ def chain(slots: I32, keys: I64, following: I64, dead: U8, low: int, high: int, 
 
 
 @njit(cache=True, nogil=True)
+def mark_mixed(following: I64, source: I64, mixed: U8, low: int, first: int, high: int) -> None:
+    """Note for the entries first..high whether their trace holds anything but calls of one source, up to them."""
+    mask = len(source) - 1
+    for entry in range(first, high):
+        before = following[entry & mask]
+        same = before < low or (not mixed[before & mask] and source[before & mask] == source[entry & mask])
+        mixed[entry & mask] = 0 if same and source[entry & mask] != 0 else 1
+
+
+@njit(cache=True, nogil=True)
 def classify(
     trace: I64,
+    span: I64,
     response: I64,
+    source: I64,
     plain: Mask,
     scratch: I32,
     trace_slots: I32,
     trace_keys: I64,
     response_slots: I32,
     response_keys: I64,
+    following: I64,
+    spans: I64,
+    sources: I64,
+    mixed: U8,
     low: int,
     high: int,
 ) -> Mask:
-    """Which reports stand alone: plain themselves, and no report known or of this batch shares a trace or an id.
+    """Which reports stand alone: plain themselves, no report known or of this batch shares their id, and their trace
+    holds nothing but calls of the same source, which are never one call, and not this span.
 
-    scratch: two zeroed tables, one after the other, each of a power of two of slots above twice the reports.
+    source: 0 for what is no call. scratch: three zeroed tables, one after the other, each of a power of two of slots above
+    twice the reports. In long traces the span is looked for no further than NEAR entries back.
     """
     alone = plain.copy()
-    size = len(scratch) // 2
+    size = len(scratch) // 3
+    mask = len(sources) - 1
+    firsts = np.empty(len(trace), dtype=np.int32)
+    several = np.zeros(len(trace), dtype=np.bool_)
     for i in range(len(trace)):
-        for kind in range(2):
-            keys = trace if kind == 0 else response
+        for kind in range(3):
+            keys = trace if kind == 0 else response if kind == 1 else span
             key = keys[i]
             if key == 0:
                 continue
@@ -197,17 +220,31 @@ def classify(
             at = _slot(key, size)
             while table[at] != 0 and keys[table[at] - 1] != key:
                 at = (at + 1) & (size - 1)
-            if table[at] != 0:
-                alone[table[at] - 1] = False
-                alone[i] = False
-            else:
+            if table[at] == 0:
                 table[at] = i + 1
+            first = table[at] - 1
+            if kind == 0:
+                firsts[i] = first
+                if source[i] == 0 or source[i] != source[first]:
+                    several[first] = True
+            elif first != i:
+                alone[first] = False
+                alone[i] = False
     for i in range(len(trace)):
-        if alone[i] and (
-            find(trace_slots, trace_keys, low, high, trace[i]) >= 0
-            or (response[i] != 0 and find(response_slots, response_keys, low, high, response[i]) >= 0)
-        ):
+        if alone[i] and several[firsts[i]]:
             alone[i] = False
+        if alone[i]:
+            entry = find(trace_slots, trace_keys, low, high, trace[i])
+            if entry >= 0 and (mixed[entry & mask] or sources[entry & mask] != source[i]):
+                alone[i] = False
+            steps = 0
+            while alone[i] and entry >= low:
+                steps += 1
+                if spans[entry & mask] == span[i] or steps > NEAR:
+                    alone[i] = False
+                entry = following[entry & mask]
+            if response[i] != 0 and find(response_slots, response_keys, low, high, response[i]) >= 0:
+                alone[i] = False
     return alone
 
 
@@ -246,19 +283,13 @@ def find_spans(
 
 
 @njit(cache=True, nogil=True)
-def crowded(trace: I64, other: Mask, slots: I32, keys: I64, following: I64, dead: U8, low: int, high: int) -> Mask:
-    """Which of the `other` spans (no reports) stand in a trace of which two reports or more are known."""
+def crowded(trace: I64, other: Mask, slots: I32, keys: I64, mixed: U8, low: int, high: int) -> Mask:
+    """Which of the `other` spans (no reports) stand in a trace whose known reports a link may join or tell apart."""
     out = np.zeros(len(trace), dtype=np.bool_)
     for i in range(len(trace)):
-        if not other[i]:
-            continue
-        entry = find(slots, keys, low, high, trace[i])
-        seen = 0
-        while entry >= low and seen < 2:
-            if not dead[entry & (len(keys) - 1)]:
-                seen += 1
-            entry = following[entry & (len(keys) - 1)]
-        out[i] = seen >= 2
+        if other[i]:
+            entry = find(slots, keys, low, high, trace[i])
+            out[i] = entry >= 0 and mixed[entry & (len(keys) - 1)] != 0
     return out
 
 

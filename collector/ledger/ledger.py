@@ -75,7 +75,13 @@ class Ledger:
         self._enter()
         version = batch.position.last
         hashes = Hashes.of(batch, self._memory.seed)
-        alone = self._memory.reports.alone(hashes.trace[hashes.report_span], hashes.response, plain(batch.reports))
+        alone = self._memory.reports.alone(
+            hashes.trace[hashes.report_span],
+            hashes.span[hashes.report_span],
+            hashes.response,
+            hashes.source,
+            plain(batch.reports),
+        )
         every = bool(alone.all())
         reports = kept(batch.reports)
         fresh = np.arange(len(alone)) if every else np.flatnonzero(alone)

@@ -2,7 +2,7 @@
 
 Keys, `n` being a number that rises with every batch that writes:
     seed      the key of the hashes
-    i<n>      per remembered report of the batch: hashes of trace, span, response id and span above, place, call
+    i<n>      per remembered report of the batch: hashes of trace, span, response id, span above and source, place, call
     l<n>      hashes of spans and their parents
     f<n>      Arrow: reports that stood alone, each with its call's columns where these differ
     m<n>      Arrow: reports that were settled in components
@@ -140,7 +140,9 @@ class Memory:
                 by_number = {n: (call, bool(call.pop(SHOWN, False))) for n, call in zip(distinct, calls, strict=True)}
                 found = [(r, *by_number.get(n, (None, False))) for r, n in zip(reports, numbers, strict=True)]
             for entry, (report, call, was_shown) in zip(group, found, strict=True):
-                spot = Spot(*(self.reports.value(name, entry) for name in ("trace", "span", "response", "up")))
+                spot = Spot(
+                    *(self.reports.value(name, entry) for name in ("trace", "span", "response", "up", "source"))
+                )
                 known[entry] = Known(entry, report, spot, call, was_shown)
         return known
 
@@ -184,7 +186,7 @@ class Memory:
             state.put(_key(b"f", coming.number), archive.write_fresh(reports, made, batch.calls.head(count)))
             spans = hashes.report_span[fresh]
             where = places(coming.number, FRESH, count)
-            coming.parts.append((hashes.trace[spans], hashes.span[spans], hashes.response[fresh], hashes.parent[spans], where, np.arange(count)))  # fmt: skip
+            coming.parts.append((hashes.trace[spans], hashes.span[spans], hashes.response[fresh], hashes.parent[spans], hashes.source[fresh], where, np.arange(count)))  # fmt: skip
         units = [(component, unit) for component in components for unit in component.units if unit.stored]
         if units:
             self._write_units(state, coming, units, rows, shown)
@@ -213,7 +215,7 @@ class Memory:
     ) -> None:
         reports: list[Record] = []
         calls: list[Record] = []
-        spots: list[tuple[int, int, int, int]] = []
+        spots: list[tuple[int, ...]] = []
         numbers: list[int] = []
         for component, unit in units:
             number = -1
@@ -310,7 +312,7 @@ class Memory:
             (received_ns,), columns = archive.arrays_of(raw, 1, len(_INDEX))
             coming = Coming(_number(key), received_ns)
             coming.parts = [tuple(columns)]
-            again = merged(columns[4])
+            again = merged(columns[_INDEX.index("place")])
             coming.moved = self._known(columns[0][again], columns[1][again])
             self._follow(coming)
             self._next = coming.number + 1

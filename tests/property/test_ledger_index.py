@@ -48,7 +48,7 @@ def test_reports_are_found_by_trace_response_and_span(steps: list[tuple[str, obj
             rows = [(t * FAR, r * FAR, number * 100 + n) for n, (t, r) in enumerate(value)]  # type: ignore[call-overload]
         first = reports.high
         trace, response, span = (np.array(column, dtype=np.int64) for column in zip(*rows, strict=True))
-        columns = {"trace": trace, "span": span, "response": response, "up": span + 1, "call": span + 2, "place": places(number, number % 2, len(rows))}  # fmt: skip
+        columns = {"trace": trace, "span": span, "response": response, "up": span + 1, "call": span + 2, "source": span, "place": places(number, number % 2, len(rows))}  # fmt: skip
         reports.append(columns, np.array(moved, dtype=np.int64))
         model |= {first + n: row for n, row in enumerate(rows)}
         assert reports.place(first) == Place(number, number % 2, 0)
@@ -78,7 +78,7 @@ def test_a_million_spans_take_about_a_hundred_bytes_each() -> None:
         reports.append(columns, none)
         links.append(columns["span"], columns["up"])
         seen.append(columns)
-    assert reports.nbytes / len(reports) < 110
+    assert reports.nbytes / len(reports) < 120
     assert links.nbytes / len(links) < 40
     last, first = seen[-1], seen[0]
     for row in range(0, count, 5000):
