@@ -204,12 +204,12 @@ def mutate(random: Random, body: bytes) -> bytes:
         type_ = ExportTraceServiceRequest.DESCRIPTOR
         try:
             fields = take_apart(body, type_)
-        except (IndexError, RecursionError):  # with groups in it, or too deep
+            every = _all(fields, type_)
+            for _ in range(random.choice((1, 1, 2, 4, 8))):
+                _change(random, *random.choice(every), every)
+            body = b"".join(map(field_bytes, fields))
+        except (IndexError, RecursionError):  # with groups in it; or too deep, before or now
             return _change_bytes(random, body)
-        every = _all(fields, type_)
-        for _ in range(random.choice((1, 1, 2, 4, 8))):
-            _change(random, *random.choice(every), every)
-        body = b"".join(map(field_bytes, fields))
     if random.random() < 0.4:
         for _ in range(random.choice((1, 1, 2, 4))):
             body = _change_bytes(random, body)
