@@ -11,95 +11,34 @@ until the peer has read), and the time for each of it.
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
 from abc import abstractmethod
-from collections import deque
-from enum import IntEnum
 
 from collector.receivers.hpack import Decoder, Field, HpackError
+from collector.receivers.http2_frames import (
+    FRAME,
+    MAX_WINDOW,
+    PREFACE,
+    SETTING,
+    STREAM_WINDOW,
+    WORD,
+    Error,
+    Flag,
+    Http2Error,
+    Stream,
+    Type,
+    unpad,
+)
 from collector.receivers.listener import Connection, Listener
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME = struct.Struct(">HBBBL")  # length (upper 16 bits, lower 8), type, flags, stream
-_SETTING = struct.Struct(">HL")
-_WORD = struct.Struct(">L")
 
 _MAX_FRAME = 2**18
 _MAX_CONTROL = 2**14
 _MAX_BLOCK = 2**15
-_STREAM_WINDOW = 2**20
 _CONNECTION_WINDOW = 2**22
 _DEFAULT_WINDOW = 2**16 - 1
-_MAX_WINDOW = 2**31 - 1
 _MAX_IDLE_FRAMES = 10_000
 _IDLE_FRAMES_SECONDS = 10.0
 _LOOK_SECONDS = 1.0
-
-
-class Type(IntEnum):
-    """Frame types."""
-
-    DATA = 0
-    HEADERS = 1
-    PRIORITY = 2
-    RST_STREAM = 3
-    SETTINGS = 4
-    PUSH_PROMISE = 5
-    PING = 6
-    GOAWAY = 7
-    WINDOW_UPDATE = 8
-    CONTINUATION = 9
-
-
-class Flag(IntEnum):
-    """Frame flags."""
-
-    END_STREAM = 0x1
-    ACK = 0x1
-    END_HEADERS = 0x4
-    PADDED = 0x8
-    PRIORITY = 0x20
-
-
-class Error(IntEnum):
-    """Error codes of RST_STREAM and GOAWAY."""
-
-    NO_ERROR = 0
-    PROTOCOL_ERROR = 1
-    INTERNAL_ERROR = 2
-    FLOW_CONTROL_ERROR = 3
-    STREAM_CLOSED = 5
-    FRAME_SIZE_ERROR = 6
-    REFUSED_STREAM = 7
-    CANCEL = 8
-    COMPRESSION_ERROR = 9
-    ENHANCE_YOUR_CALM = 11
-
-
-class Http2Error(Exception):
-    """The connection cannot go on."""
-
-    def __init__(self, code: Error, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class Stream:
-    """One stream that the peer has opened."""
-
-    __slots__ = ("deadline", "ended", "id", "pending", "receive_window", "send_window")
-
-    def __init__(self, id_: int, send_window: int, deadline: float) -> None:
-        self.id = id_
-        self.send_window = send_window
-        self.receive_window = _STREAM_WINDOW
-        #: Whether the peer has said all.
-        self.ended = False
-        #: When the peer must have said all, or read all; on the monotonic clock.
-        self.deadline = deadline
-        #: DATA (payload) and last HEADERS that the peer's window holds back.
-        self.pending: deque[tuple[Type, bytes, bool]] = deque()
 
 
 class Http2Connection(Connection):
@@ -173,7 +112,7 @@ class Http2Connection(Connection):
 
     def reset(self, stream: Stream, code: Error) -> None:
         """End a stream without an answer."""
-        self._frame(Type.RST_STREAM, 0, stream.id, _WORD.pack(code))
+        self._frame(Type.RST_STREAM, 0, stream.id, WORD.pack(code))
         self.streams.pop(stream.id, None)
 
     # ── what asyncio and the listener call ──────────────────────────────────────────────────────────────────────────
@@ -259,9 +198,9 @@ class Http2Connection(Connection):
                 position = self._read_data(data, position)
                 if self._data is not None:
                     break
-            if end - position < _FRAME.size:
+            if end - position < FRAME.size:
                 break
-            high, low, kind, flags, stream = _FRAME.unpack_from(data, position)
+            high, low, kind, flags, stream = FRAME.unpack_from(data, position)
             length = high << 8 | low
             if length > (_MAX_FRAME if kind == Type.DATA else _MAX_CONTROL):
                 raise Http2Error(Error.FRAME_SIZE_ERROR, "the frame is too large")
@@ -270,21 +209,21 @@ class Http2Connection(Connection):
             if self._block is not None and (kind != Type.CONTINUATION or stream != self._block[0]):
                 raise Http2Error(Error.PROTOCOL_ERROR, "headers are not continued")
             if kind == Type.DATA and not flags & Flag.PADDED:
-                position += _FRAME.size
-                self._begin_data(stream & _MAX_WINDOW, length, length, bool(flags & Flag.END_STREAM))
+                position += FRAME.size
+                self._begin_data(stream & MAX_WINDOW, length, length, bool(flags & Flag.END_STREAM))
                 continue
-            if end - position < _FRAME.size + length:
+            if end - position < FRAME.size + length:
                 break
-            start = position + _FRAME.size
+            start = position + FRAME.size
             position = start + length
-            self._on_frame(kind, flags, stream & _MAX_WINDOW, data[start:position])
+            self._on_frame(kind, flags, stream & MAX_WINDOW, data[start:position])
         self._buffer = data[position:] if position < end else b""
 
     def _greet(self) -> None:
         self._greeted = True
-        settings = ((0x3, self._max_streams), (0x4, _STREAM_WINDOW), (0x5, _MAX_FRAME), (0x6, _MAX_BLOCK))
-        self._frame(Type.SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings))
-        self._frame(Type.WINDOW_UPDATE, 0, 0, _WORD.pack(_CONNECTION_WINDOW - _DEFAULT_WINDOW))
+        settings = ((0x3, self._max_streams), (0x4, STREAM_WINDOW), (0x5, _MAX_FRAME), (0x6, _MAX_BLOCK))
+        self._frame(Type.SETTINGS, 0, 0, b"".join(SETTING.pack(*setting) for setting in settings))
+        self._frame(Type.WINDOW_UPDATE, 0, 0, WORD.pack(_CONNECTION_WINDOW - _DEFAULT_WINDOW))
 
     def _on_frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         match kind:
@@ -293,7 +232,7 @@ class Http2Connection(Connection):
             case Type.CONTINUATION:
                 self._on_continuation(flags, payload)
             case Type.DATA:  # padded
-                inner = _unpad(payload)
+                inner = unpad(payload)
                 self._begin_data(stream, len(payload), len(inner), bool(flags & Flag.END_STREAM))
                 self._read_data(inner, 0)
             case Type.RST_STREAM:
@@ -320,7 +259,7 @@ class Http2Connection(Connection):
 
     def _on_headers(self, stream: int, flags: int, payload: bytes) -> None:
         if flags & Flag.PADDED:
-            payload = _unpad(payload)
+            payload = unpad(payload)
         if flags & Flag.PRIORITY:
             if len(payload) < 5:
                 raise Http2Error(Error.FRAME_SIZE_ERROR, "cut short")
@@ -377,15 +316,15 @@ class Http2Connection(Connection):
         if self._receive_window < 0:
             raise Http2Error(Error.FLOW_CONTROL_ERROR, "more data than the window allows")
         if self._receive_window < _CONNECTION_WINDOW // 2:
-            self._frame(Type.WINDOW_UPDATE, 0, 0, _WORD.pack(_CONNECTION_WINDOW - self._receive_window))
+            self._frame(Type.WINDOW_UPDATE, 0, 0, WORD.pack(_CONNECTION_WINDOW - self._receive_window))
             self._receive_window = _CONNECTION_WINDOW
         if stream is not None:
             stream.receive_window -= length
             if stream.receive_window < 0:
                 raise Http2Error(Error.FLOW_CONTROL_ERROR, "more data than the window allows")
-            if stream.receive_window < _STREAM_WINDOW // 2 and not last:
-                self._frame(Type.WINDOW_UPDATE, 0, id_, _WORD.pack(_STREAM_WINDOW - stream.receive_window))
-                stream.receive_window = _STREAM_WINDOW
+            if stream.receive_window < STREAM_WINDOW // 2 and not last:
+                self._frame(Type.WINDOW_UPDATE, 0, id_, WORD.pack(STREAM_WINDOW - stream.receive_window))
+                stream.receive_window = STREAM_WINDOW
         self._data = (stream, inner, last)
 
     def _read_data(self, data: bytes, position: int) -> int:
@@ -405,14 +344,14 @@ class Http2Connection(Connection):
 
     def _on_settings(self, stream: int, flags: int, payload: bytes) -> None:
         self._idle_frame()
-        if stream or len(payload) % _SETTING.size or (flags & Flag.ACK and payload):
+        if stream or len(payload) % SETTING.size or (flags & Flag.ACK and payload):
             raise Http2Error(Error.FRAME_SIZE_ERROR, "not a SETTINGS frame")
         self._set_up = True
         if flags & Flag.ACK:
             return
-        for key, value in _SETTING.iter_unpack(payload):
+        for key, value in SETTING.iter_unpack(payload):
             if key == 0x4:
-                if value > _MAX_WINDOW:
+                if value > MAX_WINDOW:
                     raise Http2Error(Error.FLOW_CONTROL_ERROR, "the window is too large")
                 for open_ in self.streams.values():
                     open_.send_window += value - self._initial_window
@@ -427,17 +366,17 @@ class Http2Connection(Connection):
     def _on_window(self, id_: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise Http2Error(Error.FRAME_SIZE_ERROR, "not a WINDOW_UPDATE frame")
-        more = _WORD.unpack(payload)[0] & _MAX_WINDOW
+        more = WORD.unpack(payload)[0] & MAX_WINDOW
         if id_ == 0:
             self._send_window += more
-            if not more or self._send_window > _MAX_WINDOW:
+            if not more or self._send_window > MAX_WINDOW:
                 raise Http2Error(Error.FLOW_CONTROL_ERROR, "the window is too large")
             self._pump_all()
         elif id_ > self._last_stream:
             raise Http2Error(Error.PROTOCOL_ERROR, "a window for a stream that is none")
         elif (stream := self.streams.get(id_)) is not None:
             stream.send_window += more
-            if not more or stream.send_window > _MAX_WINDOW:
+            if not more or stream.send_window > MAX_WINDOW:
                 raise Http2Error(Error.FLOW_CONTROL_ERROR, "the window is too large")
             self._pump(stream)
         else:
@@ -482,7 +421,7 @@ class Http2Connection(Connection):
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         length = len(payload)
-        self._out.append(_FRAME.pack(length >> 8, length & 0xFF, kind, flags, stream))
+        self._out.append(FRAME.pack(length >> 8, length & 0xFF, kind, flags, stream))
         if payload:
             self._out.append(payload)
         if not self._flushing:
@@ -499,10 +438,4 @@ class Http2Connection(Connection):
     def _go_away(self, code: Error, message: str) -> None:
         if not self._leaving:
             self._leaving = True
-            self._frame(Type.GOAWAY, 0, 0, _WORD.pack(self._last_stream) + _WORD.pack(code) + message.encode())
-
-
-def _unpad(payload: bytes) -> bytes:
-    if not payload or payload[0] >= len(payload):
-        raise Http2Error(Error.PROTOCOL_ERROR, "more padding than payload")
-    return payload[1 : len(payload) - payload[0]]
+            self._frame(Type.GOAWAY, 0, 0, WORD.pack(self._last_stream) + WORD.pack(code) + message.encode())
