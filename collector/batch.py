@@ -10,6 +10,11 @@ import polars as pl
 from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, schema
 from collector.otlp.tables import Traces
 
+#: Frames without rows, made once: making one costs as much as a thousand spans.
+NO_SPANS = pl.DataFrame(schema=schema(SPAN_COLUMNS))
+NO_REPORTS = pl.DataFrame(schema=schema(REPORT_COLUMNS))
+NO_CALLS = pl.DataFrame(schema=schema(CALL_COLUMNS))
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -37,16 +42,14 @@ class SpanBatch:
     position: Position
     received_ns: int
     spans: pl.DataFrame
-    reports: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(REPORT_COLUMNS)))
-    calls: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(CALL_COLUMNS)))
-    replaced: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=schema(CALL_COLUMNS)))
+    reports: pl.DataFrame = field(default_factory=lambda: NO_REPORTS)
+    calls: pl.DataFrame = field(default_factory=lambda: NO_CALLS)
+    replaced: pl.DataFrame = field(default_factory=lambda: NO_CALLS)
 
     @classmethod
     def blank(cls, otlp: Traces, position: Position, received_ns: int) -> SpanBatch:
         """A batch of which nothing is known yet but what was decoded."""
-        names = schema(SPAN_COLUMNS)
-        nothing = [pl.Series(name, [None], dtype=kind).new_from_index(0, len(otlp)) for name, kind in names.items()]
-        return cls(otlp, position, received_ns, pl.DataFrame(nothing))
+        return cls(otlp, position, received_ns, NO_SPANS.clear(len(otlp)))
 
     def with_(self, **changes: Any) -> SpanBatch:
         """A copy with some fields exchanged."""

@@ -95,10 +95,14 @@ def serve(port: int, path: str) -> None:
             if statement.lstrip().upper().startswith("INSERT"):
                 clause = "SETTINGS " + ", ".join(f"{k} = '{v}'" for k, v in settings.items())
                 head, _, format_ = statement.rpartition("FORMAT")
-                with tempfile.NamedTemporaryFile(dir=path) as rows:  # the engine ends rows in a statement at a semicolon
+                with tempfile.NamedTemporaryFile(
+                    dir=path
+                ) as rows:  # the engine ends rows in a statement at a semicolon
                     rows.write(body)
                     rows.flush()
-                    engine.query(f"{head} FROM INFILE '{rows.name}' {clause if settings else ''} FORMAT {format_.strip()}")
+                    engine.query(
+                        f"{head} FROM INFILE '{rows.name}' {clause if settings else ''} FORMAT {format_.strip()}"
+                    )
                 return 200, b""
             text = f"{statement} {body.decode()}".strip()
             return 200, bytes(engine.query(text, query.get("default_format", "TabSeparated")).bytes() or b"")

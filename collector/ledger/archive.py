@@ -14,10 +14,10 @@ import polars as pl
 import pyarrow as pa
 
 from collector.columns import CALL_COLUMNS
-from collector.ledger import kernels
 from collector.ledger.fields import day_of
 from collector.ledger.kernels import I64
 from collector.ledger.rows import arrow, by_name, unpack_rules
+from collector.repeats import coded
 
 #: How the name of a call's column begins where a report's column stands beside it in one table.
 CALL = "call."
@@ -57,7 +57,8 @@ def same_memory(one: pa.Array, other: pa.Array) -> bool:
 
 def _packed(array: pa.Array) -> pa.Array:
     if pa.types.is_string_view(array.type):
-        return _coded(array) if len(array) >= _WORTH_CODES else array.cast(pa.large_string())
+        dictionary = coded(array) if len(array) >= _WORTH_CODES else None
+        return array.cast(pa.large_string()) if dictionary is None else dictionary
     if pa.types.is_large_list(array.type):
         texts = array.values
         return array if not pa.types.is_string_view(texts.type) else pa.LargeListArray.from_arrays(
@@ -66,27 +67,6 @@ def _packed(array: pa.Array) -> pa.Array:
             mask=array.is_null() if array.null_count else None,
         )  # fmt: skip
     return array
-
-
-def _coded(array: pa.Array) -> pa.Array:
-    """Texts as a dictionary of at most 250, or, where more of them differ, as they are."""
-    views = np.frombuffer(array.buffers()[1], dtype=np.int64).reshape(-1, 2)[array.offset : array.offset + len(array)]
-    codes = np.empty(len(array), dtype=np.uint8)
-    firsts = np.empty(256, dtype=np.int64)
-    count = kernels.intern_views(views, codes, firsts, np.zeros(1024, dtype=np.int64))
-    if count < 0:
-        return array.cast(pa.large_string())
-    # A null may stand first under a view that a text has too: the dictionary must hold the text.
-    mask = None
-    if array.null_count:
-        mask = np.asarray(array.is_null().to_numpy(zero_copy_only=False))
-        for number in np.flatnonzero(mask[firsts[:count]]):
-            rows = np.flatnonzero((codes == number) & ~mask)
-            if len(rows):
-                firsts[number] = rows[0]
-    # Few, so one by one: Arrow takes no views by number.
-    distinct = pa.array([array[int(row)].as_py() or "" for row in firsts[:count]], pa.large_string())
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=mask), distinct)
 
 
 class Stored:

@@ -308,34 +308,3 @@ def members(keys: I64, wanted: I64, slots: I64) -> Mask:
             at = (at + 1) & (len(slots) - 1)
         out[i] = slots[at] == keys[i] and keys[i] != 0
     return out
-
-
-@njit(cache=True, nogil=True)
-def intern_views(views: I64, codes: U8, firsts: I64, scratch: I64) -> int:
-    """Number the distinct 16-byte string views [rows, 2] in `codes`, their first rows in `firsts`; -1: more than 250.
-
-    scratch: 1024 zeroed slots of row + 1. Equal texts in different places count as distinct, which only costs room.
-    """
-    count = 0
-    last0, last1, last = np.int64(0), np.int64(0), -1
-    for i in range(len(views)):
-        a, b = views[i, 0], views[i, 1]
-        if last >= 0 and a == last0 and b == last1:
-            codes[i] = last
-            continue
-        at = np.int64(_mix(np.uint64(a) + np.uint64(b) * _M1) & np.uint64(1023))
-        while scratch[at] != 0:
-            number = scratch[at] - 1
-            row = firsts[number]
-            if views[row, 0] == a and views[row, 1] == b:
-                break
-            at = (at + 1) & 1023
-        if scratch[at] == 0:
-            if count == 250:
-                return -1
-            firsts[count] = i
-            scratch[at] = count + 1
-            count += 1
-        last0, last1, last = a, b, scratch[at] - 1
-        codes[i] = last
-    return count

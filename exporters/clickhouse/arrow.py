@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from collector.repeats import coded
 from exporters.clickhouse.schema import Field, Table
 
 I64 = NDArray[np.int64]
@@ -53,6 +54,8 @@ def _array(series: pl.Series, field: Field) -> pa.Array:
     kind, count = field.type, len(series)
     if count and series.null_count() == count:
         return _nothing(count, kind)
+    if series.dtype == pl.String:
+        return _texts(series, repeats="LowCardinality" in kind)
     arrow = series.to_arrow()
     if "Decimal" in kind:
         return _decimals(arrow, kind)
@@ -67,8 +70,6 @@ def _array(series: pl.Series, field: Field) -> pa.Array:
         return arrow.cast(pa.uint8())
     if kind.startswith("Array"):
         return _lists(series, arrow)
-    if series.dtype == pl.String:
-        return _texts(arrow, repeats="LowCardinality" in kind)
     return arrow
 
 
@@ -77,11 +78,15 @@ def _values(numbers: pa.Array, dtype: type[np.generic]) -> NDArray[Any]:
     return np.frombuffer(numbers.buffers()[1], dtype)[numbers.offset : numbers.offset + len(numbers)]
 
 
-def _texts(texts: pa.Array, *, repeats: bool) -> pa.Array:
-    """Texts, null ones empty. Where one text is in all rows, as is common, it is written once."""
-    if repeats and len(texts) and texts.null_count == 0 and _all_equal(texts):
-        return _same(len(texts), texts[0].as_py())
-    return short(texts).dictionary_encode() if repeats else short(texts)
+def _texts(series: pl.Series, *, repeats: bool) -> pa.Array:
+    """Texts, null ones empty. Of a column whose texts repeat, each distinct one is written once."""
+    if repeats:
+        views = series.to_arrow(compat_level=pl.CompatLevel.newest())
+        found = coded(views.combine_chunks() if isinstance(views, pa.ChunkedArray) else views)
+        if found is not None:
+            return found
+        return short(series.to_arrow()).dictionary_encode()
+    return short(series.to_arrow())
 
 
 @lru_cache(maxsize=64)
@@ -104,17 +109,6 @@ def _same(count: int, text: str) -> pa.Array:
 @lru_cache(maxsize=64)
 def _same_short(count: int, text: str) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([text]))
-
-
-def _all_equal(texts: pa.Array) -> bool:
-    """Whether a large_string array without nulls holds one text: all of one length, and each equal to the one before."""
-    _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    width = int(ends[1] - ends[0])
-    if ends[-1] - ends[0] != width * len(texts) or not (np.diff(ends) == width).all():
-        return False
-    cells = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if width else np.empty(0, np.uint8)
-    return bool((cells[width:] == cells[: len(cells) - width]).all())
 
 
 def short(texts: pa.Array) -> pa.Array:

@@ -66,7 +66,8 @@ def _payload(
 def write(rows: pa.RecordBatch, compression: Compression) -> bytes:
     """Rows as an Arrow stream of one block."""
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression)
+    # Handing columns of this size to other threads costs as much again as compressing them.
+    options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression, use_threads=False)
     with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
     body: bytes = sink.getvalue().to_pybytes()
