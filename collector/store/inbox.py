@@ -130,7 +130,7 @@ class Inbox:
         def committed() -> None:
             if name not in self._queues:
                 self._queues = {**self._queues, name: queue}  # another thread may be iterating over the old one
-            self._queues[name]._commit(counters)
+            self._queues[name]._commit(counters, {})
 
         with self._env.write(committed) as txn:
             counters = replace(self._queues.get(name, queue)._counters)
@@ -251,12 +251,13 @@ class Inbox:
             self.queue(name)
         changed: dict[InboxQueue, QueueCounters] = {}
         released: dict[InboxQueue, int] = {}
+        written: dict[InboxQueue, dict[int, builtins.bytes]] = {}
 
         def committed() -> None:
             for queue, through in released.items():
                 queue._released = through
             for queue, counters in changed.items():
-                queue._commit(counters)
+                queue._commit(counters, written.get(queue, {}))
 
         with self._env.write(committed) as txn:
             if self._uncertain:
@@ -272,6 +273,7 @@ class Inbox:
                     counters = changed.get(queue) or changed.setdefault(queue, replace(queue._counters))
                     prefix = PREFIX.pack(entry.received_ns, entry.items, len(entry.body))
                     queue._records.put(txn, entry_key(counters.next), entry.body, prefix, new=True)
+                    written.setdefault(queue, {})[counters.next] = entry.body
                     counters.next += 1
                     counters.entries += 1
                     counters.items += entry.items

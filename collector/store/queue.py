@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import struct
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from collector.store.inbox import Inbox
 
 ENTRY_COST = 64  # bytes that an entry counts besides its body
+RECENT_BYTES = 32 * 2**20  # of bodies that are kept in memory until they are read, besides lying on disk
 PREFIX = struct.Struct(">QII")  # of an entry's record: received_ns, items, bytes of the body
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ class InboxQueue:
         self._counters = counters
         self._trimmed = 0  # entries up to here are finished with,
         self._released = 0  # and up to here deleted
+        self._recent: dict[int, bytes] = {}
+        self._recent_bytes = 0
         self._changed = threading.Condition()
 
     @property
@@ -96,7 +101,10 @@ class InboxQueue:
                     break
                 seq = int.from_bytes(key)
                 try:
-                    entries.append(Entry(seq, received_ns, items, self._records.open(txn, key, record)))
+                    body = self._take(seq)
+                    if body is None:
+                        body = self._records.open(txn, key, record)
+                    entries.append(Entry(seq, received_ns, items, body))
                 except Damaged as damage:
                     self.damaged += 1
                     log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
@@ -113,12 +121,27 @@ class InboxQueue:
         """Entries up to and with this one are finished with. Returns at once; the room is free a commit later."""
         if through > self._trimmed:
             self._trimmed = min(through, self.last)
+            for seq in [seq for seq in list(self._recent) if seq <= through]:
+                self._take(seq)
             self._inbox._wake()
 
-    def _commit(self, counters: QueueCounters) -> None:
+    def _take(self, seq: int) -> builtins.bytes | None:
+        """The body, where it is still in memory: a pipeline that keeps up need not decrypt what has just been sealed."""
+        with self._changed:
+            body = self._recent.pop(seq, None)
+            self._recent_bytes -= len(body or b"")
+        return body
+
+    def _commit(self, counters: QueueCounters, bodies: Mapping[int, builtins.bytes]) -> None:
+        """Publish what a transaction made of the queue; `bodies` are those that it wrote, by sequence number."""
         grown = counters.next != self._counters.next
         with self._changed:
             self._counters = counters
+            for seq, body in bodies.items():
+                if self._recent_bytes + len(body) > RECENT_BYTES:
+                    break
+                self._recent[seq] = body
+                self._recent_bytes += len(body)
             if grown:
                 self._changed.notify_all()
 
