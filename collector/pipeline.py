@@ -106,7 +106,7 @@ class Pipeline:
                 self._trim(force=True)
                 continue
             self._gather()
-            entries = self.queue.read(self.position, self._batching.max_size)
+            entries = self.queue.read(self.position, self._batching.max_size, self._batching.max_spans)
             if entries:
                 self._handle(entries)
                 self._trim()
@@ -117,8 +117,9 @@ class Pipeline:
 
     def _gather(self) -> None:
         """Wait a moment for more, so that batches are worth their fixed cost; not when there is enough."""
-        until = time.monotonic() + self._batching.timeout
-        while self.queue.bytes < self._batching.max_size and not self._stop.is_set():
+        most = self._batching
+        until = time.monotonic() + most.timeout
+        while self.queue.bytes < most.max_size and self.queue.items < most.max_spans and not self._stop.is_set():
             left = until - time.monotonic()
             if left <= 0:
                 return

@@ -86,18 +86,18 @@ class InboxQueue:
         """Bytes of bodies on disk, likewise, and `ENTRY_COST` for each."""
         return self._counters.bytes
 
-    def read(self, after: int, max_bytes: int) -> list[Entry]:
-        """Entries with sequence numbers above `after`, in order: as many as `max_bytes` of bodies allow, one at least.
+    def read(self, after: int, max_bytes: int, max_items: int = 2**62) -> list[Entry]:
+        """Entries with sequence numbers above `after`, in order: as many as both bounds allow, one at least.
 
         A damaged entry comes with `damage` and without a body. Raises `StoreError`.
         """
         entries: list[Entry] = []
-        size = 0
+        size = total = 0
         with self._inbox._env.read() as txn:
             for key, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
                 received_ns, items, length = PREFIX.unpack_from(record)
-                size += length
-                if entries and size > max_bytes:
+                size, total = size + length, total + items
+                if entries and (size > max_bytes or total > max_items):
                     break
                 seq = int.from_bytes(key)
                 try:

@@ -205,7 +205,11 @@ def test_print_config_means_the_same_config():
     shown = print_config(loaded)
     again = read(shown)
     assert (again.service, again.exporters, again.processors) == (loaded.service, loaded.exporters, loaded.processors)
-    assert yaml.safe_load(shown)["service"]["batch"] == {"max_size": "3MiB", "timeout": "1500ms"}
+    assert yaml.safe_load(shown)["service"]["batch"] == {
+        "max_size": "64MiB",
+        "max_spans": 25_000,
+        "timeout": "1500ms",
+    }
 
 
 def test_the_schema_takes_what_the_loader_takes():
