@@ -206,7 +206,7 @@ def test_print_config_means_the_same_config():
     again = read(shown)
     assert (again.service, again.exporters, again.processors) == (loaded.service, loaded.exporters, loaded.processors)
     assert yaml.safe_load(shown)["service"]["batch"] == {
-        "max_size": "64MiB",
+        "max_size": "3MiB",
         "max_spans": 25_000,
         "timeout": "1500ms",
     }
