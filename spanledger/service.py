@@ -9,6 +9,7 @@ order, so that what was taken in is worked off as far as the time for a stop all
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -149,6 +150,9 @@ class Service:
         except BaseException:
             self.stop(0)
             raise
+        # What is there by now stays: the collector of garbage need not look at it again after every few batches.
+        gc.collect()
+        gc.freeze()
         self.ready = True
 
     def stop(self, timeout: float | None = None) -> None:
