@@ -107,9 +107,9 @@ class InboxConfig(StrictModel):
 class BatchConfig(StrictModel):
     """How much of the inbox is processed at once. The pipeline takes what is there; it never waits when busy."""
 
-    max_size: ByteSize = Field(default=64 * 2**20, ge=2**10, le=2**28)
+    max_size: ByteSize = Field(default=48 * 2**20, ge=2**10, le=2**28)
     """Bytes joined into one batch at most. A single larger request is a batch of its own."""
-    max_spans: int = Field(default=25_000, ge=1, le=1_000_000)
+    max_spans: int = Field(default=32_000, ge=1, le=1_000_000)
     """Spans joined into one batch at most, likewise. Memory grows with it, the cost per span falls with it."""
     timeout: Duration = Field(default=1.0, ge=0, le=60)
     """How long to wait for more after the first request of a batch: ClickHouse wants few large inserts, one a second."""

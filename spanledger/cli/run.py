@@ -30,7 +30,7 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
     loaded = load(config, overrides=set_ or ())
     for warning in loaded.warnings:
         err.print(str(warning), style="yellow", markup=False, soft_wrap=True)
-    with err.status("Starting (the first start on a machine compiles the decoder, about half a minute)"):
+    with err.status("Starting (the first start on a machine compiles the decoder, about a minute)"):
         from collector.telemetry import set_up_logs
         from spanledger.service import Service
 

@@ -12,7 +12,7 @@ EPILOG = examples(("in an image's build, so that its first start is fast", "span
 def warmup() -> None:
     """Compile the decoder's inner loops and keep them in the cache of this machine.
 
-    `run` does it by itself at the first start, which then takes about half a minute longer. The compiled code lies beside
+    `run` does it by itself at the first start, which then takes about a minute longer. The compiled code lies beside
     the installed package, or where NUMBA_CACHE_DIR says.
     """
     started = time.monotonic()

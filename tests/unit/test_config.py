@@ -207,7 +207,7 @@ def test_print_config_means_the_same_config():
     assert (again.service, again.exporters, again.processors) == (loaded.service, loaded.exporters, loaded.processors)
     assert yaml.safe_load(shown)["service"]["batch"] == {
         "max_size": "3MiB",
-        "max_spans": 25_000,
+        "max_spans": 32_000,
         "timeout": "1500ms",
     }
 
