@@ -42,6 +42,7 @@ imports: $(BIN)/.installed-dev
 
 docs: $(BIN)/.installed-dev
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m exporters.clickhouse.document
 
 check: lint types imports test
 

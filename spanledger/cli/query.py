@@ -33,7 +33,7 @@ def query(
 ) -> None:
     """Ask the ledger in SQL (ClickHouse's), while the collector runs and when it does not.
 
-    The tables: llm_calls (one row per call), otel_traces (every span), llm_findings. Reading only.
+    The tables: llm_calls (one row per call), otel_traces (every span), and views over them (docs/clickhouse.md). Reading only.
     """  # fmt: skip
     statement = (sys.stdin.read() if sql == "-" else sql).strip().rstrip(";")
     if not statement:
