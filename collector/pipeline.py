@@ -106,7 +106,13 @@ class Pipeline:
                 self._trim(force=True)
                 continue
             self._gather()
-            entries = self.queue.read(self.position, self._batching.max_size, self._batching.max_spans)
+            try:
+                entries = self.queue.read(self.position, self._batching.max_size, self._batching.max_spans)
+            except StoreError as error:
+                self.failed = f"the inbox cannot be read: {error}"
+                logger.error("pipeline %s: %s; trying again", self.id, self.failed)
+                self._pause(RETRY_COMMIT_S)
+                continue
             if entries:
                 self._handle(entries)
                 self._trim()
@@ -114,6 +120,11 @@ class Pipeline:
 
     def _stopped(self) -> bool:
         return self._stop.is_set() and time.monotonic() >= self._drain_until
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before another attempt; shorter, but still, while a stop works off what is there."""
+        if self._stop.wait(seconds):
+            time.sleep(TICK_S)
 
     def _gather(self) -> None:
         """Wait a moment for more, so that batches are worth their fixed cost; not when there is enough."""
@@ -220,7 +231,8 @@ class Pipeline:
             except StoreError as error:
                 self.failed = f"the state cannot be written: {error}"
                 logger.error("pipeline %s: %s; trying again", self.id, self.failed)
-                if self._stop.wait(RETRY_COMMIT_S) and self._stopped():
+                self._pause(RETRY_COMMIT_S)
+                if self._stopped():
                     return False
                 continue
             self.failed = None
@@ -238,7 +250,8 @@ class Pipeline:
                         transaction.set_position(self.id, entry.seq)
             except StoreError as error:
                 logger.error("pipeline %s: the state cannot be written: %s; trying again", self.id, error)
-                if self._stop.wait(RETRY_COMMIT_S) and self._stopped():
+                self._pause(RETRY_COMMIT_S)
+                if self._stopped():
                     return
                 continue
             self.position = entry.seq
