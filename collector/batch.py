@@ -1,4 +1,4 @@
-"""What flows through a traces pipeline: one decoded batch, as columns."""
+"""What flows through a pipeline: of traces one decoded batch, as columns; of logs and metrics the requests themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, schema
-from collector.otlp.tables import Traces
+from collector.otlp.tables import U8, Traces
+from collector.signals import Signal
 
 #: Frames without rows, made once: making one costs as much as a thousand spans.
 NO_SPANS = pl.DataFrame(schema=schema(SPAN_COLUMNS))
@@ -57,3 +58,23 @@ class SpanBatch:
 
     def __len__(self) -> int:
         return len(self.otlp)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBatch:
+    """Requests of logs or of metrics, from inbox to exporter. Immutable, as a SpanBatch is.
+
+    data:     one serialized request, of many joined; checked by the receiver
+    items:    log records, or data points
+    position, received_ns: as of a SpanBatch
+    """
+
+    signal: Signal
+    data: U8
+    items: int
+    position: Position
+    received_ns: int
+
+    def with_(self, **changes: Any) -> RequestBatch:
+        """A copy with some fields exchanged."""
+        return replace(self, **changes)

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
+from collector.signals import Signal
+
 if TYPE_CHECKING:
-    from collector.batch import SpanBatch
+    from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -64,8 +66,8 @@ class Context:
 class Intake(Protocol):
     """Where receivers put requests: the inbox, for every pipeline that takes from the receiver."""
 
-    def submit(self, body: bytes, spans: int, done: Callable[[Exception | None], None]) -> None:
-        """Keep one request of `spans` spans, checked and as protobuf. From any thread.
+    def submit(self, signal: Signal, body: bytes, items: int, done: Callable[[Exception | None], None]) -> None:
+        """Keep one request of `items` spans, log records or data points, checked and as protobuf. From any thread.
 
         Raises `Overloaded` at once where there is no room; `done` is not called then. Else `done` is called exactly
         once, from another thread, and must not block: with None after the fsync, or with a `StoreError` when the
@@ -117,6 +119,7 @@ class Processor(ABC, Generic[ConfigT]):
     """Reads columns, adds columns. Never drops a span."""
 
     Config: ClassVar[type[BaseModel]]
+    signals: ClassVar[frozenset[Signal]] = frozenset({Signal.TRACES})
     stage: ClassVar[Stage] = Stage.CALLS
     adds: ClassVar[tuple[Column, ...]] = ()
 
@@ -130,6 +133,10 @@ class Processor(ABC, Generic[ConfigT]):
     @abstractmethod
     def process(self, batch: SpanBatch) -> SpanBatch:
         """Give back the batch with columns added. Raising sends the guilty request to the dead-letter store."""
+
+    def process_requests(self, batch: RequestBatch) -> RequestBatch:
+        """As `process`, in a pipeline of logs or metrics. Needed where `signals` names one of them."""
+        raise NotImplementedError
 
     def save(self, state: StateWriter) -> None:
         """Write what the batch changed, inside the transaction that moves the inbox position. May run again for the same
@@ -146,6 +153,7 @@ class Exporter(ABC, Generic[ConfigT]):
     """Turns a batch into payloads (in the pipeline, before the commit) and delivers them (from its outbox, after)."""
 
     Config: ClassVar[type[BaseModel]]
+    signals: ClassVar[frozenset[Signal]] = frozenset({Signal.TRACES})
 
     def __init__(self, config: ConfigT, context: Context) -> None:
         self.config = config
@@ -154,6 +162,10 @@ class Exporter(ABC, Generic[ConfigT]):
     @abstractmethod
     def encode(self, batch: SpanBatch) -> Iterable[Payload]:
         """What to deliver of this batch. Pure: the same batch gives the same payloads. Must not wait for the network."""
+
+    def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
+        """As `encode`, in a pipeline of logs or metrics. Needed where `signals` names one of them."""
+        raise NotImplementedError
 
     def start(self) -> None:
         """Connect, create tables. Called on the sending thread before the first `send`; retried while it raises

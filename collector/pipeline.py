@@ -88,6 +88,11 @@ class Pipeline:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Spans and bytes in the inbox that this pipeline has still to do."""
+        return self.queue.waiting(self.position)
+
     def _namespace(self, component: str) -> str:
         return f"{self.id}/{component}"
 
@@ -130,9 +135,10 @@ class Pipeline:
         """Wait a moment for more, so that batches are worth their fixed cost; not when there is enough."""
         most = self._batching
         until = time.monotonic() + most.timeout
-        while self.queue.bytes < most.max_size and self.queue.items < most.max_spans and not self._stop.is_set():
+        while not self._stop.is_set():
+            spans, size = self.waiting
             left = until - time.monotonic()
-            if left <= 0:
+            if size >= most.max_size or spans >= most.max_spans or left <= 0:
                 return
             self._stop.wait(min(left, 0.02))
 

@@ -12,7 +12,7 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from collector.errors import Overloaded, StoreFull
 from collector.ledger import Ledger
 from collector.memory import keep_freed_memory
 from collector.pipeline import Pipeline
+from collector.signals import Signal
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry
 from collector.warmup import warm
@@ -40,11 +41,11 @@ class _Intake:
     """Where a receiver puts requests: the queues of the pipelines that it feeds, all in one commit."""
 
     inbox: Inbox
-    queues: tuple[str, ...]
+    queues: Mapping[Signal, tuple[str, ...]]
 
-    def submit(self, body: bytes, spans: int, done: Callable[[Exception | None], None]) -> None:
+    def submit(self, signal: Signal, body: bytes, items: int, done: Callable[[Exception | None], None]) -> None:
         try:
-            self.inbox.append(self.queues, body, spans, done)
+            self.inbox.append(self.queues[signal], body, items, done)
         except StoreFull:
             raise Overloaded("the inbox is full; come back later", retry_after=RETRY_AFTER_S) from None
 
@@ -106,10 +107,11 @@ class Service:
             self._exporter_metrics.watch(outlet.name, _reader(outlet.outbox, "bytes"), _reader(outlet.outbox, "count"), outlet.max_bytes)  # fmt: skip
         with self.store.reader() as reader:
             queue = self.inbox.queue(id_, after=reader.position(id_))
-        self._pipeline_metrics.watch(id_, _reader(queue, "items"), _reader(queue, "bytes"))
         ledger = Ledger(self.config.service.ledger, self.metrics)
         batching = self.config.service.batch
-        return Pipeline(id_, queue, self.store, processors, ledger, outlets, batching, self._pipeline_metrics)
+        pipeline = Pipeline(id_, queue, self.store, processors, ledger, outlets, batching, self._pipeline_metrics)
+        self._pipeline_metrics.watch(id_, lambda: pipeline.waiting[0], lambda: pipeline.waiting[1])
+        return pipeline
 
     def _receivers(self, pipelines: dict[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
         fed: dict[str, list[str]] = {}
@@ -119,7 +121,9 @@ class Service:
         built = []
         for name, queues in fed.items():
             spec = self.config.receivers[name]
-            built.append((spec.cls(spec.config, self._context(spec)), _Intake(self.inbox, tuple(queues))))
+            built.append(
+                (spec.cls(spec.config, self._context(spec)), _Intake(self.inbox, {Signal.TRACES: tuple(queues)}))
+            )
         return built
 
     def _warn_of_leftovers(self) -> None:
@@ -168,7 +172,7 @@ class Service:
         for delivery in self.deliveries:
             delivery.stop(deadline)
         self.admin.stop()
-        left = sum(pipeline.queue.items for pipeline in self.pipelines)
+        left = sum(pipeline.waiting[0] for pipeline in self.pipelines)
         waiting = sum(delivery.outlet.outbox.count for delivery in self.deliveries)
         if left or waiting:
             logger.info("stopped; %d spans and %d deliveries wait on disk for the next start", left, waiting)

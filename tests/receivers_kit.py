@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 from collector.component import Context
 from collector.otlp.check import Limits, check_traces, stamp
 from collector.receivers import OtlpConfig, OtlpReceiver
+from collector.signals import Signal
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}
@@ -49,7 +50,7 @@ class FakeIntake:
     keep: bool = True
     hold: threading.Event | None = None
 
-    def submit(self, body: bytes, spans: int, done: Callable[[Exception | None], None]) -> None:
+    def submit(self, signal: Signal, body: bytes, spans: int, done: Callable[[Exception | None], None]) -> None:
         if self.fail is not None:
             raise self.fail
         if self.lose is None:

@@ -25,6 +25,7 @@ from collector.receivers.inflate import IDENTITY, inflate
 from collector.receivers.mailbox import Mailbox
 from collector.receivers.status import Status, status_of
 from collector.receivers.telemetry import Tally
+from collector.signals import Signal
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class ExportService:
                 self._mailbox.post(self._fail, call, error, spans)
 
         try:
-            self._intake.submit(body, spans, done)
+            self._intake.submit(Signal.TRACES, body, spans, done)
         except Exception as error:
             post(self._fail, call, error, spans)
 

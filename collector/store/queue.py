@@ -6,6 +6,7 @@ import builtins
 import logging
 import struct
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,6 +55,9 @@ class InboxQueue:
         self._counters = counters
         self._trimmed = 0  # entries up to here are finished with,
         self._released = 0  # and up to here deleted
+        self._reads: deque[tuple[int, int, int]] = (
+            deque()
+        )  # of each `read` that may still be on disk: last, items, bytes
         self._recent: dict[int, bytes] = {}
         self._recent_bytes = 0
         self._changed = threading.Condition()
@@ -86,13 +90,23 @@ class InboxQueue:
         """Bytes of bodies on disk, likewise, and `ENTRY_COST` for each."""
         return self._counters.bytes
 
+    def waiting(self, after: int) -> tuple[int, int]:
+        """Spans, and bytes as in `bytes`, that came in above `after`, which the pipeline has read and finished with.
+
+        What is finished with stays on disk until it is trimmed, a second or so; it is not work any more.
+        """
+        with self._changed:
+            done = [read for read in self._reads if read[0] <= after]
+            counters = self._counters
+        return counters.items - sum(r[1] for r in done), counters.bytes - sum(r[2] for r in done)
+
     def read(self, after: int, max_bytes: int, max_items: int = 2**62) -> list[Entry]:
         """Entries with sequence numbers above `after`, in order: as many as both bounds allow, one at least.
 
         A damaged entry comes with `damage` and without a body. Raises `StoreError`.
         """
         entries: list[Entry] = []
-        size = total = 0
+        size = total = kept_items = kept_bytes = 0
         with self._inbox._env.read() as txn:
             for key, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
                 received_ns, items, length = PREFIX.unpack_from(record)
@@ -109,6 +123,12 @@ class InboxQueue:
                     self.damaged += 1
                     log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
                     entries.append(Entry(seq, received_ns, items, b"", str(damage)))
+                kept_items, kept_bytes = kept_items + items, kept_bytes + length + ENTRY_COST
+        if entries:
+            with self._changed:
+                while self._reads and self._reads[-1][0] > after:  # read before, and not finished with
+                    self._reads.pop()
+                self._reads.append((entries[-1].seq, kept_items, kept_bytes))
         return entries
 
     def wait(self, after: int, timeout: float) -> bool:
@@ -137,6 +157,8 @@ class InboxQueue:
         grown = counters.next != self._counters.next
         with self._changed:
             self._counters = counters
+            while self._reads and self._reads[0][0] <= self._released:
+                self._reads.popleft()
             for seq, body in bodies.items():
                 if self._recent_bytes + len(body) > RECENT_BYTES:
                     break

@@ -127,7 +127,7 @@ class AdminServer:
             "problems": service.problems(),
             "receivers": service.endpoints,
             "pipelines": {
-                p.id: {"position": p.position, "waiting_spans": p.queue.items, "waiting_bytes": p.queue.bytes}
+                p.id: {"position": p.position, "waiting_spans": p.waiting[0], "waiting_bytes": p.waiting[1]}
                 for p in service.pipelines
             },
             "exporters": {

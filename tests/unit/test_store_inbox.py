@@ -383,6 +383,22 @@ def test_damaged_counters_are_counted_again(tmp_path: Path, caplog: pytest.LogCa
     inbox.close()
 
 
+def test_what_waits_is_what_lies_above_the_position(inbox: Inbox) -> None:
+    queue = inbox.queue("traces")
+    append(inbox, bytes(10), bytes(20), bytes(30), items=2)
+    assert queue.waiting(0) == (6, 60 + 3 * ENTRY_COST)
+    assert [entry.seq for entry in queue.read(0, 30)] == [1, 2]
+    assert queue.waiting(0) == (6, 60 + 3 * ENTRY_COST)  # read, not finished with
+    assert queue.waiting(2) == (2, 30 + ENTRY_COST)  # finished with, still on disk
+    assert (queue.items, queue.bytes) == (6, 60 + 3 * ENTRY_COST)
+    queue.read(0, 30)  # a batch that failed is read once more, and counts once
+    assert queue.waiting(2) == (2, 30 + ENTRY_COST)
+    queue.trim(2)
+    inbox.flush()
+    assert queue.waiting(2) == (2, 30 + ENTRY_COST)
+    assert (queue.items, queue.bytes) == (2, 30 + ENTRY_COST)
+
+
 def test_the_file_does_not_grow_with_what_passed_through(inbox: Inbox) -> None:
     queue = inbox.queue("traces")
     sizes = []

@@ -1,0 +1,13 @@
+"""OTLP's three signals."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Signal(StrEnum):
+    """The part of a pipeline's id before the slash, and of OTLP's paths behind `/v1/`."""
+
+    TRACES = "traces"
+    LOGS = "logs"
+    METRICS = "metrics"
