@@ -200,6 +200,25 @@ ATTRIBUTION_SOURCE = _text(
     "spanledger.attribution.source",
 )
 
+# What was found -----------------------------------------------------------------------------------------------------
+COUNTS = pl.List(pl.Struct({"name": pl.String(), "count": pl.UInt32()}))
+PII = Column(
+    "pii",
+    COUNTS,
+    "Personal data and secrets that redaction found on the span: how many, by detector; null: none",
+    "Pii",
+    "Map(LowCardinality(String), UInt32)",
+    attribute="spanledger.pii",
+)
+PII_IN_REQUEST = Column(
+    "pii_in_request",
+    COUNTS,
+    "Those of them that stood in what was sent to a model: where the span is a call, its provider has seen them",
+    "PiiInRequest",
+    "Map(LowCardinality(String), UInt32)",
+    attribute="spanledger.pii_in_request",
+)
+
 # Money --------------------------------------------------------------------------------------------------------------
 COST = _money("cost_pico", "What the call costs; null where that is unknown", "CostUSD", "spanledger.cost_usd")
 LIST_COST = _money("list_cost_pico", "Cost at list price, before discounts and margins", "ListCostUSD")
@@ -310,6 +329,7 @@ CALL_COLUMNS: tuple[Column, ...] = (
 #: The typed columns that follow the Collector's 22 in `otel_traces`, and leave as attributes on OTLP output.
 SPAN_COLUMNS: tuple[Column, ...] = (
     DIALECT, CALL_ID, PRICE_STATUS, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL, INPUT_TOKENS, OUTPUT_TOKENS, TEAM, APP, USER, ENVIRONMENT, COST,
+    PII, PII_IN_REQUEST,
 )  # fmt: skip
 
 

@@ -70,6 +70,8 @@ def _array(series: pl.Series, field: Field) -> pa.Array:
         return arrow.cast(pa.uint8())
     if kind.startswith("Array"):
         return _lists(series, arrow)
+    if kind.startswith("Map"):
+        return _counts(series, arrow)
     return arrow
 
 
@@ -94,6 +96,9 @@ def _nothing(count: int, kind: str) -> pa.Array:
     """A column that nothing is known for: NULL, or what stands for it where the column has none."""
     if kind.startswith("Array"):
         return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], pa.string()))
+    if kind.startswith("Map"):
+        offsets = pa.array(np.zeros(count + 1, dtype=np.int32))
+        return pa.MapArray.from_arrays(offsets, pa.array([], pa.string()), pa.array([], pa.uint32()))
     if "String" in kind:
         return _same(count, "")
     if "Decimal" in kind:
@@ -137,6 +142,14 @@ def _decimals(arrow: pa.Array, kind: str) -> pa.Array:
         validity = pa.py_buffer(np.packbits(~mask, bitorder="little")) if mask is not None else None
         buffers = [validity, pa.py_buffer(wide)]
     return pa.Array.from_buffers(pa.decimal128(precision, 12), len(arrow), buffers)
+
+
+def _counts(series: pl.Series, arrow: pa.Array) -> pa.Array:
+    """Counts by name as maps, null ones empty."""
+    if arrow.null_count:
+        arrow = series.fill_null([]).to_arrow()
+    names, counts = arrow.values.flatten()
+    return pa.MapArray.from_arrays(arrow.offsets.cast(pa.int32()), short(names).dictionary_encode(), counts)
 
 
 def _lists(series: pl.Series, arrow: pa.Array) -> pa.Array:

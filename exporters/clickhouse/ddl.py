@@ -144,6 +144,7 @@ def create_trace_times_view(layout: Layout) -> str:
 def select_of(view: View, layout: Layout) -> str:
     """A view's SELECT with the tables' full names."""
     return view.select.format(
+        traces=layout.name(layout.traces),
         calls=layout.name(schema.CALLS),
         calls_table=layout.name(schema.CALLS_TABLE),
         hourly=layout.name(schema.HOURLY),

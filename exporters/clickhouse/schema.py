@@ -131,7 +131,8 @@ def _field(column: Column) -> Field:
     if column.clickhouse is None or column.clickhouse_type is None:
         raise ValueError(f"the column {column.name} has no ClickHouse name")
     kind = column.clickhouse_type
-    codec = TIME if kind.startswith("DateTime64") else "T64, ZSTD(1)" if "UInt64" in kind or "UInt32" in kind else ZSTD
+    number = "UInt64" in kind or "UInt32" in kind
+    codec = TIME if kind.startswith("DateTime64") else "T64, ZSTD(1)" if number and not kind.startswith("Map") else ZSTD
     return Field(column.clickhouse, kind, codec, doc=column.doc, column=column)
 
 

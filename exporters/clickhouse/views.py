@@ -106,4 +106,14 @@ VIEWS: tuple[View, ...] = (
         "WHERE c.RequestModel != '' AND (c.ResponseModel NOT IN ('', c.RequestModel) OR c.UpstreamModel NOT IN ('', c.RequestModel)) "
         "GROUP BY Provider, RequestModel, UpstreamModel, ResponseModel ORDER BY Calls DESC",
     ),
+    View(
+        "llm_pii",
+        "Personal data and secrets that redaction found, by day, app, team, provider and detector; InRequest…: it stood in what was sent to the "
+        "provider, which has seen it before it was taken out here",
+        "SELECT toDate(s.Timestamp) AS Day, s.App AS App, s.Team AS Team, s.Provider AS Provider, Detector, count() AS Spans, "
+        "uniqExactIf(s.CallId, s.CallId != '') AS Calls, sum(Found) AS Hits, countIf(s.PiiInRequest[Detector] > 0) AS InRequestSpans, "
+        "uniqExactIf(s.CallId, s.CallId != '' AND s.PiiInRequest[Detector] > 0) AS InRequestCalls, "
+        "sum(s.PiiInRequest[Detector]) AS InRequestHits FROM {traces} AS s ARRAY JOIN mapKeys(s.Pii) AS Detector, mapValues(s.Pii) AS Found "
+        "GROUP BY Day, App, Team, Provider, Detector ORDER BY Day DESC, Hits DESC",
+    ),
 )  # fmt: skip

@@ -245,7 +245,8 @@ def test_every_view_answers_and_hourly_sums_equal_the_calls(make: Make, rows: Ro
         call("c", status="Error", error_type="429"),
         call("d", price_status="unpriced_model", request_model="mystery", cache_write_tokens=5, reasoning_tokens=1),
     ]  # fmt: skip
-    deliver(make(), batch(made=made))
+    found = {"pii": [{"name": "email", "count": 1}]}
+    deliver(make(), batch(request(spans=[span("s")]), made=made, spans=found))
     for view in VIEWS:
         assert rows(f"SELECT * FROM {{db}}.{view.name}"), view.name
     assert hourly_of_calls(rows) == hourly(rows)
@@ -254,6 +255,27 @@ def test_every_view_answers_and_hourly_sums_equal_the_calls(make: Make, rows: Ro
     ]
     assert rows("SELECT DifferenceUSD FROM {db}.llm_reported_against_computed") == [(Decimal("0.000000000001"),)]
     assert rows("SELECT Team, CallId FROM {db}.llm_most_expensive_calls LIMIT 1") == [("", "b")]
+
+
+def test_what_redaction_found_arrives_as_maps_and_a_view_says_whether_the_provider_saw_it(
+    make: Make, rows: Rows
+) -> None:
+    exporter = make()
+    card = {"name": "card", "count": 2}
+    of_call = {"pii": [card, {"name": "email", "count": 1}], "pii_in_request": [card], "provider": "openai", "app": "shop", "call_id": "c"}  # fmt: skip
+    deliver(exporter, batch(request(spans=[span("a")]), spans=of_call))
+    deliver(exporter, batch(request(spans=[span("b")]), spans={**of_call, "pii_in_request": None}, position=2))
+    deliver(exporter, batch(request(spans=[span("c")]), position=3))
+    assert rows("SELECT SpanName, Pii, PiiInRequest FROM {db}.otel_traces ORDER BY SpanName") == [
+        ("a", {"card": 2, "email": 1}, {"card": 2}),
+        ("b", {"card": 2, "email": 1}, {}),
+        ("c", {}, {}),
+    ]
+    names = "App, Provider, Detector, Spans, Calls, Hits, InRequestSpans, InRequestCalls, InRequestHits"
+    assert rows(f"SELECT {names} FROM {{db}}.llm_pii ORDER BY Detector") == [
+        ("shop", "openai", "card", 2, 1, 4, 1, 1, 2),
+        ("shop", "openai", "email", 2, 1, 2, 0, 0, 0),
+    ]
 
 
 def test_starting_again_keeps_the_rows_and_does_nothing_else(make: Make, rows: Rows) -> None:
