@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ from collector.delivery import TICK_S, Outlet
 from collector.dialects import normalise
 from collector.errors import StoreError
 from collector.ledger import Ledger
-from collector.otlp.decode import decode
+from collector.memory import joined
+from collector.otlp.decode import read
 from collector.store import DeadLetter, Entry, InboxQueue, StateStore
 from collector.store.crypto import Damaged
 from collector.telemetry import PipelineMetrics
@@ -175,11 +177,16 @@ class Pipeline:
         except Exception as error:
             for component in touched:
                 component.rollback()
-            if len(entries) > 1:
+            if isinstance(error, StoreError) and not isinstance(error, Damaged):
+                # Nobody's fault; the position has not moved, so the loop comes to these entries again.
+                self.failed = f"the state cannot be read: {error}"
+                logger.error("pipeline %s: %s; trying again", self.id, self.failed)
+                self._pause(RETRY_COMMIT_S)
+            elif len(entries) > 1:
                 logger.warning("pipeline %s: a batch of %d requests failed (%s); halving it", self.id, len(entries), _name(error))  # fmt: skip
                 self._halve(entries)
             else:
-                logger.error("pipeline %s: a request cannot be processed: %s; it is kept as a dead letter", self.id, _name(error), exc_info=error)  # fmt: skip
+                logger.error("pipeline %s: a request cannot be processed: %s; it is kept as a dead letter. It was raised by\n%s", self.id, _name(error), _frames(error))  # fmt: skip
                 self._bury(entries[0], f"processing raised {_name(error)}")
             return
         if committed:
@@ -199,8 +206,8 @@ class Pipeline:
         for processor in self._reports:
             touched.append(processor)
             batch = processor.process(batch)
-        touched.append(self._ledger)
         with self._store.reader() as reader:
+            touched.append(self._ledger)  # not before: what the last batch left there is committed
             batch = self._ledger.merge(batch, reader.component(self._namespace("ledger")))
         for processor in self._calls:
             touched.append(processor)
@@ -209,7 +216,7 @@ class Pipeline:
         return batch, [(outlet, list(outlet.exporter.encode(batch))) for outlet in self._outlets]
 
     def _decode(self, entries: Sequence[Entry]) -> SpanBatch:
-        traces = decode(b"".join([entry.body for entry in entries]))
+        traces = read(joined([entry.body for entry in entries]))
         position = Position(entries[0].seq, entries[-1].seq)
         return SpanBatch.blank(traces, position, max(entry.received_ns for entry in entries))
 
@@ -263,6 +270,11 @@ class Pipeline:
             self.position = entry.seq
             self._metrics.dead_letters.labels(self.id).inc()
             return
+
+
+def _frames(error: Exception) -> str:
+    """Where an error was raised, without its message."""
+    return "".join(traceback.format_tb(error.__traceback__)).rstrip()
 
 
 def _name(error: Exception) -> str:

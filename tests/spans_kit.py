@@ -14,6 +14,7 @@ Bodies of several requests concatenate: `request(...) + request(...)` is what a 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -88,6 +89,34 @@ def request(
     spans_of_scope.scope.attributes.extend(_key_values(scope_attributes or {}))
     spans_of_scope.spans.extend(spans)
     return message.SerializeToString()
+
+
+def calls(ids: Iterable[str], attributes: Mapping[str, Any] | None = None) -> bytes:
+    """A request of a gateway, now: one call a span with these response ids, 1,000 tokens in and 100 out of gpt-4o-mini."""
+    return request(
+        resource={"service.name": "gateway"},
+        scope="litellm",
+        spans=[
+            span(
+                "chat gpt-4o-mini",
+                {
+                    "gen_ai.operation.name": "chat",
+                    "gen_ai.provider.name": "openai",
+                    "gen_ai.request.model": "gpt-4o-mini",
+                    "gen_ai.response.model": "gpt-4o-mini",
+                    "gen_ai.response.id": id_,
+                    "gen_ai.usage.input_tokens": 1000,
+                    "gen_ai.usage.output_tokens": 100,
+                    "openai.response.service_tier": "default",
+                    "litellm.team.alias": f"team-{place % 3}",
+                    **(attributes or {}),
+                },
+                kind="client",
+                start_ns=time.time_ns(),
+            )
+            for place, id_ in enumerate(ids)
+        ],
+    )
 
 
 def _key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:

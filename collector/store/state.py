@@ -85,6 +85,11 @@ class Transaction(Reader):
         self.outboxes: dict[str, Counters] = {}  # of those that changed
         self.letters: Counters | None = None
 
+    def recount(self) -> None:
+        """Read what is there of outboxes and dead letters, to be told once this is committed."""
+        self.outboxes = {name: self._store._outboxes.load(self._txn, name) for name in self._store._outboxes.names(self._txn)}  # fmt: skip
+        self.letters = self._store._letters.load(self._txn)
+
     def component(self, namespace: str) -> ComponentWriter:
         return ComponentWriter(self._store._state, self._txn, namespace)
 
@@ -128,6 +133,7 @@ class StateStore:
     def __init__(self, path: Path, sealer: Sealer, *, read_only: bool = False, map_bytes: int = _MAP_BYTES) -> None:
         self.path = path
         self._closed = False
+        self._uncertain = False  # whether the last transaction, which raised, is on disk all the same
         self._env = Environment(path, ("keys",), map_bytes=map_bytes, read_only=read_only)
         try:
             self._positions = Records(self._env, "positions", sealer)
@@ -156,9 +162,13 @@ class StateStore:
         def committed() -> None:
             if transaction is not None:
                 self._publish(transaction)
+            self._uncertain = False
 
         with self._env.write(committed) as txn:
             transaction = Transaction(self, txn)
+            if self._uncertain:
+                transaction.recount()
+            self._uncertain = True
             yield transaction
 
     def _publish(self, transaction: Transaction) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.collector_kit import Collector
-from tests.spans_kit import request, span
+from tests.spans_kit import calls
 
 KILLS = 20
 SPANS = 25
@@ -45,7 +45,7 @@ class Load:
                 self._next += 1
                 number = self._next
             ids = [f"resp-{number}-{place}" for place in range(SPANS)]
-            body = _request(number, ids)
+            body = calls(ids)
             with self._lock:
                 self.sent.update(ids)
             while not self._stop.is_set():
@@ -60,35 +60,6 @@ class Load:
                     break
                 assert status in (429, 502, 503), status
                 time.sleep(0.05)
-
-
-def _request(number: int, ids: list[str]) -> bytes:
-    now = time.time_ns()
-    return request(
-        resource={"service.name": "gateway"},
-        scope="litellm",
-        spans=[
-            span(
-                "chat gpt-4o-mini",
-                {
-                    "gen_ai.operation.name": "chat",
-                    "gen_ai.provider.name": "openai",
-                    "gen_ai.request.model": "gpt-4o-mini",
-                    "gen_ai.response.model": "gpt-4o-mini",
-                    "gen_ai.response.id": id_,
-                    "gen_ai.usage.input_tokens": 1000,
-                    "gen_ai.usage.output_tokens": 100,
-                    "openai.response.service_tier": "default",
-                    "litellm.team.alias": f"team-{place % 3}",
-                },
-                kind="client",
-                trace=(number << 64 | place + 1).to_bytes(16, "big"),
-                span_id=(number * 1000 + place + 1).to_bytes(8, "big"),
-                start_ns=now,
-            )
-            for place, id_ in enumerate(ids)
-        ],
-    )
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from tests.clickhouse_kit import ClickHouseServer, clickhouse_server
 from tests.collector_kit import Collector
-from tests.spans_kit import request, span
+from tests.spans_kit import calls
 
 RETRY = ", retry_on_failure: {initial_interval: 50ms, max_interval: 200ms}"
 
@@ -32,31 +32,10 @@ def collector(tmp_path: Path, server: ClickHouseServer) -> Iterator[Collector]:
         started.close()
 
 
-def calls(run: str, first: int, count: int, padding: int = 0) -> bytes:
+def some(run: str, first: int, count: int, padding: int = 0) -> bytes:
     """A request of `count` calls, each with a response id of its own."""
-    return request(
-        resource={"service.name": "gateway"},
-        scope="litellm",
-        spans=[
-            span(
-                "chat gpt-4o-mini",
-                {
-                    "gen_ai.operation.name": "chat",
-                    "gen_ai.provider.name": "openai",
-                    "gen_ai.request.model": "gpt-4o-mini",
-                    "gen_ai.response.model": "gpt-4o-mini",
-                    "gen_ai.response.id": f"{run}-{number}",
-                    "gen_ai.usage.input_tokens": 1000,
-                    "gen_ai.usage.output_tokens": 100,
-                    "openai.response.service_tier": "default",
-                    **({"note": "x" * padding} if padding else {}),
-                },
-                kind="client",
-                start_ns=time.time_ns(),
-            )
-            for number in range(first, first + count)
-        ],
-    )
+    ids = [f"{run}-{number}" for number in range(first, first + count)]
+    return calls(ids, {"note": "x" * padding} if padding else None)
 
 
 def ledger(server: ClickHouseServer, run: str) -> tuple[int, int, int]:
@@ -78,7 +57,7 @@ def test_a_server_that_errs_loses_answers_or_is_slow_ends_up_with_every_call_onc
 ) -> None:
     server.fault(mode, share=0.7)
     for number in range(10):
-        assert collector.post(calls(mode, number * 20, 20))[0] == 200
+        assert collector.post(some(mode, number * 20, 20))[0] == 200
         time.sleep(0.06)
     time.sleep(1)
     server.fault("ok")
@@ -92,7 +71,7 @@ def test_a_server_that_is_away_for_a_while_gets_everything_when_it_is_back(
 ) -> None:
     server.stop()
     for number in range(10):
-        assert collector.post(calls("away", number * 20, 20))[0] == 200
+        assert collector.post(some("away", number * 20, 20))[0] == 200
         time.sleep(0.06)
     status, body = collector.get("/status")
     assert status == 200
@@ -114,7 +93,7 @@ def test_a_collector_that_starts_while_the_server_is_away_takes_spans_already(
     collector = Collector(tmp_path, server.dsn, RETRY)
     try:
         collector.start()
-        assert collector.post(calls("early", 0, 20))[0] == 200
+        assert collector.post(some("early", 0, 20))[0] == 200
         server.start()
         collector.settled()
         assert ledger(server, "early") == (20, 20, 20)
@@ -128,7 +107,7 @@ def test_a_full_inbox_tells_senders_to_come_back_and_takes_them_when_there_is_ro
     server.stop()
     exporter = ", sending_queue: {max_size: 1MiB}, retry_on_failure: {initial_interval: 50ms, max_interval: 200ms}"
     collector = Collector(tmp_path, server.dsn, exporter, service="  inbox: {max_size: 2MiB}")
-    bodies = [calls("full", number * 10, 10, padding=2000) for number in range(400)]
+    bodies = [some("full", number * 10, 10, padding=2000) for number in range(400)]
     accepted, refused = 0, 0
     try:
         collector.start()
