@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from collector.memory import large_buffer
 from collector.otlp import gathering, interning
 from collector.otlp.tables import I32, I64, U64, Owner, Ranges, Text, Traces, ValueType
 
@@ -152,9 +153,18 @@ def attribute_maps(traces: Traces, owner: Owner) -> pa.MapArray:
         range_.start,
         range_.end,
         len(traces.keys),
+        large_buffer(_text_size(traces, range_)),
     )
     keys = pa.DictionaryArray.from_arrays(pa.array(entries), pa.array(traces.keys, pa.string()))
     return pa.MapArray.from_arrays(pa.array(owners), keys, _large_string(offsets, values))
+
+
+def _text_size(traces: Traces, range_: Ranges) -> int:
+    """Bytes that these attributes' values take as text: texts their own, the rest rarely more than a few digits."""
+    if not len(range_.start):
+        return 0
+    rows = slice(int(range_.start[0]), int(range_.end[-1]))  # one kind of owner's attributes stand together
+    return int(traces.attributes.value.len[rows].sum(dtype=np.int64)) + 16 * (rows.stop - rows.start) + 128
 
 
 def _rows(traces: Traces, rows: I32) -> I32:

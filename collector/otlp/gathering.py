@@ -102,22 +102,20 @@ def values(body: U8, type_: U8, number: I64, offset: I64, size: I32, rows: I32) 
 
 @kernel
 def maps(
-    body: U8, type_: U8, number: I64, offset: I64, size: I32, key: I32, start: I32, end: I32, keys: int
+    body: U8, type_: U8, number: I64, offset: I64, size: I32, key: I32, start: I32, end: I32, keys: int, buffer: U8
 ) -> tuple[I32, I32, I64, U8]:
     """For each owner its attributes: map offsets, key of each entry, and Arrow's offsets and bytes of the values.
 
-    Of entries with one key the last one is taken, EMPTY is an empty text.
+    Of entries with one key the last one is taken, EMPTY is an empty text. The bytes stand in `buffer`, if it is large
+    enough.
     """
     data = address(body)
-    entry, estimate = np.int64(0), np.int64(128)
+    entry = np.int64(0)
     for owner in range(len(start)):
         entry += end[owner] - start[owner]
-        for row in range(start[owner], end[owner]):
-            estimate += size[row] if type_[row] == L.STRING else 8 + 2 * np.int64(size[row])
     owners = np.empty(len(start) + 1, np.int32)
     entries = np.empty(entry, np.int32)
     offsets = np.empty(entry + 1, np.int64)
-    buffer = np.empty(estimate, np.uint8)
     out = address(buffer)
     last = np.empty(keys, np.int32)
     entry, at = np.int64(0), np.int64(0)
