@@ -1,0 +1,212 @@
+"""Finds what detectors describe, in many texts at once.
+
+1. Equal texts are scanned once (`collector/otlp/interning.py`).
+2. They are gathered into one buffer, in ASCII where they mean ASCII (`folding.py`).
+3. An engine looks over the buffer: which pattern may match in which text (`engines.py`). Patterns that are all digits are
+   left out there, and looked for only around long numbers.
+4. In these few texts RE2 decides, then the detector's check. So the engine changes the speed, never the result.
+5. Hits that overlap become one, named by the surest and longest; what any of them covers is covered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.otlp import interning
+from collector.otlp.tables import I32, I64, U8, Text
+from processors.redaction import folding
+from processors.redaction.detector import Detector
+from processors.redaction.engines import Engine, HyperscanEngine, Re2Engine, Spots, installed, united
+from processors.redaction.folding import Folded
+from processors.redaction.patterns import VALUE, compiled, shortened, width
+
+logger = logging.getLogger(__name__)
+
+I16 = NDArray[np.int16]
+Mask = NDArray[np.bool_]
+
+#: Bytes of texts in one buffer: more than one only if a text is larger.
+CHUNK_BYTES = 16 << 20
+#: A text with more hits is given up: its time and memory would be the hits', not the text's.
+MOST_HITS = 10_000
+#: What is written of digits: see Detector.digits. The margin is more than such a pattern has before and after them.
+_LEAST_DIGITS, _GAP, _MARGIN = 7, 3, 64
+
+
+class Hits(NamedTuple):
+    """One entry per hit, sorted by row and start; no two overlap. Offsets are in bytes of the row's text."""
+
+    row: I32
+    start: I32
+    end: I32
+    detector: I16  # place in Scanner.detectors
+
+
+class _Expression(NamedTuple):
+    detector: int
+    regexp: Any
+    value: int  # number of the group that is the hit
+    reach: int | None  # bytes between a match's beginning and the end of its shortest form, at most; None: any number
+
+
+class _Hit(NamedTuple):
+    start: int
+    end: int
+    detector: int
+
+
+class Scanner:
+    """Compiles the detectors once. Threads may share it.
+
+    `engine` is for tests and for measuring: by default it is Hyperscan where that is installed, RE2 elsewhere. The hits are
+    the same.
+    """
+
+    def __init__(self, detectors: Sequence[Detector], engine: Literal["hyperscan", "re2"] | None = None) -> None:
+        self.detectors = tuple(detectors)
+        self.engine = engine or ("hyperscan" if installed() else "re2")
+        make = HyperscanEngine if self.engine == "hyperscan" else Re2Engine
+        sources = [(number, source) for number, one in enumerate(self.detectors) for source in one.expressions]
+        self._expressions = [_expression(number, source) for number, source in sources]
+        in_digits = np.array([self.detectors[number].digits for number, _ in sources], np.bool_)
+        self._in_digits, self._in_text = np.flatnonzero(in_digits), np.flatnonzero(~in_digits)
+        self._digits_engine: Engine = make([sources[number][1] for number in self._in_digits])
+        self._text_engine: Engine = make([sources[number][1] for number in self._in_text])
+
+    def scan(self, data: U8, off: I64, size: I32) -> tuple[Hits, Mask]:
+        """The hits in the texts data[off:off + size], and which texts could not be scanned: of these there are no hits.
+
+        Texts are UTF-8 (what is not, is scanned all the same); they may overlap, repeat, and stand in any order. Never
+        raises for what is in a text.
+        """
+        codes, first = interning.texts(data, Text(off, size))
+        off, size = off[first], size[first]
+        failed = np.zeros(len(first), np.bool_)
+        parts = [self._scan(data, off[at], size[at], at, failed) for at in _chunks(size)]
+        found = Hits(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else _hits([], [])
+        return _spread(found, codes, len(first)), failed[codes]
+
+    def _scan(self, data: U8, off: I64, size: I32, numbers: slice, failed: Mask) -> Hits:
+        """As `scan`, for texts that differ, of which `numbers` are the places in `failed`."""
+        folded = folding.fold(data, off, size)
+        try:
+            spots = self._look(folded)
+        except Exception as error:
+            logger.error("redaction: the %s engine failed (%s); nothing of this batch is let through", self.engine, type(error).__name__)  # fmt: skip
+            failed[numbers] = True
+            return _hits([], [])
+        rows: list[int] = []
+        hits: list[_Hit] = []
+        bounds = np.flatnonzero(np.diff(spots.row, prepend=-1, append=-1))
+        for low, high in pairwise(bounds.tolist()):
+            row = int(spots.row[low])
+            try:
+                found = self._decide(folded, row, spots, low, high)
+            except Exception as error:
+                logger.warning("redaction: a value could not be scanned (%s)", type(error).__name__)
+                failed[numbers.start + row] = True
+                continue
+            rows.extend([row] * len(found))
+            hits.extend(found)
+        result = _hits(rows, hits)
+        begin = folded.start[result.row]
+        at = result.row.astype(np.int64)
+        start, end = folded.offsets(at, begin + result.start), folded.offsets(at, begin + result.end)
+        return Hits(
+            (at + numbers.start).astype(np.int32), start.astype(np.int32), end.astype(np.int32), result.detector
+        )
+
+    def _look(self, folded: Folded) -> Spots:
+        """What to look at, in the rows of a buffer."""
+        buffer, start = folded.buffer, folded.start
+        spots = self._text_engine.look(buffer, start)
+        spots = spots._replace(expression=self._in_text[spots.expression])
+        if not len(self._in_digits):
+            return spots
+        row, low, high = folding.numbers(buffer, start, _LEAST_DIGITS, _GAP, _MARGIN)
+        pieces = folding.fold(buffer, low, (high - low).astype(np.int32))
+        inside = self._digits_engine.look(pieces.buffer, pieces.start)
+        move = low[inside.row] - pieces.start[inside.row]
+        return united(
+            spots,
+            Spots(
+                row[inside.row].astype(np.int64),
+                self._in_digits[inside.expression],
+                inside.first + move,
+                inside.last + move,
+            ),
+        )
+
+    def _decide(self, folded: Folded, row: int, spots: Spots, low: int, high: int) -> list[_Hit]:
+        """The hits in a row, by offset in the row of the buffer. Raises for a text that cannot be judged."""
+        begin, end = int(folded.start[row]), int(folded.start[row + 1]) - 1
+        text = folded.buffer[begin:end].tobytes()
+        hits: list[_Hit] = []
+        for at in range(low, high):
+            expression = self._expressions[spots.expression[at]]
+            first, last = int(spots.first[at]) - begin, int(spots.last[at]) - begin
+            place = 0 if expression.reach is None else max(0, first - expression.reach)
+            detector = self.detectors[expression.detector]
+            while place < last and (match := expression.regexp.search(text, place)):
+                start, place = match.span(expression.value)
+                if start < 0 or start == place:  # a group that took no part, or nothing
+                    place = max(match.end(), match.start() + 1)
+                elif detector.accepts(text[start:place].decode()):
+                    hits.append(_Hit(start, place, expression.detector))
+                    if len(hits) > MOST_HITS:
+                        raise OverflowError
+        return self._without_overlaps(hits)
+
+    def _without_overlaps(self, hits: list[_Hit]) -> list[_Hit]:
+        """Hits that overlap as one, from the first byte to the last; the surest names it, then the longest, then the order
+        of detectors."""
+        result: list[_Hit] = []
+        best = (0, 0, 0)
+        for start, end, detector in sorted(hits):
+            rank = (self.detectors[detector].certainty, end - start, -detector)
+            if not result or start >= result[-1].end:
+                result.append(_Hit(start, end, detector))
+                best = rank
+                continue
+            best = max(best, rank)
+            result[-1] = _Hit(result[-1].start, max(end, result[-1].end), -best[2])
+        return result
+
+
+def _expression(detector: int, source: str) -> _Expression:
+    regexp = compiled(source)
+    return _Expression(detector, regexp, regexp.groupindex[VALUE.encode()], width(shortened(source)))
+
+
+def _chunks(size: I32) -> Iterator[slice]:
+    """Rows in a row, of about CHUNK_BYTES together."""
+    ends = np.cumsum(size, dtype=np.int64)
+    at = 0
+    while at < len(size):
+        before = int(ends[at - 1]) if at else 0
+        stop = max(at + 1, int(np.searchsorted(ends, before + CHUNK_BYTES, "right")))
+        yield slice(at, stop)
+        at = stop
+
+
+def _hits(rows: Sequence[int], hits: Sequence[_Hit]) -> Hits:
+    start, end, detector = zip(*hits, strict=True) if hits else ((), (), ())
+    return Hits(
+        np.array(rows, np.int32), np.array(start, np.int32), np.array(end, np.int32), np.array(detector, np.int16)
+    )
+
+
+def _spread(found: Hits, codes: I32, texts: int) -> Hits:
+    """Hits by distinct text as hits by row, where `codes` says which text a row has."""
+    count = np.bincount(found.row, minlength=texts)
+    before = np.cumsum(count) - count
+    row = np.flatnonzero(count[codes]) if len(found.row) else np.empty(0, np.int64)
+    each = count[codes[row]]
+    at = np.repeat(before[codes[row]] - (np.cumsum(each) - each), each) + np.arange(each.sum())
+    return Hits(np.repeat(row, each).astype(np.int32), found.start[at], found.end[at], found.detector[at])
