@@ -32,10 +32,15 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 class Stage(Enum):
-    """Where in a traces pipeline a processor stands. Reports are merged into calls between the two."""
+    """Where in a traces pipeline a processor stands. Reports are merged into calls between the last two.
+
+    Redaction runs after all processors of reports, which alone see raw values, wherever behind them it is written.
+    Its config may have `idle`: true where it takes nothing out, and may stand anywhere.
+    """
 
     REPORTS = "reports"  # sees `batch.spans` and `batch.reports`, before merging: attribution
-    CALLS = "calls"  # sees `batch.calls` too, one row per call: pricing, redaction, budgets …
+    REDACTION = "redaction"  # takes out what must neither be kept nor leave; what comes after it never sees that
+    CALLS = "calls"  # sees `batch.calls` too, one row per call: pricing, budgets …
 
 
 class StateReader(Protocol):

@@ -55,7 +55,7 @@ class Pipeline:
         self.position = 0
         self.failed: str | None = None  # why nothing moves at the moment, for health and people
         self._store = store
-        self._reports = [p for p in processors if p.stage is Stage.REPORTS]
+        self._reports = [p for stage in (Stage.REPORTS, Stage.REDACTION) for p in processors if p.stage is stage]
         self._calls = [p for p in processors if p.stage is Stage.CALLS]
         self._ledger = ledger
         self._outlets = outlets

@@ -241,15 +241,24 @@ def _check_references(document: Document, path: Keys, ids: list[Any]) -> None:
 def _check_order(
     document: Document, components: Mapping[str, Mapping[str, ComponentSpec]], path: Keys, ids: Any
 ) -> None:
-    """Processors of reports stand before processors of calls: between the two, reports become calls."""
-    calls = ""
+    """Processors of reports stand before those of calls, between which reports become calls, and before redaction, which
+    takes out what they read."""
+    calls, redaction = "", ""
     ids = ids if isinstance(ids, list) else []
     for i, id_ in enumerate(ids):
         spec = components["processors"].get(id_) if isinstance(id_, str) else None
         if spec is None or id_ in ids[:i]:
             continue
-        if spec.cls.stage.value == "calls":
+        stage = spec.cls.stage.value
+        if stage == "calls":
             calls = calls or spec.id
+        elif stage == "redaction":
+            redaction = redaction or ("" if getattr(spec.config, "idle", False) else spec.id)
+        elif redaction:
+            message = (
+                f"'{id_}' reads values as they came, and '{redaction}' takes them out; put '{id_}' before '{redaction}'"
+            )
+            document.find(Kind.ORDER, (*path, i), message)
         elif calls:
             message = (
                 f"'{id_}' works on reports, before they are merged into calls, and '{calls}' works on calls; "

@@ -20,6 +20,8 @@ from pydantic import BaseModel
 
 #: The sections of a config that hold components, with what one of them is called.
 SECTIONS: Mapping[str, str] = {"receivers": "receiver", "processors": "processor", "exporters": "exporter"}
+#: Where a processor may stand; `collector.component.Stage` says what each means.
+STAGES = ("reports", "redaction", "calls")
 
 
 class BrokenComponent(Exception):
@@ -49,7 +51,7 @@ class Entry:
                 f"{SECTIONS[section]} {self.type!r} ({self.origin}) has no Config: expected a class whose `Config` "
                 "is a pydantic model"
             )
-        if section == "processors" and getattr(getattr(cls, "stage", None), "value", None) not in ("reports", "calls"):
+        if section == "processors" and getattr(getattr(cls, "stage", None), "value", None) not in STAGES:
             raise BrokenComponent(
                 f"processor {self.type!r} ({self.origin}) has no stage: expected Stage.REPORTS or Stage.CALLS"
             )

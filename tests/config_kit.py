@@ -10,6 +10,7 @@ from config.types import Duration, Secret, StrictModel
 
 class Stage(Enum):
     REPORTS = "reports"
+    REDACTION = "redaction"
     CALLS = "calls"
 
 
@@ -67,6 +68,19 @@ class Pricing:
     stage = Stage.CALLS
 
 
+class RedactionConfig(StrictModel):
+    """A redaction, which may be off."""
+
+    idle: bool = False
+
+
+class Redaction:
+    """Takes out."""
+
+    Config = RedactionConfig
+    stage = Stage.REDACTION
+
+
 class ClickHouse:
     """Exports."""
 
@@ -87,6 +101,6 @@ class Broken:
 
 REGISTRY = Registry.of(
     receivers={"otlp": Otlp},
-    processors={"attribution": Attribution, "pricing": Pricing, "broken": Broken},
+    processors={"attribution": Attribution, "pricing": Pricing, "redaction": Redaction, "broken": Broken},
     exporters={"clickhouse": ClickHouse, "debug": Debug},
 )

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from collector.dialects.model import HELPERS, NUMBERS, Dialect, Source, When
-from collector.dialects.places import place
+from collector.dialects.places import Place, place
 from collector.errors import ConfigError
 
 FOLDER = Path(__file__).parent
@@ -145,6 +145,14 @@ def span_keys(dialect: Dialect) -> set[str]:
     for when in _tests(dialect, sources):
         keys |= {*when.has, *when.any, *when.lacks} | _span_keys([*when.is_, *when.is_not])
     return keys
+
+
+def fact_places(facts: Iterable[str]) -> list[Place]:
+    """Where any shipped dialect finds one of these facts."""
+    wanted = set(facts)
+    found = [source for dialect in dialects() for name, sources in dialect.facts.items() if name in wanted for source in sources]  # fmt: skip
+    texts = [text for source in found for text in (source.from_, *(source.sum or ())) if text]
+    return [place(text) for text in dict.fromkeys(texts)]
 
 
 def match_keys(dialect: Dialect) -> set[str]:

@@ -32,7 +32,7 @@ def load_keys(config: EncryptionConfig, data_dir: Path) -> list[bytes]:
         elif config.key_file is not None:
             keys += read_keys(config.key_file)
         elif config.enabled and not made.exists():
-            make_key(made)
+            make_key(made, "what lies on disk; without it the stores cannot be read")
         if made.exists():
             keys += [key for key in read_keys(made) if key not in keys]
     except OSError as error:
@@ -74,7 +74,7 @@ def read_keys(path: Path) -> list[bytes]:
     return keys
 
 
-def make_key(path: Path) -> None:
+def make_key(path: Path, purpose: str) -> None:
     """A new random key, readable by its owner only. Complete or not there at all, whatever happens meanwhile."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -90,7 +90,7 @@ def make_key(path: Path) -> None:
     finally:
         temporary.unlink()
     sync_directory(path.parent)
-    log.info("made a key for what lies on disk: %s; without it the stores cannot be read", path)
+    log.info("made a key: %s, for %s", path, purpose)
 
 
 def make_private(directory: Path) -> None:

@@ -46,6 +46,23 @@ def test_an_option_left_empty_is_a_whole_configuration():
     assert loaded.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("processors", "option"),
+    [
+        ("attribution, redaction, pricing", ""),
+        ("attribution, pricing, redaction", ""),
+        ("redaction, attribution, pricing", "{idle: true}"),
+    ],
+)
+def test_redaction_may_stand_anywhere_behind_what_reads_raw_values(processors, option):
+    """Processors of calls run behind it in any case. One that takes nothing out may stand before all."""
+    text = BASE.replace("pricing: }", f"pricing: , redaction: {option or ' '}}}")
+    assert read(text.replace("attribution, pricing", processors)).warnings == ()
+    if option:
+        with pytest.raises(ConfigError, match="'redaction' takes them out; put 'attribution' before"):
+            read(text.replace("attribution, pricing", processors).replace("idle: true", "idle: false"))
+
+
 def test_what_is_defined_and_not_used_is_a_warning():
     """The config loads all the same; the finding has its place."""
     loaded = read(BASE.replace("clickhouse, debug]", "clickhouse]"))
