@@ -71,6 +71,11 @@ class Context:
 class Intake(Protocol):
     """Where receivers put requests: the inbox, for every pipeline that takes from the receiver."""
 
+    @property
+    def signals(self) -> frozenset[Signal]:
+        """Signals that a pipeline takes from the receiver. Senders of the others are told so; nothing of it is submitted."""
+        ...
+
     def submit(self, signal: Signal, body: bytes, items: int, done: Callable[[Exception | None], None]) -> None:
         """Keep one request of `items` spans, log records or data points, checked and as protobuf. From any thread.
 

@@ -43,6 +43,10 @@ class _Intake:
     inbox: Inbox
     queues: Mapping[Signal, tuple[str, ...]]
 
+    @property
+    def signals(self) -> frozenset[Signal]:
+        return frozenset(self.queues)
+
     def submit(self, signal: Signal, body: bytes, items: int, done: Callable[[Exception | None], None]) -> None:
         try:
             self.inbox.append(self.queues[signal], body, items, done)

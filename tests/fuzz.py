@@ -27,9 +27,10 @@ from random import Random
 import numpy as np
 
 from collector.errors import Malformed
-from collector.otlp import checking, encode, gather, warmup
+from collector.otlp import checking, encode, gather, messages, warmup
 from collector.otlp.decode import read
 from collector.otlp.tables import Owner
+from collector.signals import Signal
 from tests.otlp_mutations import mutate
 from tests.otlp_oracle import agree, parse
 
@@ -37,14 +38,14 @@ CAPTURES = Path(__file__).parent / "captures"
 _PAGE = mmap.PAGESIZE
 
 
-def seeds() -> list[bytes]:
-    """The captures' requests, and each of their spans in a request of its own."""
+def seeds(signal: Signal = Signal.TRACES) -> list[bytes]:
+    """The captures' requests of a signal, and some of their spans in requests of their own."""
     bodies = []
-    for path in sorted(CAPTURES.glob("*/*-traces.pb*")):
+    for path in sorted(CAPTURES.glob(f"*/*-{signal}.pb*")):
         body = path.read_bytes()
         bodies.append(gzip.decompress(body) if path.suffix == ".gz" else body)
     single = []
-    for body in bodies:
+    for body in bodies if signal is Signal.TRACES else ():
         request = parse(body)
         for resource_spans in request.resource_spans:
             for scope_spans in resource_spans.scope_spans:
@@ -56,12 +57,12 @@ def seeds() -> list[bytes]:
     return [body for body in bodies + single if len(body) < 30_000]
 
 
-def bodies(random: Random) -> Iterator[bytes]:
+def bodies(random: Random, signal: Signal = Signal.TRACES) -> Iterator[bytes]:
     """Changed captures, and changes of what came out before."""
-    pool = seeds()
+    pool = seeds(signal)
     kept = list(pool)
     while True:
-        body = mutate(random, random.choice(kept))
+        body = mutate(random, random.choice(kept), signal)
         if len(body) < 40_000:
             if random.random() < 0.05:
                 kept.append(body)
@@ -70,15 +71,23 @@ def bodies(random: Random) -> Iterator[bytes]:
             yield body
 
 
+def mixed(random: Random) -> Iterator[tuple[Signal, bytes]]:
+    """`bodies` of all signals, in turn."""
+    streams = [(signal, bodies(random, signal)) for signal in Signal]
+    while True:
+        for signal, stream in streams:
+            yield signal, next(stream)
+
+
 def fuzz(seconds: float, seed: int, failures: Path) -> tuple[int, int]:
     """How many bodies were tried, and how many of them were taken."""
     random, end = Random(seed), time.monotonic() + seconds
     tried = taken = 0
-    for body in bodies(random):
+    for signal, body in mixed(random):
         try:
-            taken += agree(body)
+            taken += agree(body, signal)
         except BaseException:
-            path = failures / f"fuzz-{seed}-{tried}.pb"
+            path = failures / f"fuzz-{seed}-{tried}-{signal}.pb"
             path.write_bytes(body)
             print(f"seed {seed}, body {tried}: {path}", file=sys.stderr)
             raise
@@ -114,11 +123,13 @@ def fuzz_fenced(seconds: float, seed: int) -> int:
     """Checking and reading of bodies, checked or not, between fences. An access outside of them ends the process."""
     random, end = Random(seed), time.monotonic() + seconds
     fence, tried = Fenced(1 << 17), 0
-    for body in bodies(random):
+    for signal, body in mixed(random):
         array = fence.holding(body, at_end=random.random() < 0.8)
-        counts, most = np.zeros(checking.TYPES, np.int64), np.full(checking.TYPES, 1 << 40, np.int64)
-        checking.check(array, most, 64, counts)
+        counts, most = np.zeros(messages.TYPES, np.int64), np.full(messages.TYPES, 1 << 40, np.int64)
+        checking.check(array, messages.REQUESTS[signal], most, 64, counts)
         tried += 1
+        if signal is not Signal.TRACES:
+            continue
         try:
             traces = read(array)
         except Malformed:
@@ -156,7 +167,8 @@ def main() -> None:
     parser.add_argument("--fenced", action="store_true", help="only the second process's part")
     options = parser.parse_args()
     if options.replay:
-        print("taken" if agree(options.replay.read_bytes()) else "refused")
+        signal = next((signal for signal in Signal if f"-{signal}" in options.replay.name), Signal.TRACES)
+        print("taken" if agree(options.replay.read_bytes(), signal) else "refused")
         return
     warmup.warm()
     if options.fenced:

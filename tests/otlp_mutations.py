@@ -1,6 +1,6 @@
 """Requests as no exporter sends them: OTLP bodies taken apart into fields, changed, and written down again.
 
-`mutate(random, body)` gives a body that may or may not still be well-formed. Changes know the structure (fields doubled,
+`mutate(random, body, signal)` gives a body that may or may not still be well-formed. Changes know the structure (fields doubled,
 moved, dropped, in groups, with long varints, values nested deep, texts that are not UTF-8), or only the bytes.
 """
 
@@ -12,7 +12,9 @@ from random import Random
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from collector.otlp.requests import REQUESTS
+from collector.signals import Signal
 
 NOT_UTF8 = (
     b"\xff",
@@ -162,8 +164,15 @@ def _change(
         field.value = random.choice(NOT_UTF8 + UTF8)
     elif what == 8:
         known: FieldDescriptor = random.choice(type_.fields)
-        wire = {1: 1, 3: 0, 5: 0, 6: 1, 7: 5, 8: 0, 13: 0, 14: 0}.get(known.type, 2)
-        value = random.choice(NOT_UTF8 + UTF8) if known.type in {9, 12} else b""
+        wire = {1: 1, 3: 0, 4: 0, 5: 0, 6: 1, 7: 5, 8: 0, 13: 0, 14: 0, 16: 1, 17: 0}.get(known.type, 2)
+        if known.is_packed and random.random() < 0.5:
+            wire = 2
+        packed = known.is_packed and wire == 2
+        value = (
+            random.choice(NOT_UTF8 + UTF8)
+            if known.type in {9, 12}
+            else random.randbytes(8 * packed * random.randrange(3))
+        )
         number = random.choice((0, 1, 2**31, 2**32 + 1, 2**63, random.getrandbits(64)))
         fields.append(Field(known.number, wire, value if wire == 2 else number, known.message_type))
     elif what == 9:
@@ -198,10 +207,10 @@ def _change_bytes(random: Random, body: bytes) -> bytes:
     return body + body
 
 
-def mutate(random: Random, body: bytes) -> bytes:
+def mutate(random: Random, body: bytes, signal: Signal = Signal.TRACES) -> bytes:
     """A few changes of a well-formed request: of its structure, of its bytes, or of both."""
     if random.random() < 0.75:
-        type_ = ExportTraceServiceRequest.DESCRIPTOR
+        type_ = REQUESTS[signal].message.DESCRIPTOR
         try:
             fields = take_apart(body, type_)
             every = _all(fields, type_)

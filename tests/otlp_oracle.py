@@ -12,18 +12,24 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1 import logs_pb2
+from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from collector.errors import Malformed
 from collector.otlp import gather
-from collector.otlp.check import Limits, check_traces
+from collector.otlp.check import Limits, check
 from collector.otlp.decode import decode
+from collector.otlp.requests import REQUESTS
 from collector.otlp.tables import Owner, Text, Traces, ValueType
+from collector.signals import Signal
 
 KINDS = {
     "string_value": ValueType.STRING,
@@ -37,8 +43,15 @@ KINDS = {
 
 
 def parse(body: bytes) -> ExportTraceServiceRequest:
-    """By protobuf's parser; raises its DecodeError."""
+    """Spans, by protobuf's parser; raises its DecodeError."""
     request = ExportTraceServiceRequest()
+    request.ParseFromString(body)
+    return request
+
+
+def parse_any(body: bytes, signal: Signal) -> Any:
+    """As `parse`, a request of any signal."""
+    request = REQUESTS[signal].message()
     request.ParseFromString(body)
     return request
 
@@ -258,10 +271,22 @@ def _check_ranges(start: Any, end: Any, owner: Any) -> None:
 # Protobuf's judgement on everything but UTF-8
 
 
-def _lenient_request() -> type[Message]:
-    """ExportTraceServiceRequest with bytes in the place of strings: the parser takes it whatever is in them."""
+_FILES = (
+    common_pb2,
+    resource_pb2,
+    trace_pb2,
+    trace_service_pb2,
+    logs_pb2,
+    logs_service_pb2,
+    metrics_pb2,
+    metrics_service_pb2,
+)
+
+
+def _lenient_requests() -> dict[Signal, type[Message]]:
+    """The requests with bytes in the place of strings: the parser takes them whatever is in them."""
     pool = descriptor_pool.DescriptorPool()
-    for module in (common_pb2, resource_pb2, trace_pb2, trace_service_pb2):
+    for module in _FILES:
         file = descriptor_pb2.FileDescriptorProto()
         module.DESCRIPTOR.CopyToProto(file)
         waiting = list(file.message_type)
@@ -272,23 +297,24 @@ def _lenient_request() -> type[Message]:
                 if field.type == field.TYPE_STRING:
                     field.type = field.TYPE_BYTES
         pool.Add(file)
-    name = ExportTraceServiceRequest.DESCRIPTOR.full_name
-    found: type[Message] = message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
-    return found
+    return {
+        signal: message_factory.GetMessageClass(pool.FindMessageTypeByName(request.message.DESCRIPTOR.full_name))
+        for signal, request in REQUESTS.items()
+    }
 
 
-LenientRequest = _lenient_request()
+LENIENT = _lenient_requests()
 
 
-def judge(body: bytes) -> ExportTraceServiceRequest | None:
+def judge(body: bytes, signal: Signal = Signal.TRACES) -> Any:
     """The request that is to be kept of a body, None if it is not well-formed: as protobuf's parser reads it, U+FFFD for
     what is not UTF-8 in a string, without spans that have no valid ids."""
-    lenient: Any = LenientRequest()
+    lenient: Any = LENIENT[signal]()
     try:
         lenient.ParseFromString(body)
     except DecodeError:
         return None
-    for resource_spans in lenient.resource_spans:
+    for resource_spans in lenient.resource_spans if signal is Signal.TRACES else ():
         for scope_spans in resource_spans.scope_spans:
             kept = [span for span in scope_spans.spans if _has_ids(span)]
             if len(kept) < len(scope_spans.spans):
@@ -297,7 +323,7 @@ def judge(body: bytes) -> ExportTraceServiceRequest | None:
                 for copied in copies:
                     scope_spans.spans.add().ParseFromString(copied)
     _repair(lenient)
-    return parse(lenient.SerializeToString())
+    return parse_any(lenient.SerializeToString(), signal)
 
 
 def _has_ids(span: Any) -> bool:
@@ -321,7 +347,7 @@ def _repair(message: Any) -> None:
 
 
 def _descriptors() -> dict[str, Descriptor]:
-    found, waiting = {}, [ExportTraceServiceRequest.DESCRIPTOR]
+    found, waiting = {}, [request.message.DESCRIPTOR for request in REQUESTS.values()]
     while waiting:
         here = waiting.pop()
         if here.full_name not in found:
@@ -333,22 +359,35 @@ def _descriptors() -> dict[str, Descriptor]:
 DESCRIPTORS = _descriptors()
 
 
-def agree(body: bytes) -> bool:
+def items_of(request: Any, signal: Signal) -> int:
+    """How many spans, log records or data points a parsed request holds."""
+    if signal is Signal.TRACES:
+        return sum(len(s.spans) for r in request.resource_spans for s in r.scope_spans)
+    if signal is Signal.LOGS:
+        return sum(len(s.log_records) for r in request.resource_logs for s in r.scope_logs)
+    metrics = (m for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    return sum(len(getattr(m, m.WhichOneof("data")).data_points) for m in metrics if m.WhichOneof("data"))
+
+
+def agree(body: bytes, signal: Signal = Signal.TRACES) -> bool:
     """Assert that checking and decoding do with a body what protobuf's parser says; whether it was taken."""
-    wanted = judge(body)
+    wanted = judge(body, signal)
     try:
-        checked = check_traces(body, Limits())
+        checked = check(signal, body, Limits())
     except Malformed:
         assert wanted is None, "protobuf takes it, we refuse it"
         return False
     assert wanted is not None, "we take it, protobuf refuses it"
-    assert expected(parse(checked.body)) == expected(wanted)
-    assert parse(checked.body).SerializeToString(deterministic=True) == wanted.SerializeToString(deterministic=True)
-    traces = decode(checked.body)
-    assert found(traces) == expected(wanted)
-    assert len(traces) == checked.spans
+    kept = parse_any(checked.body, signal)
+    assert kept.SerializeToString(deterministic=True) == wanted.SerializeToString(deterministic=True)
+    assert checked.items == items_of(wanted, signal)
+    if signal is Signal.TRACES:
+        assert expected(kept) == expected(wanted)
+        traces = decode(checked.body)
+        assert found(traces) == expected(wanted)
+        assert len(traces) == checked.items
     if not checked.rejected and not checked.repaired:
-        parse(body)
-    again = check_traces(checked.body, Limits())
+        parse_any(body, signal)
+    again = check(signal, checked.body, Limits())
     assert again.body is checked.body, "what was checked once passes unchanged"
     return True

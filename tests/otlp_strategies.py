@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import (
     AnyValue,
@@ -12,8 +14,26 @@ from opentelemetry.proto.common.v1.common_pb2 import (
     KeyValue,
     KeyValueList,
 )
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    Exemplar,
+    ExponentialHistogram,
+    ExponentialHistogramDataPoint,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+    Summary,
+    SummaryDataPoint,
+)
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from collector.signals import Signal
 
 ODD = ("", "\0", '"\\\b\f\n\r\t\x01\x7f', "é€😀", "\u2028<&>", "x" * 300, "0", "-17", "1e3", "true", "9" * 30)
 texts = st.text(max_size=12) | st.sampled_from(ODD)
@@ -92,3 +112,128 @@ def _requests(span: st.SearchStrategy[Span]) -> st.SearchStrategy[ExportTraceSer
 
 requests = _requests(spans)
 requests_with_rejects = _requests(spans | spans_without_ids)
+
+
+log_records = st.builds(
+    LogRecord,
+    time_unix_nano=uint64s | st.just(0),
+    observed_time_unix_nano=uint64s | st.just(0),
+    severity_number=st.integers(0, 24) | st.integers(-(2**31), 2**31 - 1),
+    severity_text=texts,
+    body=st.none() | values,
+    attributes=attributes,
+    dropped_attributes_count=uint32s,
+    flags=uint32s,
+    trace_id=trace_ids | no_ids,
+    span_id=span_ids | no_ids,
+    event_name=texts,
+)
+_scope_logs = st.builds(
+    ScopeLogs, scope=st.none() | scopes, log_records=st.lists(log_records, max_size=3), schema_url=texts
+)
+_resource_logs = st.builds(
+    ResourceLogs, resource=st.none() | resources, scope_logs=st.lists(_scope_logs, max_size=2), schema_url=texts
+)
+log_requests = st.builds(ExportLogsServiceRequest, resource_logs=st.lists(_resource_logs, max_size=2))
+
+_numbers = st.fixed_dictionaries({"as_int": int64s}) | st.fixed_dictionaries({"as_double": doubles}) | st.just({})
+exemplars = st.builds(
+    lambda number, **rest: Exemplar(**number, **rest),
+    _numbers,
+    filtered_attributes=attributes,
+    time_unix_nano=uint64s,
+    span_id=span_ids | no_ids,
+    trace_id=trace_ids | no_ids,
+)
+_times = {"start_time_unix_nano": uint64s, "time_unix_nano": uint64s, "flags": uint32s, "attributes": attributes}
+_exemplars = st.lists(exemplars, max_size=2)
+number_points = st.builds(
+    lambda number, **rest: NumberDataPoint(**number, **rest), _numbers, exemplars=_exemplars, **_times
+)
+_extremes = {"sum": st.none() | doubles, "min": st.none() | doubles, "max": st.none() | doubles}
+histogram_points = st.builds(
+    HistogramDataPoint,
+    count=uint64s,
+    bucket_counts=st.lists(uint64s, max_size=3),
+    explicit_bounds=st.lists(doubles, max_size=3),
+    exemplars=_exemplars,
+    **_extremes,
+    **_times,
+)
+_buckets = st.builds(
+    ExponentialHistogramDataPoint.Buckets,
+    offset=st.integers(-(2**31), 2**31 - 1),
+    bucket_counts=st.lists(uint64s, max_size=3),
+)
+exponential_points = st.builds(
+    ExponentialHistogramDataPoint,
+    count=uint64s,
+    scale=st.integers(-10, 20),
+    zero_count=uint64s,
+    positive=st.none() | _buckets,
+    negative=st.none() | _buckets,
+    exemplars=_exemplars,
+    zero_threshold=doubles,
+    **_extremes,
+    **_times,
+)
+_quantiles = st.builds(SummaryDataPoint.ValueAtQuantile, quantile=doubles, value=doubles)
+summary_points = st.builds(
+    SummaryDataPoint, count=uint64s, sum=doubles, quantile_values=st.lists(_quantiles, max_size=2), **_times
+)
+
+
+def _points(points: st.SearchStrategy) -> st.SearchStrategy:
+    return st.lists(points, max_size=2)
+
+
+_temporality = st.integers(0, 2)
+_data = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"gauge": st.builds(Gauge, data_points=_points(number_points))}),
+    st.fixed_dictionaries(
+        {
+            "sum": st.builds(
+                Sum,
+                data_points=_points(number_points),
+                aggregation_temporality=_temporality,
+                is_monotonic=st.booleans(),
+            )
+        }
+    ),
+    st.fixed_dictionaries(
+        {"histogram": st.builds(Histogram, data_points=_points(histogram_points), aggregation_temporality=_temporality)}
+    ),
+    st.fixed_dictionaries(
+        {
+            "exponential_histogram": st.builds(
+                ExponentialHistogram, data_points=_points(exponential_points), aggregation_temporality=_temporality
+            )
+        }
+    ),
+    st.fixed_dictionaries({"summary": st.builds(Summary, data_points=_points(summary_points))}),
+)
+metrics = st.builds(
+    lambda data, **rest: Metric(**data, **rest),
+    _data,
+    name=texts,
+    description=texts,
+    unit=texts,
+    metadata=attributes,
+)
+_scope_metrics = st.builds(
+    ScopeMetrics, scope=st.none() | scopes, metrics=st.lists(metrics, max_size=3), schema_url=texts
+)
+_resource_metrics = st.builds(
+    ResourceMetrics,
+    resource=st.none() | resources,
+    scope_metrics=st.lists(_scope_metrics, max_size=2),
+    schema_url=texts,
+)
+metric_requests = st.builds(ExportMetricsServiceRequest, resource_metrics=st.lists(_resource_metrics, max_size=2))
+
+requests_of = {
+    Signal.TRACES: requests_with_rejects,
+    Signal.LOGS: log_requests,
+    Signal.METRICS: metric_requests,
+}

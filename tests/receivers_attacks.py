@@ -37,12 +37,18 @@ def _gzip_bomb() -> bytes:
     return gzip.compress(b"\0" * _LARGE, 9)
 
 
-def _nested(depth: int) -> bytes:
-    """An attribute value that is an array in an array …, as protobuf."""
+def _array(depth: int) -> bytes:
+    """A value that is an array in an array …, as protobuf."""
     value = b"\x0a\x01x"
     for _ in range(depth):
         inner = b"\x0a" + _length(value) + value
         value = b"\x2a" + _length(inner) + inner
+    return value
+
+
+def _nested(depth: int) -> bytes:
+    """A span's attribute value nested so deep."""
+    value = _array(depth)
     attribute = b"\x0a\x01k\x12" + _length(value) + value
     span = b"\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8 + b"\x4a" + _length(attribute) + attribute
     scope = b"\x12" + _length(span) + span
@@ -69,6 +75,32 @@ def _attributes(count: int) -> bytes:
     scope = b"\x12" + _length(span) + span
     resource = b"\x12" + _length(scope) + scope
     return b"\x0a" + _length(resource) + resource
+
+
+def _item(content: bytes) -> bytes:
+    """A request of one log record or one metric."""
+    for tag in (b"\x12", b"\x12", b"\x0a"):
+        content = tag + _length(content) + content
+    return content
+
+
+def _body_nested(depth: int) -> bytes:
+    """A log record whose body is nested so deep."""
+    value = _array(depth)
+    return _item(b"\x2a" + _length(value) + value)
+
+
+def _points(count: int) -> bytes:
+    """A gauge of so many empty points."""
+    points = b"\x0a\x00" * count
+    return _item(b"\x2a" + _length(points) + points)
+
+
+def _buckets(size: int) -> bytes:
+    """An exponential histogram whose counts are one number without end."""
+    counts = b"\x12" + _length(b"\xff" * size) + b"\xff" * size
+    point = b"\x42" + _length(counts) + counts
+    return _item(b"\x52" + _length(b"\x0a" + _length(point) + point) + b"\x0a" + _length(point) + point)
 
 
 _HIDDEN = _post(_TYPE, content=b"")
@@ -101,6 +133,15 @@ HTTP_ATTACKS: tuple[HttpAttack, ...] = (
     HttpAttack("a million empty spans", _post(_TYPE, content=_empty_spans(1_000_000)), (413,)),
     HttpAttack("a million empty resources", _post(_TYPE, content=b"\x0a\x00" * 1_000_000), (413,)),
     HttpAttack("three million attributes", _post(_TYPE, content=_attributes(3_000_000)), (413,)),
+    # the same of logs and metrics
+    HttpAttack("gzip bomb of logs", _post(_TYPE, "Content-Encoding: gzip", content=_gzip_bomb(), path="/v1/logs"), (413,)),
+    HttpAttack("a log's body nested 60 deep", _post(_TYPE, content=_body_nested(60), path="/v1/logs"), (400, 413)),
+    HttpAttack("a log's body nested 5,000 deep", _post(_TYPE, content=_body_nested(5000), path="/v1/logs"), (400, 413)),
+    HttpAttack("a million empty log records", _post(_TYPE, content=_empty_spans(1_000_000), path="/v1/logs"), (413,)),
+    HttpAttack("a million empty metrics", _post(_TYPE, content=_empty_spans(1_000_000), path="/v1/metrics"), (413,)),
+    HttpAttack("a million empty points", _post(_TYPE, content=_points(1_000_000), path="/v1/metrics"), (413,)),
+    HttpAttack("a bucket's count without end", _post(_TYPE, content=_buckets(1_000_000), path="/v1/metrics"), (400,)),
+    HttpAttack("JSON of three million points", _post(_JSON, content=b'{"resourceMetrics": [' + b"{}," * 3_000_000 + b"{}]}", path="/v1/metrics"), (413,)),
     # lies about types
     HttpAttack("two content types", _post(_TYPE, _JSON, content=b"{}"), (400,)),
     HttpAttack("JSON said to be protobuf", _post(_TYPE, content=b'{"resourceSpans": []}'), (400,)),

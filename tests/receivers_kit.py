@@ -43,7 +43,9 @@ EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 class FakeIntake:
     """Keeps requests in memory and says so from another thread. `fail` is raised, `lose` given to `done`."""
 
+    signals: frozenset[Signal] = frozenset({Signal.TRACES})
     bodies: list[bytes] = field(default_factory=list)
+    taken: list[Signal] = field(default_factory=list)  # of each of them
     spans: int = 0
     fail: Exception | None = None
     lose: Exception | None = None
@@ -57,6 +59,7 @@ class FakeIntake:
             self.spans += spans
             if self.keep:
                 self.bodies.append(body)
+                self.taken.append(signal)
         threading.Thread(target=self._done, args=(done, self.lose)).start()
 
     def _done(self, done: Callable[[Exception | None], None], error: Exception | None) -> None:
@@ -164,7 +167,7 @@ def served(options: dict[str, Any]) -> Iterator[Served]:
 
 
 def _serve(options: str) -> None:
-    with running(OtlpConfig.model_validate(json.loads(options)), FakeIntake(keep=False)) as found:
+    with running(OtlpConfig.model_validate(json.loads(options)), FakeIntake(frozenset(Signal), keep=False)) as found:
         print(json.dumps({"grpc": found.grpc, "http": found.http}), flush=True)
         sys.stdin.read()
 

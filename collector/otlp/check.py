@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
@@ -19,52 +19,81 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from collector.errors import Malformed, TooLarge
 from collector.otlp import checking, levels
 from collector.otlp import layout as L
+from collector.otlp import messages as M
+from collector.otlp.requests import REQUESTS
 from collector.otlp.rewriting import Edits, Level, rewrite, spliced
 from collector.otlp.tables import I32, I64, Text
+from collector.signals import Signal
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much work one request may be, apart from its bytes.
 
-    spans:      spans, and as many resources and scopes
-    attributes: attributes and the members of arrays and maps in them, and as many events and links
+    items:      spans, log records or data points, and as many metrics, resources and scopes
+    attributes: attributes and the members of arrays and maps in them, and as many events, links, exemplars, quantiles
     nesting:    values inside of values (protobuf's own limit, 100 messages, is reached at 33 to 50)
     """
 
-    spans: int = 250_000
+    items: int = 250_000
     attributes: int = 2_000_000
     nesting: int = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A request as it is kept. `reason`: one sentence for the sender if spans were left out or strings repaired, or ""."""
+    """A request as it is kept. `items`: its spans, log records or data points. `reason`: one sentence for the sender if
+    spans were left out or strings repaired, or ""."""
 
     body: bytes
-    spans: int
+    items: int
     rejected: int
     repaired: int
     reason: str
 
 
-def check_traces(body: bytes, limits: Limits) -> Checked:
-    """Check a serialized ExportTraceServiceRequest. Gives the same bytes object if nothing had to change.
+#: The types of messages that are a signal's items.
+_ITEMS = {
+    Signal.TRACES: [M.SPAN],
+    Signal.LOGS: [M.LOG_RECORD],
+    Signal.METRICS: [M.NUMBER_POINT, M.HISTOGRAM_POINT, M.EXPONENTIAL_POINT, M.SUMMARY_POINT],
+}
+#: Types of which there may be as many messages as items.
+_FEW = [
+    *(M.RESOURCE_SPANS, M.SCOPE_SPANS, M.RESOURCE_LOGS, M.SCOPE_LOGS, M.RESOURCE_METRICS, M.SCOPE_METRICS),
+    *(M.RESOURCE, M.SCOPE, M.METRIC, M.GAUGE, M.SUM, M.HISTOGRAM, M.EXPONENTIAL_HISTOGRAM, M.SUMMARY),
+    *(type_ for types in _ITEMS.values() for type_ in types),
+]
+
+
+def check(signal: Signal, body: bytes, limits: Limits) -> Checked:
+    """Check a serialized request of a signal. Gives the same bytes object if nothing had to change.
 
     Spans with an invalid trace id (not 16 bytes, or zeros) or span id (not 8 bytes, or zeros) are left out, as OTLP
-    says; what else is wrong with the request is wrong with all of it: raises Malformed, or TooLarge for limits.
+    says; log records and exemplars need no ids. What else is wrong with the request is wrong with all of it: raises
+    Malformed, or TooLarge for limits.
     """
     data = np.frombuffer(body, dtype=np.uint8)
-    counts = np.zeros(checking.TYPES, np.int64)
-    results, edits, nodes, blob = checking.check(data, _per_type(limits), limits.nesting, counts)
-    _raise_for(int(results[checking.R_STATUS]), limits)
+    counts = np.zeros(M.TYPES, np.int64)
+    most = _per_type(limits)
+    results, edits, nodes, blob = checking.check(data, M.REQUESTS[signal], most, limits.nesting, counts)
+    _raise_for(int(results[checking.R_STATUS]), signal, limits)
+    items = sum(int(counts[type_]) for type_ in _ITEMS[signal])
+    if items > limits.items:
+        raise _too_many(REQUESTS[signal].items, limits.items)
     n_edits, n_nodes = int(results[checking.R_EDITS]), int(results[checking.R_NODES])
     if n_edits:
         body = spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])])
     if results[checking.R_ODD]:
-        body = _canonical(body)
+        canonical = check(signal, _canonical(signal, body), limits)
+        body, items = canonical.body, canonical.items
     rejected, repaired = int(results[checking.R_REJECTED]), int(results[checking.R_REPAIRED])
-    return Checked(body, int(counts[checking.SPAN]), rejected, repaired, _reason(rejected, repaired))
+    return Checked(body, items, rejected, repaired, _reason(rejected, repaired))
+
+
+def check_traces(body: bytes, limits: Limits) -> Checked:
+    """`check` of spans."""
+    return check(Signal.TRACES, body, limits)
 
 
 _REQUEST = levels.fields(counted=(L.REQUEST_RESOURCE_SPANS,))
@@ -73,7 +102,10 @@ _RESOURCE = levels.fields(counted=(L.RESOURCE_ATTRIBUTES,))
 
 
 def stamp(body: bytes, attributes: Mapping[str, str]) -> bytes:
-    """The request, checked before, with these attributes on every resource, whatever stood there under their keys."""
+    """The request, checked before, with these attributes on every resource, whatever stood there under their keys.
+
+    Of any signal: down to the attributes of resources, the three are the same message.
+    """
     data = np.frombuffer(body, dtype=np.uint8)
     whole = Text(np.zeros(1, np.int64), np.array([len(body)], np.int32))
     count = levels.pick(data, whole, _REQUEST).counts[0]
@@ -110,27 +142,29 @@ def stamp(body: bytes, attributes: Mapping[str, str]) -> bytes:
     return rewrite(data, tree, edits, np.frombuffer(fields + whole_resource, np.uint8))
 
 
+@cache
 def _per_type(limits: Limits) -> I64:
     """The largest number of messages of each type."""
-    most = np.full(checking.TYPES, limits.attributes, np.int64)
-    most[[checking.RESOURCE_SPANS, checking.RESOURCE, checking.SCOPE_SPANS, checking.SCOPE, checking.SPAN]] = (
-        limits.spans
-    )
+    most = np.full(M.TYPES, limits.attributes, np.int64)
+    most[_FEW] = limits.items
     return most
 
 
-def _raise_for(status: int, limits: Limits) -> None:
+def _raise_for(status: int, signal: Signal, limits: Limits) -> None:
     if status == checking.OK:
         return
     if status == checking.NESTED:
         raise TooLarge(f"values are nested more than {limits.nesting} deep; send them flatter, or as text")
     if status >= checking.OVER:
-        spans = _per_type(limits)[status - checking.OVER] == limits.spans
-        what, most = ("spans", limits.spans) if spans else ("attributes, events or links", limits.attributes)
-        raise TooLarge(f"the request has more than {most} {what}; send smaller batches")
+        request, few = REQUESTS[signal], status - checking.OVER in _FEW
+        raise _too_many(request.items, limits.items) if few else _too_many(request.parts, limits.attributes)
     if status == checking.DEEP:
         raise Malformed("messages are nested more than 100 deep, which protobuf does not allow")
-    raise Malformed("the body is no well-formed ExportTraceServiceRequest")
+    raise REQUESTS[signal].malformed()
+
+
+def _too_many(what: str, most: int) -> TooLarge:
+    return TooLarge(f"the request has more than {most} {what}; send smaller batches")
 
 
 def _reason(rejected: int, repaired: int) -> str:
@@ -142,11 +176,11 @@ def _reason(rejected: int, repaired: int) -> str:
     return "; ".join(reasons)
 
 
-def _canonical(body: bytes) -> bytes:
+def _canonical(signal: Signal, body: bytes) -> bytes:
     """The same request as protobuf writes it: what stands twice is merged, lengths are short."""
-    request = ExportTraceServiceRequest()
+    request = REQUESTS[signal].message()
     try:
         request.ParseFromString(body)
     except DecodeError:
-        raise Malformed("the body is no well-formed ExportTraceServiceRequest") from None
+        raise REQUESTS[signal].malformed() from None
     return request.SerializeToString()

@@ -1,16 +1,32 @@
 """One pass over a request: is it well-formed, is it within limits, and what has to change before it is kept.
 
-The rules are those of protobuf's own parser. `SCHEMA` says which field is a message, a string, or a member of a oneof;
-the kernel walks it with a stack of its own. What it wants changed it writes down as edits, for `splicing.splice`.
+The rules are those of protobuf's own parser. `messages.SCHEMA` says which field is a message, a string, or a member of a
+oneof; the kernel walks it with a stack of its own. What it wants changed it writes down as edits, for `splicing.splice`.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
+from collector.otlp.messages import (
+    ANY_VALUE,
+    FIELDS,
+    KEY_VALUE,
+    MESSAGE,
+    ONEOF,
+    PACKED_FIXED64,
+    PACKED_VARINT,
+    SCHEMA,
+    SINGLE,
+    SPAN,
+    SPAN_ID,
+    STRING,
+    TRACE_ID,
+    TYPE,
+    WIRE,
+)
 from collector.otlp.splicing import E_AT, E_END, E_NODE, E_SIZE, E_START, EDIT, N_END, N_HEADER, N_PARENT, N_START, NODE
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import (
@@ -33,80 +49,6 @@ from collector.otlp.wire import (
 
 OK, BAD, DEEP, NESTED = 0, -1, -2, -3
 OVER = 100  # and above: more messages of the type status - OVER than the limit
-
-# Message types; ID_KEY stands for the strings of an EntityRef, which are counted too.
-(
-    REQUEST,
-    RESOURCE_SPANS,
-    RESOURCE,
-    SCOPE_SPANS,
-    SCOPE,
-    SPAN,
-    EVENT,
-    LINK,
-    STATUS,
-    KEY_VALUE,
-    ANY_VALUE,
-    ARRAY_VALUE,
-    KEY_VALUE_LIST,
-    ENTITY_REF,
-    ID_KEY,
-) = range(15)
-TYPES = 15
-
-# What the schema says about a field: the type of the message in its low bits, then
-MESSAGE, STRING, SINGLE, ONEOF, TRACE_ID, SPAN_ID = 0x10, 0x20, 0x40, 0x80, 0x100, 0x200
-_WIRE = 10  # and the wire type it must have from this bit on; any other makes it an unknown field
-FIELDS = 17
-
-
-def _schema() -> NDArray[np.int32]:
-    """SCHEMA[message type, field number]; 0 for fields about which there is nothing to check."""
-    table = np.zeros((TYPES, FIELDS), np.int32)
-    text = STRING
-    fields: dict[int, dict[int, int]] = {
-        REQUEST: {1: RESOURCE_SPANS | MESSAGE},
-        RESOURCE_SPANS: {1: RESOURCE | MESSAGE | SINGLE, 2: SCOPE_SPANS | MESSAGE, 3: text},
-        RESOURCE: {1: KEY_VALUE | MESSAGE, 3: ENTITY_REF | MESSAGE},
-        SCOPE_SPANS: {1: SCOPE | MESSAGE | SINGLE, 2: SPAN | MESSAGE, 3: text},
-        SCOPE: {1: text, 2: text, 3: KEY_VALUE | MESSAGE},
-        SPAN: {
-            1: TRACE_ID,
-            2: SPAN_ID,
-            3: text,
-            5: text,
-            9: KEY_VALUE | MESSAGE,
-            11: EVENT | MESSAGE,
-            13: LINK | MESSAGE,
-            15: STATUS | MESSAGE | SINGLE,
-        },
-        EVENT: {2: text, 3: KEY_VALUE | MESSAGE},
-        LINK: {3: text, 4: KEY_VALUE | MESSAGE},
-        STATUS: {2: text},
-        KEY_VALUE: {1: text, 2: ANY_VALUE | MESSAGE | SINGLE},
-        ANY_VALUE: {
-            1: text | ONEOF,
-            2: ONEOF,
-            3: ONEOF,
-            4: ONEOF,
-            5: ARRAY_VALUE | MESSAGE | ONEOF,
-            6: KEY_VALUE_LIST | MESSAGE | ONEOF,
-            7: ONEOF,
-            8: ONEOF,
-        },
-        ARRAY_VALUE: {1: ANY_VALUE | MESSAGE},
-        KEY_VALUE_LIST: {1: KEY_VALUE | MESSAGE},
-        ENTITY_REF: {1: text, 2: text, 3: ID_KEY | text, 4: ID_KEY | text},
-    }
-    plain = {2: L.VARINT, 3: L.VARINT, 4: L.FIXED64, 8: L.VARINT}  # of AnyValue
-    for message, rules in fields.items():
-        for number, rule in rules.items():
-            wire = plain.get(number, L.LEN) if message == ANY_VALUE and rule == ONEOF else L.LEN
-            table[message, number] = rule | wire << _WIRE
-    return table
-
-
-SCHEMA = _schema()
 
 # A frame of the stack
 F_END, F_TYPE, F_SEEN, F_NODE, F_HEADER, F_START, F_TAG = range(7)
@@ -237,8 +179,17 @@ def _open(nodes: I64, count: Int, stack: I64, depth: Int) -> tuple[I64, Int]:
 
 
 @kernel
-def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I64, U8]:
-    """Check a request. `counts`, and `limits`: messages per type (counts of spans are without the rejected ones).
+def _varints(data: Int, at: Int, end: Int) -> Flag:
+    """Whether data[at : end] is varints, one after the other."""
+    while 0 <= at < end:
+        _, at = varint(data, at, end)
+    return at == end
+
+
+@kernel
+def check(body: U8, request: Int, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I64, U8]:
+    """Check a request, which is a message of the type `request`. `counts`, and `limits`: messages per type (counts of spans
+    are without the rejected ones).
 
     Gives results (`R_…`), edits, nodes and blob. Edits take out each span without a valid trace id or span id, and put
     U+FFFD where a string is not UTF-8. Odd is a request in which a singular message stands twice, a oneof is set twice, or
@@ -254,7 +205,7 @@ def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I
     depth, nested = np.int64(0), np.int64(0)
     has_trace = has_span = False
     before_edits, before_nodes, before_blob, before_repaired = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    at, end, type_, seen = np.int64(0), np.int64(len(body)), np.int64(REQUEST), np.int64(0)
+    at, end, type_, seen = np.int64(0), np.int64(len(body)), np.int64(request), np.int64(0)
     while True:
         if at >= end:
             if depth == 0:
@@ -278,7 +229,7 @@ def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I
             end, type_, seen = stack[depth, F_END], stack[depth, F_TYPE], stack[depth, F_SEEN]
             if depth == 0:
                 end = np.int64(len(body))
-                type_ = np.int64(REQUEST)
+                type_ = np.int64(request)
             continue
         field_at = at
         field, at = tag(data, at, end)
@@ -287,15 +238,15 @@ def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I
             return results, edits, nodes, blob
         number = field >> 3
         rule = np.int64(SCHEMA[type_, number]) if number < FIELDS else np.int64(0)
-        if rule == 0 or rule >> _WIRE != field & 7:
+        if rule == 0 or rule >> WIRE != field & 7:
             at = skip(data, at, end, field, depth)
             if at < 0:
                 results[R_STATUS] = BAD
                 return results, edits, nodes, blob
             continue
         if rule & ONEOF != 0:
-            odd |= seen != 0
-            seen = np.int64(1)
+            odd |= seen & 1 != 0
+            seen |= 1
         if field & 7 != L.LEN:
             at = skip(data, at, end, field, depth)
             if at < 0:
@@ -307,7 +258,7 @@ def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I
         if start < 0:
             results[R_STATUS] = BAD
             return results, edits, nodes, blob
-        child = rule & 15
+        child = rule & TYPE
         if child != 0:
             counts[child] += 1
             if counts[child] > limits[child]:
@@ -364,6 +315,11 @@ def check(body: U8, limits: I64, nesting: Int, counts: I64) -> tuple[I64, I64, I
             has_trace = at - start == 16 and not all_zero(data, start, np.int64(16))
         elif rule & SPAN_ID != 0:
             has_span = at - start == 8 and not all_zero(data, start, np.int64(8))
+        elif (rule & PACKED_FIXED64 != 0 and (at - start) & 7 != 0) or (
+            rule & PACKED_VARINT != 0 and not _varints(data, start, at)
+        ):
+            results[R_STATUS] = BAD
+            return results, edits, nodes, blob
     counts[SPAN] -= rejected
     results[R_ODD] = 1 if odd else 0
     results[R_REJECTED], results[R_REPAIRED] = rejected, repaired

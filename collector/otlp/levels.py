@@ -128,7 +128,7 @@ def attributes(body: U8, owners: tuple[tuple[Text, int, int], ...]) -> tuple[Att
 
 
 def malformed() -> Malformed:
-    return Malformed("the body is no well-formed ExportTraceServiceRequest")
+    return Malformed("the body is no well-formed OTLP request")
 
 
 def fields(*columns: int, counted: tuple[int, ...] = ()) -> I8:

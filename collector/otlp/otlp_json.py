@@ -19,10 +19,11 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import EncodeError, Message
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from collector.errors import Malformed
+from collector.otlp.requests import REQUESTS
+from collector.signals import Signal
 
 _MAX_DEPTH = 100  # messages below the request, as in protobuf's own parser
 _HEX_FIELDS = frozenset({"trace_id", "span_id", "parent_span_id"})
@@ -31,8 +32,8 @@ _NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,4})?", r
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-def to_protobuf(body: bytes) -> bytes:
-    """An OTLP/JSON ExportTraceServiceRequest as protobuf bytes, still to be checked.
+def to_protobuf(body: bytes, signal: Signal = Signal.TRACES) -> bytes:
+    """An OTLP/JSON request of a signal as protobuf bytes, still to be checked.
 
     Raises Malformed, which says where the request is wrong, by field names and numbers, and what was expected.
     """
@@ -41,7 +42,7 @@ def to_protobuf(body: bytes) -> bytes:
         data = json.loads(body.decode("utf-8", "replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         raise Malformed("the body is not JSON, or nested too deep") from None
-    request = ExportTraceServiceRequest()
+    request = REQUESTS[signal].message()
     try:
         _fill(request, data, 0)
         return request.SerializeToString()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from collector.signals import Signal
 from config.model import AuthConfig
 from config.types import ByteSize, Duration, StrictModel
 
@@ -121,6 +122,10 @@ class HttpConfig(StrictModel):
     """Host and port to listen on. `:4318` is every interface; port 0 takes a free one."""
     traces_url_path: UrlPath = "/v1/traces"
     """Path that takes traces, besides `/v1/traces` and the paths that SDKs of known vendors append to a base URL."""
+    logs_url_path: UrlPath = "/v1/logs"
+    """Path that takes logs, likewise."""
+    metrics_url_path: UrlPath = "/v1/metrics"
+    """Path that takes metrics, likewise."""
     tls: TlsConfig | None = None
     """Encryption of the port. Without it the port speaks plain text."""
     auth: AuthConfig | None = None
@@ -141,6 +146,25 @@ class HttpConfig(StrictModel):
     """How long a connection stays open between requests."""
     cors: CorsConfig | None = None
     """Which web pages may send from a browser. Without it none."""
+
+    @model_validator(mode="after")
+    def _paths_apart(self) -> HttpConfig:
+        for signal, path in self.paths.items():
+            other = path.removeprefix("/v1/")
+            if other in set(Signal) - {signal}:
+                raise ValueError(f"{signal}_url_path is {path}, which is the path of {other}")
+        if len(set(self.paths.values())) < len(Signal):
+            raise ValueError("traces, logs and metrics need paths of their own")
+        return self
+
+    @property
+    def paths(self) -> dict[Signal, str]:
+        """The configured path of each signal."""
+        return {
+            Signal.TRACES: self.traces_url_path,
+            Signal.LOGS: self.logs_url_path,
+            Signal.METRICS: self.metrics_url_path,
+        }
 
 
 class Protocols(StrictModel):
@@ -172,10 +196,10 @@ def _any_port(endpoint: str) -> bool:
 class LimitsConfig(StrictModel):
     """What one request may hold and what all of them may take together, over both protocols."""
 
-    max_spans: int = Field(default=100_000, ge=1)
-    """Spans in one request at most."""
+    max_items: int = Field(default=100_000, ge=1)
+    """Spans, log records or data points in one request at most."""
     max_attributes: int = Field(default=2_000_000, ge=1)
-    """Attributes in one request at most, those of resources, scopes, events and links included."""
+    """Attributes in one request at most, those of resources, scopes, events, links and exemplars included."""
     max_depth: int = Field(default=64, ge=4, le=100)
     """Nesting of attribute values at most."""
     max_in_flight_size: ByteSize = Field(default=128 * 2**20, ge=2**20)

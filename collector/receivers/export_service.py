@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from collector.component import Intake
 from collector.errors import Overloaded, Refused, StoreError, TooLarge
 from collector.otlp import otlp_json
-from collector.otlp.check import Limits, check_traces, stamp
+from collector.otlp.check import Limits, check, stamp
 from collector.receivers.admission import Held
 from collector.receivers.auth import Client
 from collector.receivers.inflate import IDENTITY, inflate
@@ -45,7 +45,7 @@ _QUIET_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The request is durable. `rejected` of its spans were left out, for `reason`."""
+    """The request is durable. `rejected` of its items were left out, for `reason`."""
 
     rejected: int = 0
     reason: str = ""
@@ -58,6 +58,7 @@ Answer = Callable[[Accepted | Status], None]
 class Call:
     """How a request came."""
 
+    signal: Signal
     client: Client
     tally: Tally
     held: Held
@@ -70,10 +71,14 @@ class Call:
 
 
 class ExportService:
-    """Works on export requests of one receiver. `take` is called on the event loop's thread."""
+    """Works on export requests of one receiver. `take` is called on the event loop's thread.
+
+    `signals` are those that somebody takes: the protocols refuse the others before their bodies come.
+    """
 
     def __init__(self, intake: Intake, limits: Limits, mailbox: Mailbox) -> None:
         self._intake, self._limits, self._mailbox = intake, limits, mailbox
+        self.signals = intake.signals
         self._count, self._waiting = threading.Lock(), 0
         self._one_json = threading.Lock()  # one at a time is in memory as objects
         self._quiet_until = 0.0  # a failing disk is logged now and then, not for each request
@@ -127,47 +132,47 @@ class ExportService:
     def _work(self, call: Call, body: bytes, post: Callable[..., None]) -> None:
         call.held.become(len(body))
         if call.json:
-            body = self._from_json(body)
+            body = self._from_json(body, call.signal)
             call.held.become(len(body))
-        checked = check_traces(body, self._limits)
+        checked = check(call.signal, body, self._limits)
         body = checked.body
-        if call.client.attributes and checked.spans:
+        if call.client.attributes and checked.items:
             body = stamp(body, call.client.attributes)
-        if not checked.spans:
+        if not checked.items:
             post(self._accept, call, 0, checked.rejected, checked.repaired, checked.reason)
             return
         call.held.become(len(body))
-        spans, result = checked.spans, (checked.spans, checked.rejected, checked.repaired, checked.reason)
+        items, result = checked.items, (checked.items, checked.rejected, checked.repaired, checked.reason)
 
         def done(error: Exception | None) -> None:  # must not hold on to the body
             if error is None:
                 self._mailbox.post(self._accept, call, *result)
             else:
-                self._mailbox.post(self._fail, call, error, spans)
+                self._mailbox.post(self._fail, call, error, items)
 
         try:
-            self._intake.submit(Signal.TRACES, body, spans, done)
+            self._intake.submit(call.signal, body, items, done)
         except Exception as error:
-            post(self._fail, call, error, spans)
+            post(self._fail, call, error, items)
 
-    def _from_json(self, body: bytes) -> bytes:
+    def _from_json(self, body: bytes, signal: Signal) -> bytes:
         values = body.count(b",") + body.count(b"{") + body.count(b"[")
         if values > MAX_JSON_VALUES:
             raise TooLarge(f"the JSON has more than {MAX_JSON_VALUES} values; send smaller batches, or protobuf")
         with self._one_json:
-            return otlp_json.to_protobuf(body)
+            return otlp_json.to_protobuf(body, signal)
 
-    def _accept(self, call: Call, spans: int, rejected: int, repaired: int, reason: str) -> None:
+    def _accept(self, call: Call, items: int, rejected: int, repaired: int, reason: str) -> None:
         call.held.release()
         tally = call.tally
-        tally.accepted_spans += spans
+        tally.accepted[call.signal] += items
         tally.rejected_spans += rejected
         tally.repaired_strings += repaired
         call.answer(Accepted(rejected, reason))
 
-    def _fail(self, call: Call, error: Exception, spans: int) -> None:
+    def _fail(self, call: Call, error: Exception, items: int) -> None:
         call.held.release()
-        call.tally.refused_spans += spans
+        call.tally.refused[call.signal] += items
         if not isinstance(error, Refused) and time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + _QUIET_SECONDS
             if isinstance(error, StoreError):

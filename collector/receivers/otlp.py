@@ -40,7 +40,7 @@ class _Port:
 
 
 class OtlpReceiver(Receiver[OtlpConfig]):
-    """OTLP/gRPC and OTLP/HTTP. Traces only: senders of logs and metrics are told that no pipeline takes them."""
+    """OTLP/gRPC and OTLP/HTTP, for traces, logs and metrics: senders of a signal that no pipeline takes are told so."""
 
     Config = OtlpConfig
 
@@ -71,7 +71,7 @@ class OtlpReceiver(Receiver[OtlpConfig]):
         loop = asyncio.new_event_loop()
         limits = self.config.limits
         service = ExportService(
-            intake, Limits(limits.max_spans, limits.max_attributes, limits.max_depth), Mailbox(loop)
+            intake, Limits(limits.max_items, limits.max_attributes, limits.max_depth), Mailbox(loop)
         )  # fmt: skip
         try:
             if self.config.protocols.grpc is not None:

@@ -1,4 +1,4 @@
-"""OTLP/gRPC: the trace service, health and reflection on the HTTP/2 of `http2.py`.
+"""OTLP/gRPC: the services of the three signals, health and reflection on the HTTP/2 of `http2.py`.
 
 grpcio's own server was measured and left: it hands over a message only when all of it has come, inflated, so that what
 stalled or compressed calls hold in memory cannot be bounded; and it costs more than twice the CPU for a small call.
@@ -27,16 +27,17 @@ from collector.receivers.inflate import ENCODINGS, IDENTITY, known
 from collector.receivers.listener import NEVER, Connection, Listener
 from collector.receivers.status import Code, Status, export_response, status_of
 from collector.receivers.telemetry import Tally
+from collector.signals import Signal
 
 _PACKAGE = "opentelemetry.proto.collector"
-EXPORT = f"/{_PACKAGE}.trace.v1.TraceService/Export".encode()
-_OTHER_SIGNALS = {
-    f"/{_PACKAGE}.logs.v1.LogsService/Export".encode(): "logs",
-    f"/{_PACKAGE}.metrics.v1.MetricsService/Export".encode(): "metrics",
+_SERVICES = {
+    Signal.TRACES: f"{_PACKAGE}.trace.v1.TraceService",
+    Signal.LOGS: f"{_PACKAGE}.logs.v1.LogsService",
+    Signal.METRICS: f"{_PACKAGE}.metrics.v1.MetricsService",
 }
-SERVICES = (
-    f"{_PACKAGE}.trace.v1.TraceService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
+_EXPORTS = {f"/{service}/Export".encode(): signal for signal, service in _SERVICES.items()}
+_OTHER_SERVICES = (
+    "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
 )  # fmt: skip
 #: Messages of health and reflection are names.
 _MAX_NAME = 4096
@@ -62,6 +63,8 @@ class GrpcServer:
     ) -> None:  # fmt: skip
         self.config, self.auth, self.service, self.admission, self.tally = config, auth, service, admission, tally
         self.watchers = 0
+        taken = tuple(name for signal, name in _SERVICES.items() if signal in service.signals)
+        self.services = (*taken, *_OTHER_SERVICES)
 
     def __call__(self, listener: Listener) -> Connection:
         return GrpcConnection(listener, self)
@@ -78,6 +81,7 @@ class _Call:
         "message",
         "messages",
         "on_message",
+        "signal",
         "unary",
         "watching",
         "working",
@@ -88,6 +92,7 @@ class _Call:
         self.on_message, self.unary = on_message, unary
         self.message: bytes | None = None
         self.count = 0
+        self.signal = Signal.TRACES
         self.client = Client()
         self.encoding = ""
         self.held: Held | None = None
@@ -200,14 +205,14 @@ class GrpcConnection(Http2Connection):
         )
         if path in reflection.METHODS:
             return _Call(_MAX_NAME, self._reflect, unary=False)
-        if path != EXPORT:
-            signal = _OTHER_SIGNALS.get(path)
+        signal = _EXPORTS.get(path)
+        if signal is None or signal not in self._server.service.signals:
             raise UnsupportedMedia(f"no {signal} pipeline is configured" if signal else "no such method")
         encoding = headers.get(b"grpc-encoding", b"").decode("latin-1").lower()
         if not known(encoding):
             raise UnsupportedMedia(f"unknown grpc-encoding; understood are {', '.join(ENCODINGS)} and identity")
         call = _Call(self._server.config.max_recv_msg_size, self._export)
-        call.client, call.encoding = client, encoding
+        call.signal, call.client, call.encoding = signal, client, encoding
         call.held = self._server.admission.enter(partial(self._give_way, stream))
         return call
 
@@ -242,21 +247,21 @@ class GrpcConnection(Http2Connection):
         self._working += 1
         self._server.service.take(
             Call(
-                call.client, self._server.tally, call.held, self._server.config.max_recv_msg_size,
+                call.signal, call.client, self._server.tally, call.held, self._server.config.max_recv_msg_size,
                 partial(self._answer, stream), call.encoding if compressed else "",
             ),
             message,
         )  # fmt: skip
 
     def _check(self, stream: Stream, _call: _Call, message: bytes) -> None:
-        if health.service(message) not in ("", *SERVICES):
+        if health.service(message) not in ("", *self._server.services):
             self._fail(stream, Status(Code.NOT_FOUND, 404, "no such service"))
             return
         self._finish(stream)
         self.send(stream, _HEAD, framed(health.SERVING), _OK)
 
     def _watch(self, stream: Stream, call: _Call, message: bytes) -> None:
-        known_service = health.service(message) in ("", *SERVICES)
+        known_service = health.service(message) in ("", *self._server.services)
         if self._server.watchers >= MAX_WATCHERS:
             self._fail(stream, Status(Code.RESOURCE_EXHAUSTED, 429, "too many watch already; use Check"))
             return
@@ -267,7 +272,7 @@ class GrpcConnection(Http2Connection):
     def _reflect(self, stream: Stream, call: _Call, message: bytes) -> None:
         if call.count > _MAX_REFLECTIONS:
             raise TooLarge("too many questions in one call")
-        self.send(stream, _HEAD if call.count == 1 else b"", framed(reflection.reflect(message, SERVICES)))
+        self.send(stream, _HEAD if call.count == 1 else b"", framed(reflection.reflect(message, self._server.services)))
 
     # ── answering ───────────────────────────────────────────────────────────────────────────────────────────────────
 

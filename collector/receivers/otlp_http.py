@@ -30,6 +30,7 @@ from collector.receivers.listener import NEVER, Connection, Listener
 from collector.receivers.routes import routes
 from collector.receivers.status import JSON, PROTOBUF, Code, Status, export_response, export_response_json, status_of
 from collector.receivers.telemetry import Tally
+from collector.signals import Signal
 from config.types import show_size
 
 _END = b"\r\n\r\n"
@@ -56,7 +57,7 @@ class HttpServer:
         self, config: HttpConfig, auth: Auth, service: ExportService, admission: Admission, tally: Tally
     ) -> None:  # fmt: skip
         self.config, self.auth, self.service, self.admission, self.tally = config, auth, service, admission, tally
-        self.routes = routes(config.traces_url_path)
+        self.routes = routes(config.paths)
         self.cors = Cors(config.cors) if config.cors else None
         self._heads: dict[tuple[int, tuple[tuple[str, str], ...]], bytes] = {}
         self._heads_until = 0.0
@@ -96,6 +97,7 @@ class HttpConnection(Connection):
         self._body = Body()
         self._chunks: Chunks | None = None
         self._held: Held | None = None
+        self._signal = Signal.TRACES
         self._client = Client()
         self._type = JSON  # of the answer
         self._encoding = ""
@@ -205,16 +207,18 @@ class HttpConnection(Connection):
         self._type = media if media in _PROTOBUF_TYPES else JSON
         signal = self._server.routes.get(head.path)
         if signal is None:
-            self._answer_early(404, "no such path; traces go to " + self._config.traces_url_path, Code.NOT_FOUND)
+            known_paths = ", ".join(f"{signal} go to {path}" for signal, path in self._config.paths.items())
+            self._answer_early(404, f"no such path; {known_paths}", Code.NOT_FOUND)
         elif head.method == b"OPTIONS":
             cors = self._server.cors.preflight(head) if self._server.cors else {}
             self._skip_body(head)
             self._send(204, b"", {"Allow": "POST, OPTIONS", **cors})
         elif head.method != b"POST":
             self._answer_early(405, "send it by POST", Code.UNIMPLEMENTED, {"Allow": "POST, OPTIONS"})
-        elif signal != "traces":
+        elif signal not in self._server.service.signals:
             self._answer_early(404, f"no {signal} pipeline is configured", Code.UNIMPLEMENTED)
         else:
+            self._signal = signal
             return self._admit(head, media, charset)
         return False
 
@@ -288,7 +292,7 @@ class HttpConnection(Connection):
         held.give_way = None
         self._server.service.take(
             Call(
-                self._client, self._server.tally, held, self._config.max_request_body_size, self._answer,
+                self._signal, self._client, self._server.tally, held, self._config.max_request_body_size, self._answer,
                 self._encoding, self._type == JSON and bool(self._body.size),
             ),
             self._body.take(),
@@ -305,8 +309,12 @@ class HttpConnection(Connection):
         if self._at is not At.BUSY or self.transport.is_closing():
             return
         if isinstance(outcome, Accepted):
-            make = export_response_json if self._type == JSON else export_response
-            self._send(200, make(outcome.rejected, outcome.reason))
+            rejected, reason = outcome.rejected, outcome.reason
+            as_json = self._type == JSON
+            self._send(
+                200,
+                export_response_json(self._signal, rejected, reason) if as_json else export_response(rejected, reason),
+            )
         else:
             self._send_status(outcome)
 

@@ -21,6 +21,8 @@ def reflect(request: bytes, services: Sequence[str]) -> bytes:
     from grpc_health.v1 import health_pb2  # noqa: F401  (its descriptors)
     from grpc_reflection.v1alpha import reflection as stock
     from grpc_reflection.v1alpha import reflection_pb2
+    from opentelemetry.proto.collector.logs.v1 import logs_service_pb2  # noqa: F401
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2  # noqa: F401
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2  # noqa: F401
 
     servicer: Any = stock.ReflectionServicer(services)

@@ -27,6 +27,7 @@ from collector.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
+from collector.signals import Signal
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -110,20 +111,31 @@ def status_of(error: BaseException) -> Status:
     return Status(Code.UNAVAILABLE, 503, "internal error; the collector's log says more", STORE_RETRY_SECONDS)
 
 
+#: The JSON name of field 1 of a partial success: how many items were left out.
+_REJECTED = {
+    Signal.TRACES: "rejectedSpans",
+    Signal.LOGS: "rejectedLogRecords",
+    Signal.METRICS: "rejectedDataPoints",
+}
+
+
 def export_response(rejected: int, reason: str) -> bytes:
-    """ExportTraceServiceResponse: empty for full success, else partial_success{rejected_spans, error_message}."""
+    """ExportTraceServiceResponse: empty for full success, else partial_success{rejected_spans, error_message}.
+
+    The responses to logs and metrics have the same fields under other names.
+    """
     if not rejected and not reason:
         return b""
     text = reason.encode()[:_MAX_MESSAGE].decode(errors="ignore").encode()
     return _bytes_field(1, _varint_field(1, rejected) + _bytes_field(2, text))
 
 
-def export_response_json(rejected: int, reason: str) -> bytes:
+def export_response_json(signal: Signal, rejected: int, reason: str) -> bytes:
     """The same as protobuf's JSON."""
     if not rejected and not reason:
         return b"{}"
     # int64 is a string in protobuf's JSON.
-    partial = {"rejectedSpans": str(rejected), "errorMessage": reason[:_MAX_MESSAGE]}
+    partial = {_REJECTED[signal]: str(rejected), "errorMessage": reason[:_MAX_MESSAGE]}
     return json.dumps({"partialSuccess": partial}, ensure_ascii=False).encode()
 
 

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from collector.receivers.status import Status
+from collector.signals import Signal
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ class Tally:
 
     receiver: str
     transport: str  # grpc or http
-    accepted_spans: int = 0
-    refused_spans: int = 0
+    accepted: Counter[Signal] = field(default_factory=Counter)  # items, by signal
+    refused: Counter[Signal] = field(default_factory=Counter)
     rejected_spans: int = 0
     repaired_strings: int = 0
     received_bytes: int = 0
@@ -56,9 +57,17 @@ class Room:
     bytes: Callable[[], float]
 
 
+#: What a signal's items are called in metrics' names, as the OpenTelemetry Collector calls them, and in sentences.
+_ITEMS = {
+    Signal.TRACES: ("spans", "Spans"),
+    Signal.LOGS: ("log_records", "Log records"),
+    Signal.METRICS: ("metric_points", "Data points"),
+}
+_OUTCOMES = (
+    ("accepted", "that are durable and were answered OK."),
+    ("refused", "that could not be kept: no room, or the disk failed. Their senders were told to come back."),
+)
 _COUNTERS = (
-    ("accepted_spans", "Spans that are durable and were answered OK."),
-    ("refused_spans", "Spans that could not be kept: no room, or the disk failed. Their senders were told to come back."),
     ("rejected_spans", "Spans left out because their ids are not valid. Their senders were told so by partial success."),
     ("repaired_strings", "Strings that were not UTF-8: the bytes that are none became U+FFFD."),
     ("received_bytes", "Bytes of requests as they came, before inflating."),
@@ -88,6 +97,14 @@ class ReceiverMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         labels = ["receiver", "transport"]
+        for outcome, meaning in _OUTCOMES:
+            for signal, (noun, title) in _ITEMS.items():
+                counter = CounterMetricFamily(
+                    f"spanledger_receiver_{outcome}_{noun}", f"{title} {meaning}", labels=labels
+                )
+                for tally in self.tallies:
+                    counter.add_metric([tally.receiver, tally.transport], getattr(tally, outcome)[signal])
+                yield counter
         for name, meaning in _COUNTERS:
             counter = CounterMetricFamily(f"spanledger_receiver_{name}", meaning, labels=labels)
             for tally in self.tallies:

@@ -130,4 +130,4 @@ def test_unchecked_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="was not checked"):
         encode(traces, {"k": pl.Series(["v"])})
     checked = check_traces(body, Limits())
-    assert checked.spans == 0
+    assert checked.items == 0

@@ -17,8 +17,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from collector.errors import Malformed
 from collector.otlp.check import Limits, check_traces
 from collector.otlp.otlp_json import to_protobuf
-from tests.otlp_oracle import parse
-from tests.otlp_strategies import requests
+from collector.signals import Signal
+from tests.otlp_oracle import parse, parse_any
+from tests.otlp_strategies import requests, requests_of
 
 modest = settings(deadline=None, max_examples=30)
 TRACE, SPAN = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174"
@@ -66,6 +67,41 @@ def test_round_trip(request: ExportTraceServiceRequest, names: bool, snake: bool
     assert converted.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
 
 
+@pytest.mark.parametrize("signal", [Signal.LOGS, Signal.METRICS])
+@settings(deadline=None, max_examples=20)
+@given(data=st.data(), names=st.booleans())
+def test_round_trip_of_logs_and_metrics(signal: Signal, data: st.DataObject, names: bool) -> None:
+    """The same for log records and for points of every kind: numbers as text, NaN, ids in hex, numbers of enums."""
+    request = data.draw(requests_of[signal])
+    written = as_otlp(MessageToDict(request, use_integers_for_enums=not names))
+    converted = parse_any(to_protobuf(json.dumps(written).encode(), signal), signal)
+    assert converted.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize(
+    ("signal", "body", "place"),
+    [
+        (Signal.LOGS, {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": 7}]}]}]}, "logRecords[0].body"),
+        (Signal.LOGS, {"resourceLogs": {}}, "resourceLogs"),
+        (
+            Signal.METRICS,
+            {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": {"dataPoints": [{"asInt": "x"}]}}]}]}]},
+            "metrics[0].sum.dataPoints[0].asInt",
+        ),
+        (
+            Signal.METRICS,
+            {"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"histogram": {"dataPoints": [{"bucketCounts": [1, -1]}]}}]}]}]},
+            "dataPoints[0].bucketCounts[1]",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_logs_and_metrics(signal: Signal, body: Any, place: str) -> None:
+    """The place is named as in spans."""
+    with pytest.raises(Malformed) as error:
+        to_protobuf(json.dumps(body).encode(), signal)
+    assert str(error.value).partition(": expected ")[0].endswith(place)
+
+
 def test_the_specifications_example() -> None:
     """A span as the OTLP examples have it."""
     span = span_of(
@@ -82,7 +118,7 @@ def test_the_specifications_example() -> None:
     assert (span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()) == (TRACE, SPAN, SPAN)
     assert (span.start_time_unix_nano, span.end_time_unix_nano) == (1544712660 * 10**9, 1544712661 * 10**9)
     assert (span.kind, span.status.code) == (2, 1)
-    assert check_traces(to_protobuf(json.dumps(request_with()).encode()), Limits()).spans == 1
+    assert check_traces(to_protobuf(json.dumps(request_with()).encode()), Limits()).items == 1
 
 
 @pytest.mark.parametrize(
@@ -183,7 +219,7 @@ def test_depth() -> None:
     for _ in range(46):
         value = {"arrayValue": {"values": [value]}}
     body = to_protobuf(json.dumps(request_with(attributes=[{"key": "k", "value": value}])).encode())
-    assert check_traces(body, Limits()).spans == 1
+    assert check_traces(body, Limits()).items == 1
     for _ in range(10):
         value = {"arrayValue": {"values": [value]}}
     with pytest.raises(Malformed, match="100 messages"):

@@ -39,6 +39,8 @@ def test_a_protocol_that_is_named_is_on_and_only_that(name: str, other: str, not
         ({"http": {"endpoint": "127.0.0.1:"}}, "not an endpoint"),
         ({"http": {"traces_url_path": "v1/traces"}}, "leading slash"),
         ({"http": {"traces_url_path": "/v1/traces?x=1"}}, "not a URL path"),
+        ({"http": {"logs_url_path": "/v1/traces"}}, "logs_url_path is /v1/traces, which is the path of traces"),
+        ({"http": {"traces_url_path": "/x", "metrics_url_path": "/x"}}, "need paths of their own"),
         ({"http": {"auth": {}}}, "nobody could come in"),
         ({"http": {"cors": {"allowed_origins": []}}}, "at least 1"),
         ({"grpc": {"tls": {"cert_file": "c.pem"}}}, "Field required"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from collector.errors import (
@@ -21,6 +24,7 @@ from collector.errors import (
     UnsupportedMedia,
 )
 from collector.receivers.status import JSON, PROTOBUF, Code, Status, export_response, export_response_json, status_of
+from collector.signals import Signal
 
 
 @pytest.mark.parametrize(
@@ -83,18 +87,28 @@ def test_retry_after_is_whole_seconds_and_never_zero(retry_after: float, header:
 
 def test_full_success_leaves_partial_success_unset() -> None:
     assert export_response(0, "") == b""
-    assert json.loads(export_response_json(0, "")) == {}
+    assert json.loads(export_response_json(Signal.TRACES, 0, "")) == {}
 
 
+@pytest.mark.parametrize(
+    ("signal", "response", "field"),
+    [
+        (Signal.TRACES, ExportTraceServiceResponse, "rejected_spans"),
+        (Signal.LOGS, ExportLogsServiceResponse, "rejected_log_records"),
+        (Signal.METRICS, ExportMetricsServiceResponse, "rejected_data_points"),
+    ],
+)
 @pytest.mark.parametrize(("rejected", "reason"), [(3, "invalid ids"), (0, "a warning"), (2**40, "ü" * 3)])
-def test_partial_success_is_read_by_protobuf(rejected: int, reason: str) -> None:
-    expected = ExportTraceServiceResponse()
-    expected.partial_success.rejected_spans = rejected
+def test_partial_success_is_read_by_protobuf(
+    signal: Signal, response: Any, field: str, rejected: int, reason: str
+) -> None:
+    expected = response()
+    setattr(expected.partial_success, field, rejected)
     expected.partial_success.error_message = reason
-    assert ExportTraceServiceResponse.FromString(export_response(rejected, reason)) == expected
-    assert json_format.Parse(export_response_json(rejected, reason), ExportTraceServiceResponse()) == expected
+    assert response.FromString(export_response(rejected, reason)) == expected
+    assert json_format.Parse(export_response_json(signal, rejected, reason), response()) == expected
 
 
 def test_answers_stay_small_whatever_the_reason() -> None:
     assert len(export_response(1, "x" * 10**6)) < 2048
-    assert len(export_response_json(1, "x" * 10**6)) < 2048
+    assert len(export_response_json(Signal.LOGS, 1, "x" * 10**6)) < 2048
