@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.component import Exporter, Payload
-from collector.errors import Permanent, Retryable, StoreError
+from collector.errors import Permanent, Retryable, StoreError, StoreFull
 from collector.store import Outbox
 from collector.telemetry import ExporterMetrics
 from config.delivery import RetryConfig
@@ -128,24 +128,31 @@ class Delivery:
                     return
 
     def _bury(self, seq: int, payload: Payload, reason: str) -> None:
-        logger.error(
-            "exporter %s: %d items can never be delivered: %s; they are kept as a dead letter",
-            self.outlet.name,
-            payload.items,
-            reason,
-        )
+        """Make a dead letter of a payload. Where these are full it stays in the outbox, and is sent again after a pause:
+        by then there may be room, or the other side may have been mended."""
         while True:
             try:
                 self.outlet.outbox.bury(seq, reason)
-                self._metrics.dead_letters.labels(self.outlet.name).inc()
+            except StoreFull as error:
+                self._note(error, f"{payload.items} items can never be delivered ({reason}), and {error}")
+                self._pause(self._retry.max_interval)
                 return
             except StoreError as error:
                 self._note(error)
                 if not self._pause(1.0):
                     return
+                continue
+            logger.error(
+                "exporter %s: %d items can never be delivered: %s; they are kept as a dead letter",
+                self.outlet.name,
+                payload.items,
+                reason,
+            )
+            self._metrics.dead_letters.labels(self.outlet.name).inc()
+            return
 
-    def _note(self, error: Exception) -> None:
-        text = str(error) or type(error).__name__
+    def _note(self, error: Exception, text: str = "") -> None:
+        text = text or str(error) or type(error).__name__
         if text != self.failed:
             logger.warning("exporter %s: %s; trying again", self.outlet.name, text)
         self.failed = text

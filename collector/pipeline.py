@@ -20,7 +20,7 @@ from collector.batch import Position, SpanBatch
 from collector.component import Payload, Processor, Stage
 from collector.delivery import TICK_S, Outlet
 from collector.dialects import normalise
-from collector.errors import StoreError
+from collector.errors import StoreError, StoreFull
 from collector.ledger import Ledger
 from collector.memory import joined
 from collector.otlp.decode import read
@@ -106,8 +106,8 @@ class Pipeline:
                 self.failed = "a sending queue is full: " + ", ".join(o.name for o in self._outlets if o.full)
                 time.sleep(TICK_S)
                 continue
-            self.failed = None
             if not self.queue.wait(self.position, TICK_S):
+                self.failed = None
                 if self._stop.is_set():
                     break
                 self._trim(force=True)
@@ -116,8 +116,7 @@ class Pipeline:
             try:
                 entries = self.queue.read(self.position, self._batching.max_size, self._batching.max_spans)
             except StoreError as error:
-                self.failed = f"the inbox cannot be read: {error}"
-                logger.error("pipeline %s: %s; trying again", self.id, self.failed)
+                self._failing(f"the inbox cannot be read: {error}")
                 self._pause(RETRY_COMMIT_S)
                 continue
             if entries:
@@ -127,6 +126,12 @@ class Pipeline:
 
     def _stopped(self) -> bool:
         return self._stop.is_set() and time.monotonic() >= self._drain_until
+
+    def _failing(self, why: str) -> None:
+        """Note what keeps the pipeline from going on; say it once, not at every attempt."""
+        if why != self.failed:
+            logger.error("pipeline %s: %s; trying again", self.id, why)
+        self.failed = why
 
     def _pause(self, seconds: float) -> None:
         """Wait before another attempt; shorter, but still, while a stop works off what is there."""
@@ -179,8 +184,7 @@ class Pipeline:
                 component.rollback()
             if isinstance(error, StoreError) and not isinstance(error, Damaged):
                 # Nobody's fault; the position has not moved, so the loop comes to these entries again.
-                self.failed = f"the state cannot be read: {error}"
-                logger.error("pipeline %s: %s; trying again", self.id, self.failed)
+                self._failing(f"the state cannot be read: {error}")
                 self._pause(RETRY_COMMIT_S)
             elif len(entries) > 1:
                 logger.warning("pipeline %s: a batch of %d requests failed (%s); halving it", self.id, len(entries), _name(error))  # fmt: skip
@@ -242,8 +246,7 @@ class Pipeline:
             except Damaged:
                 raise  # a value in the state is broken: trying again would not mend it
             except StoreError as error:
-                self.failed = f"the state cannot be written: {error}"
-                logger.error("pipeline %s: %s; trying again", self.id, self.failed)
+                self._failing(f"the state cannot be written: {error}")
                 self._pause(RETRY_COMMIT_S)
                 if self._stopped():
                     return False
@@ -254,7 +257,7 @@ class Pipeline:
 
     def _bury(self, entry: Entry, reason: str) -> None:
         """Move one request to the dead-letter store."""
-        letter = DeadLetter("request", self.id, reason, entry.items, entry.body)
+        letter = DeadLetter("request", self.id, reason, entry.items, entry.body, lost=bool(entry.damage))
         while True:
             try:
                 with self._store.transaction() as transaction:
@@ -262,11 +265,13 @@ class Pipeline:
                         transaction.dead_letter(letter)
                         transaction.set_position(self.id, entry.seq)
             except StoreError as error:
-                logger.error("pipeline %s: the state cannot be written: %s; trying again", self.id, error)
+                # The dead letters may be full: a person has to decide, and this request waits for it.
+                self._failing(str(error) if isinstance(error, StoreFull) else f"the state cannot be written: {error}")
                 self._pause(RETRY_COMMIT_S)
                 if self._stopped():
                     return
                 continue
+            self.failed = None
             self.position = entry.seq
             self._metrics.dead_letters.labels(self.id).inc()
             return

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from collector.store import DeadLetters
 from config.model import LogsConfig
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -78,6 +79,16 @@ class ExporterMetrics:
         self._capacity.labels(name).set(capacity)
         for counter in (self.sent, self.failed_attempts, self.dead_letters):
             counter.labels(name)
+
+
+def watch_dead_letters(registry: CollectorRegistry, letters: DeadLetters) -> None:
+    """Tell what waits for a person's decision whenever somebody asks."""
+    for name, text, read in (
+        ("spanledger_dead_letters", "Requests and deliveries that wait for a decision.", lambda: letters.count),
+        ("spanledger_dead_letters_bytes", "Bytes that they take.", lambda: letters.bytes),
+        ("spanledger_dead_letters_capacity_bytes", "Bytes that they may take.", lambda: letters.max_bytes),
+    ):
+        Gauge(name, text, registry=registry).set_function(read)
 
 
 class _JsonLines(logging.Formatter):

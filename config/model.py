@@ -104,6 +104,14 @@ class InboxConfig(StrictModel):
     """Bytes of requests kept at most; senders are told to come back when it is full."""
 
 
+class DeadLettersConfig(StrictModel):
+    """Requests that cannot be processed, and deliveries that no other side will ever take, kept until a person decides."""
+
+    max_size: ByteSize = Field(default=2**30, ge=2**20)
+    """Bytes kept at most. When it is full, whatever would add to it waits: its pipeline or exporter stands still and says
+    so (`/status`, the log) until something is replayed or dropped. Nothing that a sender was told is kept goes by itself."""
+
+
 class BatchConfig(StrictModel):
     """How much of the inbox is processed at once. The pipeline takes what is there; it never waits when busy."""
 
@@ -152,6 +160,8 @@ class ServiceConfig(StrictModel):
     """Encryption of what lies on disk before redaction."""
     inbox: InboxConfig = Field(default_factory=InboxConfig)
     """The queue on disk between receivers and pipelines."""
+    dead_letters: DeadLettersConfig = Field(default_factory=DeadLettersConfig)
+    """What could not be processed or delivered."""
     batch: BatchConfig = Field(default_factory=BatchConfig)
     """How much is processed at once."""
     ledger: LedgerConfig = Field(default_factory=LedgerConfig)

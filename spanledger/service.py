@@ -11,8 +11,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from collector.memory import keep_freed_memory
 from collector.pipeline import Pipeline
 from collector.signals import Signal
 from collector.store import Inbox, StateStore, open_sealer
-from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry
+from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry, watch_dead_letters
 from collector.warmup import warm
 from config.delivery import ExporterConfig
 from config.errors import ConfigError
@@ -69,11 +70,14 @@ class Service:
         self.config = loaded
         self.metrics = new_registry()
         self.ready = False
+        self._replaying = threading.Lock()  # a request that two replay at once would go back twice
         self._undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             sealer = open_sealer(settings.encryption, settings.data_dir)
-            self.store = StateStore(settings.data_dir / "state", sealer)
+            self.store = StateStore(
+                settings.data_dir / "state", sealer, dead_letter_bytes=settings.dead_letters.max_size
+            )
             undo.callback(self.store.close)
             self.inbox = Inbox(settings.data_dir / "inbox", max_bytes=settings.inbox.max_size, sealer=sealer)
             undo.callback(self.inbox.close)
@@ -81,6 +85,7 @@ class Service:
                 PipelineMetrics(self.metrics),
                 ExporterMetrics(self.metrics),
             )
+            watch_dead_letters(self.metrics, self.store.dead_letters())
             self.deliveries: list[Delivery] = []
             self.pipelines = [self._pipeline(id_, wanted, undo) for id_, wanted in pipelines.items()]
             self.receivers = self._receivers(pipelines)
@@ -200,6 +205,20 @@ class Service:
         if self.inbox.failed:
             found.append(f"inbox: {self.inbox.failed}")
         return found
+
+    def replay_letters(self, ids: Iterable[int]) -> int:
+        """Send dead letters back to where they came from; how many there were. Raises `StoreError`. From any thread."""
+        origins = {p.id for p in self.pipelines} | {d.outlet.name for d in self.deliveries}
+        with self._replaying:
+            done = self.store.dead_letters().replay(ids, self.inbox, origins)
+        logger.info("replayed %d dead letters", done)
+        return done
+
+    def drop_letters(self, ids: Iterable[int]) -> int:
+        """Delete dead letters for good; how many there were. Raises `StoreError`. From any thread."""
+        done = self.store.dead_letters().drop(ids)
+        logger.info("dropped %d dead letters", done)
+        return done
 
     @property
     def endpoints(self) -> list[str]:

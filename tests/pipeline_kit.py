@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from collector.batch import SpanBatch
 from collector.component import Context, Exporter, Payload, Processor, Stage, StateReader, StateWriter
 from collector.delivery import Delivery, Outlet
-from collector.errors import Retryable
+from collector.errors import Permanent, Retryable
 from collector.ledger import Ledger
 from collector.ledger.index import Reports
 from collector.pipeline import Pipeline
@@ -57,7 +57,7 @@ class OtherSide(Exporter[ExporterConfig]):
 
     def __init__(self) -> None:
         super().__init__(ExporterConfig(), Context("other_side", Path(), CollectorRegistry()))
-        self.away = False
+        self.away = self.refuses = False
         self.spans: Counter[str] = Counter()  # by span id
         self.calls: Counter[str] = Counter()  # by response id: versions of its row
         self.batches: list[int] = []  # requests of each
@@ -72,6 +72,8 @@ class OtherSide(Exporter[ExporterConfig]):
     def send(self, payload: Payload) -> None:
         if self.away:
             raise Retryable("away")
+        if self.refuses:
+            raise Permanent("wrong table")
         spans, calls, requests = json.loads(payload.body)
         self.spans.update(spans)
         self.calls.update(calls)
@@ -131,19 +133,20 @@ class Rig:
         max_spans: int = 32_000,
         outbox_bytes: int = 2**30,
         inbox_bytes: int = 2**26,
+        letter_bytes: int = 2**30,
     ) -> None:
         self.other_side = OtherSide()
         self.processors = (Tally("first", stage=Stage.REPORTS), Tally("early"), *processors, Tally("late"))
         self._folder = folder
         self._batching = BatchConfig(timeout=0, max_spans=max_spans)
-        self._outbox_bytes, self._inbox_bytes = outbox_bytes, inbox_bytes
+        self._outbox_bytes, self._inbox_bytes, self._letter_bytes = outbox_bytes, inbox_bytes, letter_bytes
         self.open()
 
     def open(self) -> None:
         """What a process does that starts, up to the threads."""
         registry = CollectorRegistry()
         self.registry = registry
-        self.store = StateStore(self._folder / "state", SEALER)
+        self.store = StateStore(self._folder / "state", SEALER, dead_letter_bytes=self._letter_bytes)
         self.inbox = Inbox(self._folder / "inbox", max_bytes=self._inbox_bytes, sealer=SEALER)
         outlet = Outlet(OUTBOX, self.other_side, self.store.outbox(OUTBOX), self._outbox_bytes)
         retry = RetryConfig(initial_interval=0.01, max_interval=0.02)
@@ -203,6 +206,11 @@ class Rig:
         tally = self.processors[-1]
         assert isinstance(tally, Tally)
         return tally.total
+
+    def replay(self) -> None:
+        """Send all dead letters back to where they came from."""
+        letters = self.store.dead_letters()
+        letters.replay([letter.id for letter in letters.list()], self.inbox, {ID, OUTBOX})
 
     @property
     def letters(self) -> list[DeadLetter]:

@@ -1,6 +1,8 @@
 """The dead-letter store: requests that no pipeline can process, payloads that no receiver takes. Kept until dropped.
 
-Nothing is thrown away by itself. `replay` sends a letter back to where it came from, after the cause was mended.
+Nothing is thrown away by itself: each letter holds what a sender was told is kept. So the store is bounded by refusing a
+new letter (`StoreFull`), not by giving up an old one: who wanted to bury something waits, and says so, until a person has
+made room. `replay` sends a letter back to where it came from, after the cause was mended.
 """
 
 from __future__ import annotations
@@ -8,12 +10,12 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from collector.component import Payload
-from collector.errors import StoreError
+from collector.errors import StoreError, StoreFull
 from collector.store.crypto import Damaged, Sealer
 from collector.store.environment import Environment, Txn
 from collector.store.inbox import Inbox
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collector.store.state import StateStore
 
 _COUNTERS_KEY = b"dead_letters"
+LETTER_COST = 256  # bytes that a letter counts besides its body
 _APPEND_TIMEOUT = 60.0  # seconds for a replayed request to be committed
 
 
@@ -40,12 +43,14 @@ class DeadLetter:
     time_ns: int = 0  # when it was buried; 0: now
     id: int = 0  # rises, never repeats
     size: int = 0  # bytes of the body
+    lost: bool = False  # the body was damaged on disk: there is nothing to replay
 
 
 class LetterTable:
     """The records of the dead letters. Every method works within the caller's transaction."""
 
-    def __init__(self, env: Environment, sealer: Sealer) -> None:
+    def __init__(self, env: Environment, sealer: Sealer, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self.records = Records(env, "dead_letters", sealer)
         self.counters = Records(env, "dead_letter_counters", sealer)
 
@@ -63,8 +68,13 @@ class LetterTable:
             return counters
 
     def put(self, txn: Txn, letter: DeadLetter) -> Counters:
-        """Add a letter; the counters after it."""
+        """Add a letter; the counters after it. Raises `StoreFull` where the bound is reached: one letter may go past it."""
         counters = self.load(txn)
+        if used(counters) >= self.max_bytes:
+            raise StoreFull(
+                f"the dead-letter store is full ({counters.count} letters, {used(counters)} of {self.max_bytes} bytes: "
+                "service.dead_letters.max_size); mend the cause and replay them, or drop them: spanledger dead-letter list"
+            )
         key = counters.next.to_bytes(8)
         head = {
             "kind": letter.kind,
@@ -74,6 +84,7 @@ class LetterTable:
             "items": letter.items,
             "meta": letter.meta,
             "size": len(letter.body),
+            "lost": letter.lost,
         }
         self.records.put(txn, key + HEAD, json.dumps(head, separators=(",", ":")).encode())
         self.records.put(txn, key + BODY, letter.body)
@@ -93,7 +104,7 @@ class LetterTable:
         try:
             return DeadLetter(body=b"", id=letter_id, **json.loads(self.records.open(txn, key, record)))
         except Damaged as damage:
-            return DeadLetter("request", "", f"damaged on disk: {damage}", 0, b"", id=letter_id)
+            return DeadLetter("request", "", f"damaged on disk: {damage}", 0, b"", id=letter_id, lost=True)
 
     def get(self, txn: Txn, letter_id: int) -> DeadLetter | None:
         """One letter with its body. Raises `Damaged`."""
@@ -134,8 +145,12 @@ class DeadLetters:
 
     @property
     def bytes(self) -> int:
-        """Bytes of their bodies."""
-        return self._store._letter_counters.size
+        """Bytes that count against `max_bytes`: their bodies, and a little for each."""
+        return used(self._store._letter_counters)
+
+    @property
+    def max_bytes(self) -> int:
+        return self._store._letters.max_bytes
 
     def list(self) -> list[DeadLetter]:
         """All letters, oldest first, without bodies."""
@@ -152,24 +167,32 @@ class DeadLetters:
         with self._store.transaction() as transaction:
             return sum(transaction.drop_letter(letter_id) for letter_id in ids)
 
-    def replay(self, ids: Iterable[int], inbox: Inbox | None = None) -> int:
+    def replay(self, ids: Iterable[int], inbox: Inbox, origins: Container[str]) -> int:
         """Send letters back: payloads into their outbox, requests into their pipeline's queue; how many there were.
 
+        `origins`: the pipelines (`traces`) and outboxes (`traces/clickhouse`) that there are. A letter from elsewhere, or
+        without a body, would go nowhere: then nothing is replayed, and `StoreError` says which it is.
         A payload moves in one transaction. A request is appended first and dropped then: a crash in between leaves
         both, which is harmless, because the ledger recognises what it has seen. Raises `StoreError`, `StoreFull`; the
         letters before that one have been replayed.
         """
+        wanted = set(ids)
+        chosen = [head for head in self.list() if head.id in wanted]
+        for head in chosen:
+            if head.lost:
+                raise StoreError(f"dead letter {head.id} has no body any more ({head.reason}): it can only be dropped")
+            if head.origin not in origins:
+                kind = "pipeline" if head.kind == "request" else "exporter"
+                raise StoreError(f"dead letter {head.id} is of {kind} {head.origin}, which the config does not have")
         replayed = 0
-        for letter_id in ids:
-            letter = self.get(letter_id)
+        for head in chosen:
+            letter = self.get(head.id)
             if letter is None:
                 continue
             if letter.kind == "request":
-                if inbox is None:
-                    raise StoreError(f"dead letter {letter_id} is a request: replaying it needs the inbox")
                 _append(inbox, letter)
             with self._store.transaction() as transaction:
-                if transaction.drop_letter(letter_id) and letter.kind == "payload":
+                if transaction.drop_letter(letter.id) and letter.kind == "payload":
                     transaction.outbox_put(letter.origin, Payload(letter.body, letter.meta, letter.items))
             replayed += 1
         return replayed
@@ -189,6 +212,11 @@ def _append(inbox: Inbox, letter: DeadLetter) -> None:
         raise StoreError(f"{inbox.path}: no commit within {_APPEND_TIMEOUT:g} seconds")
     if answer[0] is not None:
         raise answer[0]
+
+
+def used(counters: Counters) -> int:
+    """Bytes that count against the bound."""
+    return counters.size + counters.count * LETTER_COST
 
 
 def stamped(letter: DeadLetter, now_ns: int) -> DeadLetter:

@@ -17,6 +17,7 @@ from collector.store.outbox import Counters, Outbox, OutboxTable
 from collector.store.records import MAX_KEY_BYTES, Records, check_keys
 
 _MAP_BYTES = 2**36  # address space, not disk
+_DEAD_LETTER_BYTES = 2**30
 
 log = logging.getLogger(__name__)
 
@@ -105,18 +106,19 @@ class Transaction(Reader):
         self.outboxes[name] = self._store._outboxes.delete(self._txn, name, seq)
 
     def outbox_bury(self, name: str, seq: int, reason: str) -> None:
-        """Move a payload to the dead letters. One that is not there is fine."""
+        """Move a payload to the dead letters. One that is not there is fine. Raises `StoreFull` where these are full."""
+        lost = False
         try:
             payload = self._store._outboxes.get(self._txn, name, seq)
         except KeyError:
             return
         except Damaged:
-            payload = Payload(b"")
-        self.dead_letter(DeadLetter("payload", name, reason, payload.items, payload.body, payload.meta))
+            payload, lost = Payload(b""), True
+        self.dead_letter(DeadLetter("payload", name, reason, payload.items, payload.body, payload.meta, lost=lost))
         self.outbox_done(name, seq)
 
     def dead_letter(self, letter: DeadLetter) -> int:
-        """Add a dead letter; its id."""
+        """Add a dead letter; its id. Raises `StoreFull` where there is no room for one more."""
         self.letters = self._store._letters.put(self._txn, stamped(letter, time.time_ns()))
         return self.letters.next - 1
 
@@ -130,7 +132,15 @@ class Transaction(Reader):
 class StateStore:
     """The state of a data directory. `read_only` may look on while a collector runs."""
 
-    def __init__(self, path: Path, sealer: Sealer, *, read_only: bool = False, map_bytes: int = _MAP_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        sealer: Sealer,
+        *,
+        read_only: bool = False,
+        map_bytes: int = _MAP_BYTES,
+        dead_letter_bytes: int = _DEAD_LETTER_BYTES,
+    ) -> None:
         self.path = path
         self._closed = False
         self._uncertain = False  # whether the last transaction, which raised, is on disk all the same
@@ -139,7 +149,7 @@ class StateStore:
             self._positions = Records(self._env, "positions", sealer)
             self._state = Records(self._env, "state", sealer)
             self._outboxes = OutboxTable(self._env, sealer)
-            self._letters = LetterTable(self._env, sealer)
+            self._letters = LetterTable(self._env, sealer, dead_letter_bytes)
             tables = [self._positions, self._state, self._outboxes.records, self._outboxes.counters]
             check_keys(self._env, sealer, [*tables, self._letters.records, self._letters.counters], reseal=True)
             with self._env.read() as txn:

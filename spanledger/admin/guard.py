@@ -1,4 +1,7 @@
-"""Who may ask the admin port: the right Host header (against DNS rebinding), and the token where one is set."""
+"""Who may ask the admin port: the right Host header (against DNS rebinding), and the token where one is set.
+
+Who wants to change something needs the key that lies in the data directory (`spanledger.admin.control`), token or not.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
+
+from spanledger.admin.control import CHANGES
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -22,10 +27,11 @@ class Guard:
     """ASGI middleware. A browser that was tricked into resolving a stranger's name to this address still sends the
     stranger's name as Host; an address as Host cannot be a trick, so the address that was connected to is allowed."""
 
-    def __init__(self, app: App, host: str, allowed_hosts: Sequence[str], token: str | None) -> None:
+    def __init__(self, app: App, host: str, allowed_hosts: Sequence[str], token: str | None, key: str) -> None:
         self._app = app
         self._names = {name.lower() for name in ("localhost", host, *allowed_hosts) if name}
         self._token = token.encode() if token is not None else None
+        self._key = key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,7 +41,12 @@ class Guard:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or not self._host_is_ours(headers["host"], scope):
             await _answer(send, 421, b"this Host is not served here; see service.admin.allowed_hosts\n")
-        elif scope["path"] in OPEN_PATHS or self._may(headers):
+        elif scope["path"].startswith(CHANGES):
+            if _matches(self._key, headers):
+                await self._app(scope, receive, send)
+            else:
+                await _answer(send, 403, b"this changes data: it needs the key in the collector's data directory; use the spanledger command there\n")  # fmt: skip
+        elif scope["path"] in OPEN_PATHS or self._token is None or _matches(self._token, headers):
             await self._app(scope, receive, send)
         else:
             await _answer(send, 401, b"a token is needed: Authorization: Bearer TOKEN\n", {b"www-authenticate": b'Basic realm="spanledger"'})  # fmt: skip
@@ -52,12 +63,12 @@ class Guard:
         except ValueError:
             return False
 
-    def _may(self, headers: Mapping[str, str]) -> bool:
-        if self._token is None:
-            return True
-        # Each given credential is compared, whatever the others were (no early end); ClickHouse clients have a header of their own.
-        given = [_credential(headers.get("authorization", "")), headers.get("x-clickhouse-key", "").encode()]
-        return any([hmac.compare_digest(self._token, value) for value in given])  # noqa: C419
+
+def _matches(secret: bytes, headers: Mapping[str, str]) -> bool:
+    """Whether a request comes with a secret: as a bearer token, a password, or in the header that ClickHouse clients have."""
+    # Each given credential is compared, whatever the others were (no early end).
+    given = [_credential(headers.get("authorization", "")), headers.get("x-clickhouse-key", "").encode()]
+    return any([hmac.compare_digest(secret, value) for value in given])  # noqa: C419
 
 
 def _credential(authorization: str) -> bytes:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from collector.errors import SpanledgerError
+from collector.errors import SpanledgerError, StoreError
 from config.model import AdminConfig
 from config.show import print_config
+from spanledger.admin.control import Control, new_key, publish, withdraw
 from spanledger.admin.guard import Guard
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_MAX_BODY = 2**20
 _INDEX = """Spanledger {version}
 
 /healthz      200 while the collector works
@@ -44,7 +49,8 @@ class AdminServer:
         host, _, port = config.endpoint.rpartition(":")
         self.host, self._port = host.strip("[]"), port
         token = config.auth.token.get_secret_value() if config.auth else None
-        self._app = Guard(self._pages(), self.host, config.allowed_hosts, token)
+        self._key = new_key()
+        self._app = Guard(self._pages(), self.host, config.allowed_hosts, token, self._key)
         self._open = token is None
         self._endpoint = config.endpoint
         self._server: uvicorn.Server | None = None
@@ -57,6 +63,8 @@ class AdminServer:
             Route("/readyz", self._readyz),
             Route("/metrics", self._metrics),
             Route("/status", self._status),
+            Route("/dead-letters/replay", self._replay, methods=["POST"]),
+            Route("/dead-letters/drop", self._drop, methods=["POST"]),
         ]
         sql = next((app for d in self._service.deliveries if (app := d.outlet.exporter.sql_app()) is not None), None)
         if sql is not None:
@@ -94,10 +102,15 @@ class AdminServer:
         self._thread.start()
         while not server.started and self._thread.is_alive():
             time.sleep(0.005)
+        try:
+            publish(self._service.config.service.data_dir, Control(self.endpoint, self._key))
+        except OSError as error:
+            logger.warning("dead letters cannot be replayed or dropped while this runs: %s: %s", error.filename, error.strerror)  # fmt: skip
 
     def stop(self) -> None:
         """Close the port."""
         if self._server is not None and self._thread is not None:
+            withdraw(self._service.config.service.data_dir)
             self._server.should_exit = True
             self._thread.join(5)
 
@@ -121,6 +134,7 @@ class AdminServer:
 
     async def _status(self, _request: Request) -> Response:
         service = self._service
+        letters = service.store.dead_letters()
         return JSONResponse({
             "version": version("spanledger"),
             "ready": service.ready,
@@ -134,6 +148,31 @@ class AdminServer:
                 d.outlet.name: {"waiting_bytes": d.outlet.outbox.bytes, "waiting_deliveries": d.outlet.outbox.count}
                 for d in service.deliveries
             },
-            "dead_letters": service.store.dead_letters().count,
+            "dead_letters": letters.count,
+            "dead_letter_bytes": letters.bytes,
             "config": print_config(service.config),
         })  # fmt: skip
+
+    async def _replay(self, request: Request) -> Response:
+        return await self._on_letters(request, self._service.replay_letters)
+
+    async def _drop(self, request: Request) -> Response:
+        return await self._on_letters(request, self._service.drop_letters)
+
+    async def _on_letters(self, request: Request, action: Callable[[list[int]], int]) -> Response:
+        """Do something with the letters that `{"ids": […]}` names; `{"done": how many}`."""
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_BODY:
+                return PlainTextResponse(f"at most {_MAX_BODY} bytes\n", 413)
+        try:
+            ids = [int(id_) for id_ in json.loads(body)["ids"]]
+            if not all(0 < id_ < 2**63 for id_ in ids):
+                raise ValueError
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return PlainTextResponse('expected {"ids": [1, 2]}\n', 400)
+        try:
+            return JSONResponse({"done": await run_in_threadpool(action, ids)})
+        except StoreError as error:
+            return PlainTextResponse(f"{error}\n", 409)

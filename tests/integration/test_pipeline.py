@@ -17,7 +17,7 @@ from collector import delivery
 from collector import pipeline as loop
 from collector.component import Stage
 from collector.errors import StoreError
-from collector.store import InboxQueue
+from collector.store import DeadLetter, InboxQueue
 from collector.store.crypto import Damaged
 from collector.store.environment import Environment
 from collector.store.queue import entry_key
@@ -139,7 +139,7 @@ def test_a_processor_that_raises_now_and_then_loses_nothing(tmp_path: Path) -> N
         for _ in range(50):
             if not running.letters:
                 break
-            running.store.dead_letters().replay([letter.id for letter in running.letters], running.inbox)
+            running.replay()
             running.settle()
         assert running.other_side.calls == names(*range(60))
         assert set(running.other_side.spans.values()) == {1}
@@ -179,7 +179,7 @@ def test_what_a_failed_batch_did_to_known_calls_is_undone(tmp_path: Path) -> Non
         assert len(running.letters) == 1
         running.check_memory()
         bad.fault = None
-        running.store.dead_letters().replay([running.letters[0].id], running.inbox)
+        running.replay()
         running.settle()
         running.check_memory()
         assert running.tokens == 6 * TOKENS
@@ -395,6 +395,47 @@ def test_a_full_outbox_stops_the_pipeline_and_it_goes_on_when_there_is_room(tmp_
         assert running.pipeline.failed is None
         assert running.other_side.calls == names(*range(30))
         assert set(running.other_side.spans.values()) == {1}
+
+
+def test_full_dead_letters_stop_the_pipeline_and_it_goes_on_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Scenario: more requests cannot be processed than the dead letters may hold. None is given up: the pipeline stands
+    still and says so, once, until a person drops one; then the good request behind goes on."""
+    with rig(tmp_path, Tally("faulty", guilty(0, 1, 2)), letter_bytes=1000) as running:
+        running.put(*some(5))
+        running.start()
+        wait_for(lambda: "the dead-letter store is full" in (running.pipeline.failed or ""))
+        held = len(running.letters)
+        assert 0 < held < 3
+        position = running.pipeline.position
+        time.sleep(0.2)
+        assert running.pipeline.position == position
+        assert caplog.text.count("trying again") == 1
+        for letter in running.letters:
+            running.store.dead_letters().drop([letter.id])
+        running.settle()
+        assert running.other_side.calls == names(3, 4)
+        assert len(running.letters) == 3 - held
+        running.check_memory()
+
+
+def test_full_dead_letters_keep_a_refused_delivery_in_the_outbox(tmp_path: Path) -> None:
+    """Scenario: the other side refuses for good, and there is no room for a dead letter: it is sent again, and arrives
+    once somebody has mended the other side."""
+    with rig(tmp_path, letter_bytes=1) as running:
+        with running.store.transaction() as transaction:
+            transaction.dead_letter(DeadLetter("request", ID, "before", 1, b"body"))
+        running.other_side.refuses = True
+        running.put(*some(1))
+        running.start()
+        wait_for(lambda: "the dead-letter store is full" in (running.delivery.failed or ""))
+        assert "wrong table" in (running.delivery.failed or "")
+        running.other_side.refuses = False
+        running.settle()
+        assert running.other_side.calls == names(0)
+        assert len(running.letters) == 1
+        assert running.delivery.failed is None
 
 
 def test_a_stop_works_off_what_is_there(tmp_path: Path) -> None:

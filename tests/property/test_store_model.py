@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,11 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from collector.component import Payload
 from collector.errors import StoreFull
 from collector.store import DeadLetter, Inbox, StateStore
+from collector.store.dead_letters import LETTER_COST
 from collector.store.queue import ENTRY_COST
 from tests.store_kit import SEALER, append
 
 QUEUES = ("traces", "traces/raw")
 OUTBOXES = ("clickhouse", "clickhouse/other")
+NO_INBOX: Any = None  # only payloads are replayed here
 MAX_BYTES = 4 * 2**20
 
 # Around the places where values are cut: none, tiny, just below and above a chunk, several chunks.
@@ -195,7 +198,7 @@ class StateMachine(RuleBasedStateMachine):
         id_ = (ids + [10**6] * 4)[nth]
         kind, origin, payload = self.letters.pop(id_, ("", "", Payload(b"")))
         if replay:
-            assert self.store.dead_letters().replay([id_]) == bool(kind)
+            assert self.store.dead_letters().replay([id_], NO_INBOX, OUTBOXES) == bool(kind)
             if kind:
                 self.last[origin] += 1
                 self.boxes[origin][self.last[origin]] = payload
@@ -226,7 +229,7 @@ class StateMachine(RuleBasedStateMachine):
         assert [letter.id for letter in letters.list()] == sorted(self.letters)
         assert (letters.count, letters.bytes) == (
             len(self.letters),
-            sum(len(p.body) for *_, p in self.letters.values()),
+            sum(len(p.body) + LETTER_COST for *_, p in self.letters.values()),
         )
         for id_, (kind, origin, payload) in self.letters.items():
             letter = letters.get(id_)

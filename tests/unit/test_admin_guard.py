@@ -1,4 +1,4 @@
-"""Who the admin port answers: its own Host names only, and only with the token where one is set."""
+"""Who the admin port answers: its own Host names only, and only with the token where one is set; who may change something."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ async def page(_request: object) -> PlainTextResponse:
     return PlainTextResponse("secret figures")
 
 
-PAGES = Starlette(routes=[Route(path, page) for path in ("/metrics", "/healthz", "/readyz")])
+KEY = "key of the data directory"
+DROP = "/dead-letters/drop"
+PAGES = Starlette(
+    routes=[*(Route(path, page) for path in ("/metrics", "/healthz", "/readyz")), Route(DROP, page, methods=["POST"])]
+)
 
 
 def client(token: str | None = None, host: str = "127.0.0.1", allowed: tuple[str, ...] = ()) -> TestClient:
-    return TestClient(Guard(PAGES, host, allowed, token), base_url="http://127.0.0.1:8787")  # type: ignore[arg-type]
+    return TestClient(Guard(PAGES, host, allowed, token, KEY), base_url="http://127.0.0.1:8787")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,20 @@ def test_without_the_token_nothing_is_served_but_health(headers: dict[str, str])
     assert "secret figures" not in answer.text
     assert guarded.get("/healthz", headers=headers).status_code == 200
     assert guarded.get("/nothing", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("token", [None, "s3cret"], ids=["open", "with a token"])
+def test_a_change_needs_the_key_of_the_data_directory(token: str | None) -> None:
+    """Neither being on this machine nor the token that reads is enough; a browser's page cannot send the key at all."""
+    guarded = client(token)
+    for headers in ({}, {"authorization": "Bearer s3cret"}, {"authorization": f"Bearer {KEY}x"}, {"authorization": "Bearer"}):  # fmt: skip
+        answer = guarded.post(DROP, json={"ids": [1]}, headers=headers)
+        assert answer.status_code == 403
+        assert "secret figures" not in answer.text
+    page = {"origin": "https://evil.example", "access-control-request-method": "POST", "access-control-request-headers": "authorization"}  # fmt: skip
+    preflight = guarded.options(DROP, headers=page)
+    assert preflight.status_code == 403
+    assert not [name for name in preflight.headers if name.startswith("access-control")]
+    assert guarded.post(DROP, headers={"authorization": f"Bearer {KEY}"}).status_code == 200
+    assert guarded.post(DROP, headers={"authorization": f"Bearer {KEY}", "host": "evil.example"}).status_code == 421
+    assert guarded.get(DROP, headers={"authorization": f"Bearer {KEY}"}).status_code == 405

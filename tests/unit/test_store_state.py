@@ -13,6 +13,7 @@ import pytest
 from collector.component import Payload
 from collector.errors import StoreError, StoreFull
 from collector.store import DeadLetter, Inbox, StateStore
+from collector.store.dead_letters import LETTER_COST
 from collector.store.environment import Environment
 from tests.store_kit import SEALER, append, commits, flip
 
@@ -329,20 +330,27 @@ def test_dead_letters_are_kept_until_they_are_dropped(store: StateStore) -> None
         (2, 1, {"first": 1}, 5),
         (3, 2, {"first": 2}, 5),
     ]
-    assert (letters.count, letters.bytes) == (3, 3)
+    assert (letters.count, letters.bytes) == (3, 3 + 3 * LETTER_COST)
     assert letters.drop([1, 3, 3, 99]) == 2
     assert letters.get(3) is None
-    assert (letters.count, letters.bytes) == (1, 1)
+    assert (letters.count, letters.bytes) == (1, 1 + LETTER_COST)
     with store.transaction() as transaction:
         assert transaction.dead_letter(DeadLetter("request", "traces", "", 0, b"")) == 4
     store.close()
 
 
-def test_a_replayed_payload_is_back_in_its_outbox_and_no_letter_any_more(store: StateStore) -> None:
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    inbox = Inbox(tmp_path / "inbox", max_bytes=4 * 10**6, sealer=SEALER)
+    yield inbox
+    inbox.close()
+
+
+def test_a_replayed_payload_is_back_in_its_outbox_and_no_letter_any_more(store: StateStore, inbox: Inbox) -> None:
     put(store, b"bad", b"good")
     outbox = store.outbox("clickhouse")
     outbox.bury(1, "table was missing")
-    assert store.dead_letters().replay([1, 99]) == 1
+    assert store.dead_letters().replay([1, 99], inbox, {"clickhouse"}) == 1
     assert [(seq, payload) for seq, payload in outbox.peek(9)] == [
         (2, Payload(b"good", {"table": "llm_calls", "token": 4}, 3)),
         (3, Payload(b"bad", {"table": "llm_calls", "token": 3}, 3)),
@@ -350,28 +358,59 @@ def test_a_replayed_payload_is_back_in_its_outbox_and_no_letter_any_more(store: 
     assert store.dead_letters().count == 0
 
 
-def test_a_replayed_request_is_back_in_its_queue(store: StateStore, tmp_path: Path) -> None:
+def bury(store: StateStore, *bodies: bytes, origin: str = "traces", lost: bool = False) -> None:
+    for body in bodies:
+        with store.transaction() as transaction:
+            transaction.dead_letter(DeadLetter("request", origin, "bug", 12, body, lost=lost))
+
+
+def test_a_replayed_request_is_back_in_its_queue(store: StateStore, inbox: Inbox) -> None:
     body = os.urandom(10**6)
-    with store.transaction() as transaction:
-        transaction.dead_letter(DeadLetter("request", "traces", "bug", 12, body))
-    with pytest.raises(StoreError, match="needs the inbox"):
-        store.dead_letters().replay([1])
-    inbox = Inbox(tmp_path / "inbox", max_bytes=4 * 10**6, sealer=SEALER)
+    bury(store, body)
     append(inbox, b"x")
-    assert store.dead_letters().replay([1], inbox) == 1
+    assert store.dead_letters().replay([1], inbox, {"traces"}) == 1
     assert [(entry.seq, entry.items, entry.body) for entry in inbox.queue("traces").read(1, 10**7)] == [(2, 12, body)]
     assert store.dead_letters().list() == []
-    inbox.close()
 
 
-def test_a_request_that_cannot_be_replayed_now_stays_a_dead_letter(store: StateStore, tmp_path: Path) -> None:
-    with store.transaction() as transaction:
-        transaction.dead_letter(DeadLetter("request", "traces", "bug", 12, bytes(2000)))
-    inbox = Inbox(tmp_path / "inbox", max_bytes=1000, sealer=SEALER)
+def test_a_request_that_cannot_be_replayed_now_stays_a_dead_letter(store: StateStore, inbox: Inbox) -> None:
+    bury(store, bytes(5 * 10**6))
     with pytest.raises(StoreFull):
-        store.dead_letters().replay([1], inbox)
+        store.dead_letters().replay([1], inbox, {"traces"})
     assert store.dead_letters().count == 1
-    inbox.close()
+
+
+def test_what_would_go_nowhere_is_not_replayed_nor_anything_with_it(store: StateStore, inbox: Inbox) -> None:
+    """Scenario: among the letters are one of a pipeline that the config lost, and one whose body was damaged."""
+    bury(store, b"fine")
+    bury(store, b"", lost=True)
+    bury(store, b"old", origin="traces/old")
+    letters = store.dead_letters()
+    with pytest.raises(StoreError, match="dead letter 2 has no body any more"):
+        letters.replay([1, 2], inbox, {"traces"})
+    with pytest.raises(StoreError, match="dead letter 3 is of pipeline traces/old, which the config does not have"):
+        letters.replay([1, 3], inbox, {"traces"})
+    assert letters.count == 3
+    assert inbox.items == 0
+
+
+def test_a_full_dead_letter_store_takes_nothing_more_and_gives_nothing_up(tmp_path: Path) -> None:
+    """Scenario: the bound is reached; what wanted in stays where it was until there is room."""
+    store = StateStore(tmp_path / "state", SEALER, dead_letter_bytes=1000)
+    letters = store.dead_letters()
+    bury(store, bytes(400), bytes(400))
+    assert letters.bytes >= letters.max_bytes == 1000, "the last one may go past the bound: a large one must fit"
+    put(store, b"unwanted")
+    with pytest.raises(StoreFull, match=r"the dead-letter store is full \(2 letters, .* of 1000 bytes: service.dead_letters.max_size\)"):  # fmt: skip
+        bury(store, b"")
+    with pytest.raises(StoreFull):
+        store.outbox("clickhouse").bury(1, "refused")
+    assert [letter.id for letter in letters.list()] == [1, 2]
+    assert store.outbox("clickhouse").count == 1
+    letters.drop([1])
+    store.outbox("clickhouse").bury(1, "refused")
+    assert [letter.id for letter in letters.list()] == [2, 3]
+    store.close()
 
 
 def test_a_damaged_letter_is_listed_as_one_and_can_be_dropped(store: StateStore) -> None:
