@@ -1,0 +1,165 @@
+"""Every text of a request, and a request with some of its texts changed.
+
+`strings` lists the leaves of a serialized Export{Trace,Logs,Metrics}ServiceRequest: what `schema.SCHEMA` calls a text, a
+key, bytes, a number of an attribute; and unknown fields. `rewrite` changes leaves and leaves all else byte for byte as it
+came. Requests are those that `check` has passed; several that are joined are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.errors import Malformed
+from collector.otlp import interning, splicing, walking
+from collector.otlp.schema import REQUESTS, Kind, Place
+from collector.otlp.tables import I32, I64, U8, Text
+from collector.signals import Signal
+
+__all__ = ["Kind", "Place", "Strings", "remove", "replace", "rewrite", "strings"]
+
+_NONE = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """One row per leaf, in wire order.
+
+    off, size:  its payload in the request; size 0 for numbers
+    head:       how many bytes before `off` its field begins
+    place:      schema.Place
+    kind:       schema.Kind
+    depth:      values around it in its attribute or body: 0 for the attribute's key, 1 for its value, more inside of that
+    number:     the int64 of an INT, the bits of a DOUBLE, the tag of an UNKNOWN field
+    attribute:  number of the attribute it stands in, counted over the request in wire order; -1: in none
+    key:        row of `keys`: the key of that attribute, however deep the leaf is; -1: none
+    item:       row of its span, log record or metric; -1: it belongs to a resource or a scope
+    """
+
+    signal: Signal
+    off: I64
+    size: I32
+    head: U8
+    place: U8
+    kind: U8
+    depth: U8
+    number: I64
+    attribute: I32
+    key: I32
+    item: I32
+    keys: Sequence[str]
+    items: int
+
+    def __len__(self) -> int:
+        return len(self.off)
+
+
+def strings(signal: Signal, data: U8) -> Strings:
+    """The leaves of a request. Raises Malformed for what is no well-formed one.
+
+    A trace or span id is a leaf (bytes) only if it is none, being of another length than 16 or 8 bytes. A field that stands
+    in a message twice is two leaves: both leave with it.
+    """
+    leaves, attributes = len(data) // 16 + 64, len(data) // 32 + 32
+    while True:
+        columns = (
+            np.empty(leaves, np.int64),
+            np.empty(leaves, np.int32),
+            *(np.empty(leaves, np.uint8) for _ in range(4)),
+            np.zeros(leaves, np.int64),
+            np.empty(leaves, np.int32),
+            np.empty(leaves, np.int32),
+        )
+        key = Text(np.empty(attributes, np.int64), np.empty(attributes, np.int32))
+        found = walking.walk(data, REQUESTS[signal], *columns, key.off, key.len)
+        if found[0] < 0:
+            raise Malformed(f"the body is no well-formed OTLP request for {signal}")
+        if found[0] <= leaves and found[1] <= attributes:
+            break
+        leaves, attributes = found[0], found[1]
+    off, size, head, place, kind, depth, number, attribute, item = (column[: found[0]] for column in columns)
+    codes, first = interning.texts(data, Text(key.off[: found[1]], key.len[: found[1]]))
+    ends = key.off[first] + key.len[first]
+    return Strings(
+        signal=signal,
+        off=off,
+        size=size,
+        head=head,
+        place=place,
+        kind=kind,
+        depth=depth,
+        number=number,
+        attribute=attribute,
+        key=np.append(codes, np.int32(-1))[attribute],
+        item=item,
+        keys=[
+            data[start:end].tobytes().decode("utf-8", "replace")
+            for start, end in zip(key.off[first].tolist(), ends.tolist(), strict=True)
+        ],
+        items=found[2],
+    )
+
+
+def rewrite(
+    data: U8,
+    leaves: Strings,
+    *,
+    replaced: I32 = _NONE,
+    blob: U8 | None = None,
+    at: I64 | None = None,
+    size: I64 | I32 | None = None,
+    dropped: I32 = _NONE,
+    removed: I32 = _NONE,
+) -> U8:
+    """The request with some leaves changed. Rows come in any order.
+
+    replaced: leaves that get the text blob[at : at + size], UTF-8; an INT, DOUBLE or BYTES value becomes a string value
+    dropped:  leaves that go, with the array member or key-value pair they are; what else is around them stays
+    removed:  leaves whose whole attribute goes (in a log body that is a map or an array: its outermost member)
+
+    What is said twice of a leaf: removed counts before dropped, dropped before replaced; an unknown field that is replaced
+    is dropped. Raises ValueError if the leaves are not those of the data, or a text is not in the blob.
+    """
+    blob = np.empty(0, np.uint8) if blob is None else blob
+    at = np.empty(0, np.int64) if at is None else at.astype(np.int64)
+    size = np.empty(0, np.int64) if size is None else size.astype(np.int64)
+    if not len(replaced) == len(at) == len(size):
+        raise ValueError("each replaced leaf needs one text")
+    rows = np.concatenate([removed, dropped, replaced])
+    if len(rows) == 0:
+        return data
+    what = np.repeat(
+        np.array([walking.REMOVE, walking.DROP, walking.REPLACE], np.uint8), [len(removed), len(dropped), len(replaced)]
+    )
+    rows, first = np.unique(rows, return_index=True)
+    others = np.zeros(len(removed) + len(dropped), np.int64)
+    where = leaves.off[rows] - leaves.head[rows]
+    done, edits, nodes, pieces, n_edits, n_nodes = walking.plan(
+        data,
+        REQUESTS[leaves.signal],
+        where,
+        what[first],
+        np.ascontiguousarray(blob),
+        np.concatenate([others, at])[first],
+        np.concatenate([others, size])[first],
+    )
+    if done != len(rows):
+        raise ValueError("these are no leaves of this request, or texts that are not in the blob")
+    edits, nodes = np.ascontiguousarray(edits[:, :n_edits]), np.ascontiguousarray(nodes[:, :n_nodes])
+    good, out = splicing.splice(data, edits, nodes, pieces)
+    if not good:
+        raise ValueError("edits overlap, or reach beyond the request")
+    result: U8 = out
+    return result
+
+
+def replace(data: U8, leaves: Strings, rows: I32, blob: U8, at: I64, size: I64 | I32) -> U8:
+    """As `rewrite`, with replaced leaves only."""
+    return rewrite(data, leaves, replaced=rows, blob=blob, at=at, size=size)
+
+
+def remove(data: U8, leaves: Strings, rows: I32) -> U8:
+    """As `rewrite`, with removed leaves only."""
+    return rewrite(data, leaves, removed=rows)
