@@ -12,6 +12,7 @@ SpanledgerError
 │   └── StoreFull          a bounded store has no room
 └── DeliveryError          an exporter could not deliver
     ├── Retryable          try the same payload again, later
+    ├── PartlyRefused      taken, but for some items: a copy goes to the dead-letter store
     └── Permanent          the payload will never be taken: dead-letter store
 """
 
@@ -24,6 +25,7 @@ __all__ = [
     "DeliveryError",
     "Malformed",
     "Overloaded",
+    "PartlyRefused",
     "Permanent",
     "Refused",
     "Retryable",
@@ -75,6 +77,14 @@ class Retryable(DeliveryError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class PartlyRefused(DeliveryError):
+    """The payload was taken and must not be sent again, but `rejected` of its items were refused; which ones is not told."""
+
+    def __init__(self, message: str, rejected: int) -> None:
+        super().__init__(message)
+        self.rejected = rejected
 
 
 class Permanent(DeliveryError):

@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from collector.added import ADDED, Added
 from collector.dialects import values, vocabulary
 from collector.otlp import gather
 from collector.otlp.many import codes_of
@@ -128,6 +129,10 @@ class Table:
         self.size = len(traces)
         known = [key for key in keys if key in traces.key_ids]
         self.slots: dict[str, I32] = dict(zip(known, gather.slots(traces, known, Owner.SPAN), strict=True))
+        if ADDED in traces.key_ids:
+            added = Added(traces)
+            for key in added.keys & self.slots.keys():  # the sender never said it
+                self.slots[key] = np.where(added.has(key), np.int32(-1), self.slots[key])
         wanted = [key for key in resource_keys if key in traces.key_ids]
         self.resource_slots = dict(zip(wanted, gather.slots(traces, wanted, Owner.RESOURCE), strict=True))
         self._resource_texts: dict[str, Coded] = {}

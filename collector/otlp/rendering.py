@@ -217,7 +217,7 @@ def _plain(data: Int, at: Int, end: Int) -> Int:
 
 
 @kernel
-def _put_json_text(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
+def put_json_text(out: Int, at: Int, data: Int, offset: Int, size: Int) -> Int:
     store8(out, at, 34)
     at += 1
     end = offset + size
@@ -261,7 +261,7 @@ def _put_json(out: Int, at: Int, data: Int, kind: Int, offset: Int, size: Int) -
                 store8(out, at, 34)
                 at += 1
             if kind == L.STRING:
-                at = _put_json_text(out, at, data, offset, size)
+                at = put_json_text(out, at, data, offset, size)
             elif kind == L.EMPTY or kind == L.ARRAY or kind == L.KVLIST:  # noqa: PLR1714
                 at = put_word(out, at, _NULL)
             else:
@@ -294,7 +294,7 @@ def _put_json(out: Int, at: Int, data: Int, kind: Int, offset: Int, size: Int) -
             at += 1
         if stack[level, 0] == L.KVLIST:
             key, length, start, stop = key_value(data, start, stop)
-            at = _put_json_text(out, at, data, key, length)
+            at = put_json_text(out, at, data, key, length)
             store8(out, at, 58)
             at += 1
         kind, offset, size, number = any_value(data, start, stop)
