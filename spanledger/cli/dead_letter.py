@@ -118,11 +118,11 @@ def list_(
         out.print(table)
 
 
-@app.command("show", epilog=examples(("what is known of one", "spanledger dead-letter show 3"), ("what the request says, too", "spanledger dead-letter show 3 --reveal"), ("its body, to a file", "spanledger dead-letter show 3 --body > body.pb")))  # fmt: skip
+@app.command("show", epilog=examples(("what is known of one", "spanledger dead-letter show 3"), ("what the request says, too", "spanledger dead-letter show 3 --reveal"), ("its body, to a file", "spanledger dead-letter show 3 --reveal --body > body.pb")))  # fmt: skip
 def show(
     id_: Annotated[int, typer.Argument(metavar="ID", help="Id as `spanledger dead-letter list` shows it.")],
     reveal: Annotated[bool, typer.Option("--reveal", help="Print what a request says, as OTLP/JSON: it may hold personal data and prompts.")] = False,
-    body: Annotated[bool, typer.Option("--body", help="Write the body itself (decrypted) to standard output.")] = False,
+    body: Annotated[bool, typer.Option("--body", help="With --reveal: write the body itself (decrypted) to standard output.")] = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:  # fmt: skip
@@ -132,8 +132,10 @@ def show(
     if letter is None:
         raise CommandError(f"there is no dead letter {id_}", "`spanledger dead-letter list` shows what there is.")
     if body:
+        if not reveal:
+            raise CommandError("the body is as it came, before redaction: it may hold personal data", "If you mean it: --reveal --body > body.pb")  # fmt: skip
         if sys.stdout.isatty():
-            raise CommandError("the body is binary and may hold personal data", "Send it to a file: --body > body.pb")
+            raise CommandError("the body is binary and may hold personal data", "Send it to a file: --reveal --body > body.pb")  # fmt: skip
         sys.stdout.buffer.write(letter.body)
         return
     known = {
@@ -201,7 +203,7 @@ def _request(letter: DeadLetter) -> dict[str, Any]:
 
     if letter.kind != "request":
         raise CommandError(
-            "a delivery's body is in its exporter's own format", f"Send it to a file: spanledger dead-letter show {letter.id} --body > body"
+            "a delivery's body is in its exporter's own format", f"Send it to a file: spanledger dead-letter show {letter.id} --reveal --body > body"
         )  # fmt: skip
     kinds: dict[str, type[Message]] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest, "metrics": ExportMetricsServiceRequest}  # fmt: skip
     try:

@@ -100,8 +100,15 @@ def test_show_reveals_a_request_when_it_is_told_to(command: Command) -> None:
     assert "in its exporter's own format" in refused.err
 
 
+def test_a_body_is_denied_without_reveal(command: Command) -> None:
+    refused = command("show", "1", "--body")
+    assert (refused.code, refused.out) == (1, "")
+    assert "before redaction" in refused.err
+    assert "--reveal" in refused.err
+
+
 def test_the_body_goes_to_a_file_as_it_came(command: Command, data: Path) -> None:
-    words = ["dead-letter", "show", "1", "--body", "--config", str(data.parent / "spanledger.yaml")]
+    words = ["dead-letter", "show", "1", "--reveal", "--body", "--config", str(data.parent / "spanledger.yaml")]
     assert subprocess.run([sys.executable, "-m", "spanledger", *words], capture_output=True, check=True).stdout == REQUEST
 
 
