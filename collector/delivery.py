@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.component import Exporter, Payload
-from collector.errors import Permanent, Retryable, StoreError, StoreFull
+from collector.errors import PartlyRefused, Permanent, Retryable, StoreError, StoreFull
 from collector.store import Outbox
 from collector.telemetry import ExporterMetrics
 from config.delivery import RetryConfig
@@ -41,6 +41,9 @@ class Delivery:
     def __init__(self, outlet: Outlet, retry: RetryConfig, metrics: ExporterMetrics) -> None:
         self.outlet = outlet
         self.failed: str | None = None  # what the last attempt failed with; None while things work
+        self.attempts = 0  # that failed, of what is sent next
+        self.next_attempt: float | None = None  # Unix time; None: under way, or nothing to send
+        self.last_error: tuple[float, str] | None = None  # Unix time, and what it said; stays when things work again
         self._retry = retry
         self._metrics = metrics
         self._stop = threading.Event()
@@ -64,6 +67,21 @@ class Delivery:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds the oldest payload has waited; 0 where none waits."""
+        try:
+            oldest = self.outlet.outbox.oldest_ns
+        except StoreError:  # the disk's trouble is told elsewhere
+            return 0.0
+        return max(time.time() - oldest / 1e9, 0.0) if oldest is not None else 0.0
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds until the next attempt; None where none is waited for."""
+        moment = self.next_attempt
+        return None if moment is None else max(moment - time.time(), 0.0)
 
     def _run(self) -> None:
         if not self._attempt(self.outlet.exporter.start, None):
@@ -91,10 +109,13 @@ class Delivery:
         while True:
             try:
                 action()
-                if self.failed:
-                    logger.info("exporter %s: works again", self.outlet.name)
-                self.failed = None
+                self._works()
                 return True
+            except PartlyRefused as error:
+                self._works()
+                assert what is not None
+                self._keep_copy(*what, error)
+                return False
             except Permanent as error:
                 if what is not None:
                     self._bury(*what, str(error))
@@ -111,9 +132,20 @@ class Delivery:
                     return False
             if what is not None:
                 self._metrics.failed_attempts.labels(self.outlet.name).inc()
-            if not self._pause(wanted if wanted is not None else pause * random.uniform(0.5, 1.0)):
+            self.attempts += 1
+            # The other side's wish stands above the backoff; but one of no seconds must not make us call without a pause.
+            least = min(pause, self._retry.initial_interval)
+            seconds = max(wanted, least) if wanted is not None else pause * random.uniform(0.5, 1.0)
+            self.next_attempt = time.time() + seconds
+            if not self._pause(seconds):
                 return False
+            self.next_attempt = None
             pause = min(pause * self._retry.multiplier, self._retry.max_interval)
+
+    def _works(self) -> None:
+        if self.failed:
+            logger.info("exporter %s: works again", self.outlet.name)
+        self.failed, self.attempts = None, 0
 
     def _remove(self, seq: int, payload: Payload) -> None:
         self._metrics.sent.labels(self.outlet.name).inc(payload.items)
@@ -127,9 +159,29 @@ class Delivery:
                 if not self._pause(1.0):
                     return
 
+    def _keep_copy(self, seq: int, payload: Payload, error: PartlyRefused) -> None:
+        """Of what was taken in part a dead letter tells, with all of it: which items were refused is not known. Where the
+        letters are full it waits, but is not sent again: the other side has it."""
+        name, refused = self.outlet.name, min(error.rejected, payload.items)
+        self._metrics.sent.labels(name).inc(payload.items - refused)
+        self._metrics.rejected.labels(name).inc(refused)
+        self.last_error = (time.time(), str(error))
+        logger.error("exporter %s: %s; a copy of all %d is kept as a dead letter", name, error, payload.items)
+        while True:
+            try:
+                self.outlet.outbox.bury(seq, f"taken in part: {error}")
+                self._metrics.dead_letters.labels(name).inc()
+                self.failed = None
+                return
+            except StoreError as refusal:
+                self._note(refusal)
+                if not self._pause(1.0):
+                    return
+
     def _bury(self, seq: int, payload: Payload, reason: str) -> None:
         """Make a dead letter of a payload. Where these are full it stays in the outbox, and is sent again after a pause:
         by then there may be room, or the other side may have been mended."""
+        self.last_error, self.attempts = (time.time(), reason), 0
         while True:
             try:
                 self.outlet.outbox.bury(seq, reason)
@@ -156,6 +208,7 @@ class Delivery:
         if text != self.failed:
             logger.warning("exporter %s: %s; trying again", self.outlet.name, text)
         self.failed = text
+        self.last_error = (time.time(), text)
 
     def _pause(self, seconds: float) -> bool:
         """Wait; False once the stop's time is over."""

@@ -95,6 +95,15 @@ class Pipeline:
         """Spans and bytes in the inbox that this pipeline has still to do."""
         return self.queue.waiting(self.position)
 
+    @property
+    def lag(self) -> float:
+        """For how many seconds the oldest request that waits has been in the inbox; 0 where none waits."""
+        try:
+            oldest = self.queue.oldest_ns(self.position)
+        except StoreError:  # the disk's trouble is told elsewhere
+            return 0.0
+        return max(time.time() - oldest / 1e9, 0.0) if oldest is not None else 0.0
+
     def _namespace(self, component: str) -> str:
         return f"{self.id}/{component}"
 

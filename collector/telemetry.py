@@ -9,13 +9,17 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from collector.store import DeadLetters
 from config.model import LogsConfig
+
+if TYPE_CHECKING:
+    from collector.delivery import Delivery
+    from collector.pipeline import Pipeline
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -41,14 +45,18 @@ class PipelineMetrics:
         self._process = Histogram("spanledger_pipeline_process_seconds", "Time to process a batch.", label, registry=registry, buckets=SECONDS)  # fmt: skip
         self._commit = Histogram("spanledger_pipeline_commit_seconds", "Time to make a batch durable.", label, registry=registry, buckets=SECONDS)  # fmt: skip
         self.dead_letters = Counter("spanledger_pipeline_dead_letters", "Requests that could not be processed.", label, registry=registry)  # fmt: skip
-        self._lag = Gauge("spanledger_pipeline_queue_items", "Spans that wait in the inbox.", label, registry=registry)
+        self._items = Gauge(
+            "spanledger_pipeline_queue_items", "Spans that wait in the inbox.", label, registry=registry
+        )
         self._waiting = Gauge("spanledger_pipeline_queue_bytes", "Bytes that wait in the inbox.", label, registry=registry)  # fmt: skip
+        self._lag = Gauge("spanledger_pipeline_queue_oldest_seconds", "How long the oldest request has waited in the inbox.", label, registry=registry)  # fmt: skip
 
-    def watch(self, pipeline: str, items: Callable[[], float], size: Callable[[], float]) -> None:
+    def watch(self, pipeline: Pipeline) -> None:
         """Tell a pipeline's backlog whenever somebody asks."""
-        self._lag.labels(pipeline).set_function(items)
-        self._waiting.labels(pipeline).set_function(size)
-        self.dead_letters.labels(pipeline)
+        self._items.labels(pipeline.id).set_function(lambda: pipeline.waiting[0])
+        self._waiting.labels(pipeline.id).set_function(lambda: pipeline.waiting[1])
+        self._lag.labels(pipeline.id).set_function(lambda: pipeline.lag)
+        self.dead_letters.labels(pipeline.id)
 
     def done(self, pipeline: str, requests: int, spans: int, calls: int, process_s: float, commit_s: float) -> None:
         """Count one committed batch."""
@@ -67,17 +75,25 @@ class ExporterMetrics:
         label = ["exporter"]
         self.sent = Counter("spanledger_exporter_sent_items", "Rows and spans delivered.", label, registry=registry)
         self.failed_attempts = Counter("spanledger_exporter_failed_attempts", "Deliveries that failed and are tried again.", label, registry=registry)  # fmt: skip
-        self.dead_letters = Counter("spanledger_exporter_dead_letters", "Deliveries that can never succeed.", label, registry=registry)  # fmt: skip
+        self.rejected = Counter("spanledger_exporter_rejected_items", "Items refused in deliveries that were taken otherwise.", label, registry=registry)  # fmt: skip
+        self.dead_letters = Counter("spanledger_exporter_dead_letters", "Deliveries kept as dead letters: they can never succeed, or did in part.", label, registry=registry)  # fmt: skip
         self._size = Gauge("spanledger_exporter_queue_size", "Bytes that wait for the exporter.", label, registry=registry)  # fmt: skip
         self._count = Gauge("spanledger_exporter_queue_batches", "Deliveries that wait for the exporter.", label, registry=registry)  # fmt: skip
         self._capacity = Gauge("spanledger_exporter_queue_capacity", "Bytes that may wait for the exporter.", label, registry=registry)  # fmt: skip
+        self._lag = Gauge("spanledger_exporter_queue_oldest_seconds", "How long the oldest delivery has waited.", label, registry=registry)  # fmt: skip
+        self._attempts = Gauge("spanledger_exporter_attempts", "Failed attempts at the delivery that is next.", label, registry=registry)  # fmt: skip
+        self._next = Gauge("spanledger_exporter_next_attempt_seconds", "Time until the next attempt; 0: none is waited for.", label, registry=registry)  # fmt: skip
 
-    def watch(self, name: str, size: Callable[[], float], count: Callable[[], float], capacity: int) -> None:
-        """Tell an exporter's backlog whenever somebody asks."""
-        self._size.labels(name).set_function(size)
-        self._count.labels(name).set_function(count)
-        self._capacity.labels(name).set(capacity)
-        for counter in (self.sent, self.failed_attempts, self.dead_letters):
+    def watch(self, delivery: Delivery) -> None:
+        """Tell an exporter's backlog, and how its attempts go, whenever somebody asks."""
+        name, outbox = delivery.outlet.name, delivery.outlet.outbox
+        self._size.labels(name).set_function(lambda: outbox.bytes)
+        self._count.labels(name).set_function(lambda: outbox.count)
+        self._capacity.labels(name).set(delivery.outlet.max_bytes)
+        self._lag.labels(name).set_function(lambda: delivery.lag)
+        self._attempts.labels(name).set_function(lambda: delivery.attempts)
+        self._next.labels(name).set_function(lambda: delivery.wait or 0.0)
+        for counter in (self.sent, self.failed_attempts, self.rejected, self.dead_letters):
             counter.labels(name)
 
 

@@ -113,13 +113,13 @@ class Service:
             outlet = Outlet(f"{id_}/{name}", exporter, self.store.outbox(f"{id_}/{name}"), options.sending_queue.max_size)  # fmt: skip
             outlets.append(outlet)
             self.deliveries.append(Delivery(outlet, options.retry_on_failure, self._exporter_metrics))
-            self._exporter_metrics.watch(outlet.name, _reader(outlet.outbox, "bytes"), _reader(outlet.outbox, "count"), outlet.max_bytes)  # fmt: skip
+            self._exporter_metrics.watch(self.deliveries[-1])
         with self.store.reader() as reader:
             queue = self.inbox.queue(id_, after=reader.position(id_))
         ledger = Ledger(self.config.service.ledger, self.metrics)
         batching = self.config.service.batch
         pipeline = Pipeline(id_, queue, self.store, processors, ledger, outlets, batching, self._pipeline_metrics)
-        self._pipeline_metrics.watch(id_, lambda: pipeline.waiting[0], lambda: pipeline.waiting[1])
+        self._pipeline_metrics.watch(pipeline)
         return pipeline
 
     def _receivers(self, pipelines: dict[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
@@ -224,7 +224,3 @@ class Service:
     def endpoints(self) -> list[str]:
         """Where senders may send, for people."""
         return [endpoint for receiver, _ in self.receivers for endpoint in receiver.endpoints]
-
-
-def _reader(source: object, name: str) -> Callable[[], float]:
-    return lambda: float(getattr(source, name))

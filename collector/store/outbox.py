@@ -80,7 +80,7 @@ class OutboxTable:
         """Add a payload; the counters after it."""
         counters = self.load(txn, name)
         key = _key(name, counters.next)
-        head = {"items": payload.items, "size": len(payload.body), "meta": payload.meta}
+        head = {"items": payload.items, "size": len(payload.body), "meta": payload.meta, "time_ns": now_ns()}
         self.records.put(txn, key + HEAD, json.dumps(head, separators=(",", ":")).encode())
         self.records.put(txn, key + BODY, payload.body)
         counters.next += 1
@@ -101,6 +101,15 @@ class OutboxTable:
         if body is None:
             raise Damaged("the body is missing")
         return Payload(body, head["meta"], head["items"])
+
+    def time_ns(self, txn: Txn, name: str, seq: int) -> int | None:
+        """When a payload was put in (Unix time); None where that is not known."""
+        try:
+            packed = self.records.get(txn, _key(name, seq) + HEAD)
+        except Damaged:
+            return None
+        found: int | None = json.loads(packed).get("time_ns") if packed is not None else None
+        return found
 
     def delete(self, txn: Txn, name: str, seq: int) -> Counters:
         """Remove a payload, also a damaged one; the counters after it."""
@@ -159,6 +168,14 @@ class Outbox:
     def bytes(self) -> int:
         """Bytes of their bodies."""
         return self._counters.size
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the oldest payload that waits was put in (Unix time); None where nothing waits. Raises `StoreError`."""
+        with self._store._env.read() as txn:
+            for seq in self._store._outboxes.seqs(txn, self.name, 1):
+                return self._store._outboxes.time_ns(txn, self.name, seq)
+        return None
 
     def peek(self, n: int = 1) -> list[tuple[int, Payload]]:
         """The oldest `n` payloads with their sequence numbers, oldest first.

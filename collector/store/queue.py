@@ -100,6 +100,16 @@ class InboxQueue:
             counters = self._counters
         return counters.items - sum(r[1] for r in done), counters.bytes - sum(r[2] for r in done)
 
+    def oldest_ns(self, after: int) -> int | None:
+        """When the oldest request above `after` came in (Unix time); None where none waits. Raises `StoreError`."""
+        if self.last <= after:
+            return None
+        with self._inbox._env.read() as txn:
+            for _, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
+                received_ns: int = PREFIX.unpack_from(record)[0]
+                return received_ns
+        return None
+
     def read(self, after: int, max_bytes: int, max_items: int = 2**62) -> list[Entry]:
         """Entries with sequence numbers above `after`, in order: as many as both bounds allow, one at least.
 

@@ -21,9 +21,9 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from collector.errors import SpanledgerError, StoreError
 from config.model import AdminConfig
-from config.show import print_config
 from spanledger.admin.control import Control, new_key, publish, withdraw
 from spanledger.admin.guard import Guard
+from spanledger.admin.status import status
 
 if TYPE_CHECKING:
     from spanledger.service import Service
@@ -133,25 +133,7 @@ class AdminServer:
         return Response(generate_latest(self._service.metrics), media_type=CONTENT_TYPE_LATEST)
 
     async def _status(self, _request: Request) -> Response:
-        service = self._service
-        letters = service.store.dead_letters()
-        return JSONResponse({
-            "version": version("spanledger"),
-            "ready": service.ready,
-            "problems": service.problems(),
-            "receivers": service.endpoints,
-            "pipelines": {
-                p.id: {"position": p.position, "waiting_spans": p.waiting[0], "waiting_bytes": p.waiting[1]}
-                for p in service.pipelines
-            },
-            "exporters": {
-                d.outlet.name: {"waiting_bytes": d.outlet.outbox.bytes, "waiting_deliveries": d.outlet.outbox.count}
-                for d in service.deliveries
-            },
-            "dead_letters": letters.count,
-            "dead_letter_bytes": letters.bytes,
-            "config": print_config(service.config),
-        })  # fmt: skip
+        return JSONResponse(await run_in_threadpool(status, self._service))
 
     async def _replay(self, request: Request) -> Response:
         return await self._on_letters(request, self._service.replay_letters)

@@ -20,6 +20,7 @@ from spanledger.cli import (
     run,
     schema,
     send,
+    status,
     validate,
     version,
     warmup,
@@ -41,6 +42,7 @@ app = typer.Typer(
 _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     "Run": [
         ("run", run.run, run.EPILOG),
+        ("status", status.status, status.EPILOG),
         ("validate", validate.validate, validate.EPILOG),
         ("print-config", print_config.print_config, print_config.EPILOG),
         ("config-schema", print_config.config_schema, print_config.SCHEMA_EPILOG),

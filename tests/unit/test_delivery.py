@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from collector.component import Context, Exporter, Payload
 from collector.delivery import Delivery, Outlet
-from collector.errors import Permanent, Retryable, StoreError
+from collector.errors import PartlyRefused, Permanent, Retryable, StoreError, StoreFull
 from collector.telemetry import ExporterMetrics
 from config.delivery import ExporterConfig, RetryConfig
 
@@ -202,3 +202,68 @@ def test_a_send_that_hangs_does_not_hold_up_a_stop() -> None:
     assert running.alive
     assert outbox.count == 1
     release.set()
+
+
+def test_what_is_taken_in_part_is_kept_as_a_copy_and_never_sent_again() -> None:
+    """The spans that the other side refused are not known one by one: all of them stay, and are counted."""
+    exporter, outbox = Scripted(PartlyRefused("refused 1 of 1 items: too old", 1)), Memory(b"part", b"whole")
+    running = delivery(exporter, outbox)
+    running.start()
+    wait_for(lambda: not outbox.waiting)
+    running.stop(time.monotonic() + 1)
+    assert exporter.got == [b"whole"]
+    assert outbox.buried == [(1, "taken in part: refused 1 of 1 items: too old")]
+    assert sample(exporter, "spanledger_exporter_rejected_items_total") == 1
+    assert sample(exporter, "spanledger_exporter_dead_letters_total") == 1
+    assert sample(exporter, "spanledger_exporter_sent_items_total") == 1
+    assert running.failed is None
+    assert running.last_error is not None
+    assert "too old" in running.last_error[1]
+
+
+def test_a_copy_waits_for_room_without_being_sent_again() -> None:
+    class Full(Memory):
+        refuse = 1
+
+        def bury(self, seq: int, reason: str) -> None:
+            if self.refuse:
+                self.refuse -= 1
+                raise StoreFull("the dead-letter store is full")
+            super().bury(seq, reason)
+
+    exporter, outbox = Scripted(PartlyRefused("refused 1 of 1 items", 1)), Full(b"part")
+    running = delivery(exporter, outbox)
+    running.start()
+    wait_for(lambda: running.failed == "the dead-letter store is full")
+    wait_for(lambda: not outbox.waiting)
+    running.stop(time.monotonic() + 1)
+    assert exporter.got == []
+    assert len(outbox.buried) == 1
+
+
+def test_what_is_going_on_can_be_told_while_it_fails() -> None:
+    """Attempts, the last error, when the next attempt is; all of it goes with a success, but for the last error."""
+    exporter, outbox = Scripted(*[Retryable("503", retry_after=0.3)] * 2), Memory(b"one")
+    running = delivery(exporter, outbox)
+    running.start()
+    wait_for(lambda: running.attempts == 2)
+    wait_for(lambda: running.wait is not None)
+    assert 0 < (running.wait or 0) <= 0.3
+    assert running.failed == "503"
+    wait_for(lambda: not outbox.waiting)
+    running.stop(time.monotonic() + 1)
+    assert (running.attempts, running.wait, running.failed) == (0, None, None)
+    assert running.last_error is not None
+    assert running.last_error[1] == "503"
+    assert abs(time.time() - running.last_error[0]) < 5
+
+
+def test_a_wish_to_be_called_at_once_is_no_reason_not_to_pause() -> None:
+    """Retry-After: 0 must not become a loop without a pause."""
+    exporter, outbox = Scripted(*[Retryable("again", retry_after=0.0)] * 5), Memory(b"one")
+    running = delivery(exporter, outbox, RetryConfig(initial_interval=0.05, max_interval=0.05))
+    started = time.monotonic()
+    running.start()
+    wait_for(lambda: not outbox.waiting)
+    running.stop(time.monotonic() + 1)
+    assert time.monotonic() - started >= 5 * 0.05

@@ -140,6 +140,17 @@ def test_trimmed_entries_are_gone_at_once_for_readers_and_a_commit_later_for_the
     assert [entry.seq for entry in queue.read(0, MIB)] == [4]
 
 
+def test_how_long_the_oldest_entry_has_waited_is_known(inbox: Inbox) -> None:
+    queue = inbox.queue("traces")
+    assert queue.oldest_ns(0) is None
+    append(inbox, b"one")
+    append(inbox, b"two")
+    one, two = queue.read(0, 100)
+    assert queue.oldest_ns(0) == one.received_ns
+    assert queue.oldest_ns(one.seq) == two.received_ns
+    assert queue.oldest_ns(two.seq) is None
+
+
 def test_a_long_backlog_is_trimmed_in_several_transactions(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.store.inbox._TRIM_ENTRIES", 10)
     append(inbox, *[b"x"] * 101)

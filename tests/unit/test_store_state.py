@@ -239,6 +239,23 @@ def test_payloads_come_in_order_and_only_from_their_own_outbox(store: StateStore
     assert store.outbox("clickhouse/other").count == 1
 
 
+def test_how_long_the_oldest_payload_has_waited_is_known(store: StateStore) -> None:
+    """Also after a restart; of one that is damaged it is not."""
+    box = store.outbox("a")
+    assert box.oldest_ns is None
+    before = time.time_ns()
+    with store.transaction() as transaction:
+        transaction.outbox_put("a", Payload(b"one"))
+    between = time.time_ns()
+    with store.transaction() as transaction:
+        transaction.outbox_put("a", Payload(b"two"))
+    assert before <= (box.oldest_ns or 0) <= between
+    flip(store._outboxes.records, b"a\0" + (1).to_bytes(8) + b"\0")
+    assert box.oldest_ns is None
+    box.done(1)
+    assert (box.oldest_ns or 0) >= between
+
+
 def test_counts_and_numbers_survive_a_restart_also_of_an_empty_outbox(store: StateStore) -> None:
     put(store, b"1", b"22")
     store.outbox("clickhouse").done(1)
