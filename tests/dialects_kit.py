@@ -16,6 +16,7 @@ from collector.batch import Position, SpanBatch
 from collector.columns import SPAN_COLUMNS, schema
 from collector.dialects import normalise
 from collector.otlp.decode import decode
+from exporters.otlp.additions import added_to
 from tests.spans_kit import request, span
 
 CAPTURES = Path(__file__).parent / "captures"
@@ -29,8 +30,10 @@ def batch(body: bytes) -> SpanBatch:
 
 
 def reports(body: bytes) -> list[dict[str, Any]]:
-    """The reports as dictionaries of what they tell."""
-    frame = normalise(batch(body)).reports
+    """The reports as dictionaries of what they tell; another Spanledger, that gets the spans on OTLP output, reads the same."""
+    made = normalise(batch(body))
+    frame = made.reports
+    assert normalise(batch(added_to(made, True, {}).tobytes())).reports.equals(frame)
     return [{key: value for key, value in row.items() if value is not None} for row in frame.iter_rows(named=True)]
 
 

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from collector.added import ADDED, Added
 from collector.batch import SpanBatch
-from collector.columns import COUNTS, SPAN_COLUMNS
+from collector.columns import COUNTS, PICO_PER_USD, SPAN_COLUMNS
 from collector.otlp import gather
 from collector.otlp.encode import encode
 from collector.otlp.tables import U8, Owner, Traces
 
 OWN = "spanledger."
-_PICO = 1e-12
 Mask = NDArray[np.bool_]
 
 
@@ -51,7 +50,7 @@ def _known(batch: SpanBatch) -> dict[str, pl.Series]:
     for column in SPAN_COLUMNS:
         if column.attribute and column.dtype != COUNTS:
             values = batch.spans[column.name]
-            found[column.attribute] = values.cast(pl.Float64) * _PICO if column.unit == "pico-USD" else values
+            found[column.attribute] = values.cast(pl.Float64) / PICO_PER_USD if column.unit == "pico-USD" else values
     return found
 
 
