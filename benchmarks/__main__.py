@@ -11,6 +11,7 @@ import contextlib
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,9 @@ from benchmarks.processes import Measured, free_port, measure, process, rotel_co
 from benchmarks.sink import Sink
 
 SHAPES = {shape.name: shape for shape in (LEAN, MIX, CONTENT)}
+MOST_REQUESTS = 2000  # of a run
+MOST_REQUEST_BYTES = 16e6
+MOST_RUN_BYTES = 5e8  # requests are made before a run
 
 
 @contextlib.contextmanager
@@ -63,27 +67,47 @@ def compare(shape: Shape, per_request: int, spans: int, runs: int, folder: Path)
     return results
 
 
+def variants(options: argparse.Namespace) -> list[Shape]:
+    """What is to be sent: shapes by name, or one that grows."""
+    if options.attributes:
+        return [replace(LEAN, name=f"{count} attributes", attributes=count) for count in options.attributes]
+    if options.content_kb:
+        return [replace(CONTENT, name=f"{kb:g} kB content", content_bytes=int(kb * 1000)) for kb in options.content_kb]  # fmt: skip
+    return list(SHAPES.values()) if options.shape == "all" else [SHAPES[options.shape]]
+
+
+def fitting(shape: Shape, wanted: int, spans: int) -> tuple[int, int]:
+    """Spans per request and per run: whole traces, requests that every server takes, and a run that fits into memory."""
+    bytes_per_span = Requests(shape, shape.spans_per_trace).bytes / shape.spans_per_trace
+    size = (
+        max(1, min(wanted, int(MOST_REQUEST_BYTES / bytes_per_span)) // shape.spans_per_trace) * shape.spans_per_trace
+    )
+    return size, min(spans, size * MOST_REQUESTS, int(MOST_RUN_BYTES / bytes_per_span))
+
+
 def main() -> None:
     """Parse the command line, run, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--shape", choices=[*SHAPES, "all"], default="all")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--shape", choices=[*SHAPES, "all"], default="all")
+    what.add_argument("--attributes", type=int, nargs="+", help="lean with so many attributes: 20 40 80 160")
+    what.add_argument("--content-kb", type=float, nargs="+", help="content with so many kB of prompt and answer: 1 4 16 64")  # fmt: skip
     parser.add_argument("--per-request", type=int, nargs="+", default=[1000], help="spans per request (default 1000)")
     parser.add_argument("--spans", type=int, default=100_000, help="spans per run")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     console = Console()
-    headings = ("shape", "spans/request", "bytes/span", "rotel µs", "spanledger µs", "ratio", "spans/s", "rss MB")
+    headings = ("shape", "spans/req", "bytes/span", "rotel µs", "ours µs", "ratio", "spans/s", "rss MB")
     table = Table(*headings, title="CPU per span, whole process, OTLP/gRPC to a ClickHouse HTTP sink (median)")
-    for name in [options.shape] if options.shape != "all" else SHAPES:
+    for shape in variants(options):
         for per_request in options.per_request:
-            shape = SHAPES[name]
-            size = max(per_request // shape.spans_per_trace, 1) * shape.spans_per_trace
-            with tempfile.TemporaryDirectory() as folder, console.status(f"{name}, {size} spans a request"):
-                results = compare(shape, size, min(options.spans, size * 2000), options.runs, Path(folder))
+            size, spans = fitting(shape, per_request, options.spans)
+            with tempfile.TemporaryDirectory() as folder, console.status(f"{shape.name}, {size} spans a request"):
+                results = compare(shape, size, spans, options.runs, Path(folder))
             median = {k: statistics.median(m.us_per_span for m in v) for k, v in results.items()}
             ours = results["spanledger"]
             table.add_row(
-                name,
+                shape.name,
                 str(size),
                 f"{Requests(shape, size).bytes / size:.0f}",
                 f"{median['rotel']:.1f}",

@@ -26,7 +26,7 @@ _RESPONSE_MARK = "chatcmpl-%05d-0000000000000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one kind of request holds."""
+    """What one kind of request holds. `attributes`: of a call, 20 or more, and two of content."""
 
     name: str
     attributes: int
@@ -135,6 +135,8 @@ def _call(span: Span, number: int, response: str, shape: Shape) -> None:
         text = (TEXT * (shape.content_bytes // len(TEXT) + 1))[: shape.content_bytes]
         attributes["gen_ai.input.messages"] = '[{"role":"user","content":"' + text[: len(text) // 2] + '"}]'
         attributes["gen_ai.output.messages"] = '[{"role":"assistant","content":"' + text[len(text) // 2 :] + '"}]'
+    for place in range(len(attributes), shape.attributes):
+        attributes[f"app.detail.{place:03d}"] = f"what an app adds, {(number + place) % 97}"
     _set(span.attributes, attributes)
 
 

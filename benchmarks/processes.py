@@ -100,8 +100,8 @@ def rotel_command(port: int, http_port: int, sink: str) -> list[str]:
     ]
 
 
-def spanledger_command(folder: Path, port: int, http_port: int, admin: int, sink: str) -> list[str]:
-    """The shipped processors, durable inbox included, to the same endpoint."""
+def spanledger_command(folder: Path, port: int, http_port: int, admin: int, sink: str, service: str = "") -> list[str]:
+    """The shipped processors, durable inbox included, to the same endpoint. `service`: further lines of that section."""
     shutil.rmtree(folder / "data", ignore_errors=True)
     config = folder / "bench.yaml"
     config.write_text(
@@ -119,6 +119,7 @@ exporters:
 service:
   data_dir: {folder / "data"}
   admin: {{endpoint: "127.0.0.1:{admin}"}}
+{service}
   pipelines:
     traces: {{receivers: [otlp], processors: [attribution, pricing], exporters: [clickhouse]}}
 """
