@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from genai_prices import Usage, calc_price
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.columns import PICO_PER_USD
@@ -87,13 +87,15 @@ def test_spans_one_by_one_in_any_order_with_restarts(folder: Path) -> None:
             again_changes_nothing(pipe, bodies)
 
 
-def test_every_span_in_a_batch_of_its_own() -> None:
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
+def test_every_span_in_a_batch_of_its_own(folder: Path) -> None:
     """Scenario: the worst order: each batch holds one span, shuffled; wrappers before their calls, second reports late."""
-    folder = CAPTURES / "vercel-ai"
+    bodies = spans_alone(requests(folder))
     with pipeline() as pipe:
-        for batch in in_batches(spans_alone(requests(folder)), seed=3, largest=1):
+        for batch in in_batches(bodies, seed=3, largest=1):
             pipe.take(batch)
         is_the_bill(folder, pipe)
+        again_changes_nothing(pipe, bodies)
 
 
 def test_all_captures_mixed() -> None:
@@ -111,43 +113,51 @@ def test_all_captures_mixed() -> None:
         again_changes_nothing(pipe, bodies)
 
 
+Place = tuple[str, str]
+
+
+@pytest.mark.parametrize("largest", [0, 30, 1], ids=["as it came", "spans in small batches", "a span a batch"])
 @pytest.mark.parametrize("name", ["litellm-v1", "litellm-v2"])
-def test_litellm_proxy_without_a_bill(name: str) -> None:
-    """Scenario: a proxy with teams and keys. 24 priced calls, each once, and per team and model what genai-prices asks
-    for their usage."""
+def test_litellm_proxy_without_a_bill(name: str, largest: int) -> None:
+    """Scenario: a proxy with teams and keys. 24 priced calls, each once. Per team and model: as many calls and tokens as the
+    proxy counted itself (its metrics, which are no spans), and the money that genai-prices asks for these tokens."""
     bodies = requests(CAPTURES / name)
     with pipeline() as pipe:
-        for body in bodies:
-            pipe.take([body])
+        batches = in_batches(spans_alone(bodies), seed=5, largest=largest) if largest else ([body] for body in bodies)
+        for batch in batches:
+            pipe.take(batch)
         priced = [row for row in pipe.rows.values() if row["cost_pico"] is not None]
         assert len(priced) == 24
-        assert len({row["team"] for row in priced}) > 1
-        expected: defaultdict[tuple[str, str], int] = defaultdict(int)
-        found: defaultdict[tuple[str, str], int] = defaultdict(int)
+        found: defaultdict[Place, Counter[str]] = defaultdict(Counter)
         for row in priced:
-            place = (row["team"], row["upstream_model"])
-            found[place] += row["cost_pico"]
-            expected[place] += _by_the_book(row)
-        assert found == expected
+            found[row["team"], row["upstream_model"]].update(
+                calls=1, input=row["input_tokens"], output=row["output_tokens"], cost_pico=row["cost_pico"]
+            )
+        counted = _counted_by_the_proxy(CAPTURES / name)
+        assert {place: {k: n for k, n in sums.items() if k != "cost_pico"} for place, sums in found.items()} == counted
+        for (team, model), sums in found.items():
+            provider = {
+                row["provider"] for row in priced if (row["team"], row["upstream_model"]) == (team, model)
+            }.pop()
+            price = calc_price(Usage(input_tokens=sums["input"], output_tokens=sums["output"]), model_ref=model, provider_id=provider)  # fmt: skip
+            assert sums["cost_pico"] == int(price.total_price * PICO_PER_USD)
         again_changes_nothing(pipe, bodies)
-        shuffled = dict(found)
-    with pipeline() as pipe:
-        for batch in in_batches(spans_alone(bodies), seed=5, largest=30):
-            pipe.take(batch)
-        sums: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for row in pipe.rows.values():
-            if row["cost_pico"] is not None:
-                sums[row["team"], row["upstream_model"]] += row["cost_pico"]
-        assert sums == shuffled
 
 
-def _by_the_book(row: dict[str, Any]) -> int:
-    usage = Usage(
-        input_tokens=row["input_tokens"], output_tokens=row["output_tokens"], cache_read_tokens=row["cache_read_tokens"]
-    )
-    provider, _, model = row["upstream_model"].rpartition("/")
-    price = calc_price(usage, model_ref=model, provider_id=provider or row["provider"])
-    return int(price.total_price * PICO_PER_USD)
+def _counted_by_the_proxy(folder: Path) -> dict[Place, dict[str, int]]:
+    """Calls, input and output tokens per team alias and model: the last of the proxy's cumulative metrics."""
+    last = sorted(folder.glob("*-metrics.pb"))[-1]
+    counted: defaultdict[Place, Counter[str]] = defaultdict(Counter)
+    for of_resource in ExportMetricsServiceRequest.FromString(last.read_bytes()).resource_metrics:
+        for metric in (metric for scope in of_resource.scope_metrics for metric in scope.metrics):
+            if metric.name != "gen_ai.client.token.usage":
+                continue
+            for point in metric.histogram.data_points:
+                said = {attribute.key: attribute.value.string_value for attribute in point.attributes}
+                kind = said["gen_ai.token.type"]
+                place = (said["metadata.user_api_key_team_alias"], said["gen_ai.request.model"])
+                counted[place].update({kind: int(point.sum), **({"calls": point.count} if kind == "input" else {})})
+    return {place: dict(sums) for place, sums in counted.items()}
 
 
 def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:
