@@ -1,6 +1,8 @@
-"""The loop of a traces pipeline: read, decode, process, commit.
+"""The loop of a pipeline: read, process, commit. What is done with a batch depends on the signal: `work.py`.
 
-    queue ─▶ join, decode ─▶ normalise ─▶ REPORTS processors ─▶ merge ─▶ CALLS processors ─▶ annotate ─▶ encode ─▶ commit
+    queue ─▶ read ─▶ work.process ─▶ commit ─▶ trim
+                        │ raises
+                        └─▶ halve … bury
 
 What a batch leads to (deliveries, ledger and processor state, the position in the queue) becomes durable in one
 transaction, or not at all. A batch that raises is halved until the guilty request is alone; that one goes to the
@@ -16,17 +18,12 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from collector.batch import Position, SpanBatch
-from collector.component import Payload, Processor, Stage
-from collector.delivery import TICK_S, Outlet
-from collector.dialects import normalise
+from collector.delivery import TICK_S
 from collector.errors import StoreError, StoreFull
-from collector.ledger import Ledger
-from collector.memory import joined
-from collector.otlp.decode import read
 from collector.store import DeadLetter, Entry, InboxQueue, StateStore
 from collector.store.crypto import Damaged
 from collector.telemetry import PipelineMetrics
+from collector.work import Outcome, Work
 from config.model import BatchConfig
 
 logger = logging.getLogger(__name__)
@@ -37,16 +34,14 @@ TRIM_EVERY_S = 1.0
 
 
 class Pipeline:
-    """One traces pipeline, on a thread of its own."""
+    """One pipeline, on a thread of its own."""
 
     def __init__(
         self,
         id_: str,
         queue: InboxQueue,
         store: StateStore,
-        processors: Sequence[Processor[Any]],
-        ledger: Ledger,
-        outlets: Sequence[Outlet],
+        work: Work[Any],
         batching: BatchConfig,
         metrics: PipelineMetrics,
     ) -> None:
@@ -55,10 +50,7 @@ class Pipeline:
         self.position = 0
         self.failed: str | None = None  # why nothing moves at the moment, for health and people
         self._store = store
-        self._reports = [p for stage in (Stage.REPORTS, Stage.REDACTION) for p in processors if p.stage is stage]
-        self._calls = [p for p in processors if p.stage is Stage.CALLS]
-        self._ledger = ledger
-        self._outlets = outlets
+        self._work = work
         self._batching = batching
         self._metrics = metrics
         self._stop = threading.Event()
@@ -67,12 +59,10 @@ class Pipeline:
         self._thread = threading.Thread(target=self._run, name=f"pipeline {id_}", daemon=True)
 
     def load(self) -> None:
-        """Read the position and rebuild what ledger and processors remember. Before `start`."""
+        """Read the position and rebuild what is remembered. Before `start`."""
         with self._store.reader() as reader:
             self.position = reader.position(self.id)
-            self._ledger.load(reader.component(self._namespace("ledger")))
-            for processor in (*self._reports, *self._calls):
-                processor.load(reader.component(self._namespace(processor.context.id)))
+            self._work.load(reader)
 
     def start(self) -> None:
         """Begin. What was in the queue before is taken first."""
@@ -92,7 +82,7 @@ class Pipeline:
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """Spans and bytes in the inbox that this pipeline has still to do."""
+        """Items and bytes in the inbox that this pipeline has still to do."""
         return self.queue.waiting(self.position)
 
     @property
@@ -104,15 +94,12 @@ class Pipeline:
             return 0.0
         return max(time.time() - oldest / 1e9, 0.0) if oldest is not None else 0.0
 
-    def _namespace(self, component: str) -> str:
-        return f"{self.id}/{component}"
-
     # The loop ------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopped():
-            if any(outlet.full for outlet in self._outlets):
-                self.failed = "a sending queue is full: " + ", ".join(o.name for o in self._outlets if o.full)
+            if full := [outlet.name for outlet in self._work.outlets if outlet.full]:
+                self.failed = f"a sending queue is full: {', '.join(full)}"
                 time.sleep(TICK_S)
                 continue
             if not self.queue.wait(self.position, TICK_S):
@@ -123,7 +110,7 @@ class Pipeline:
                 continue
             self._gather()
             try:
-                entries = self.queue.read(self.position, self._batching.max_size, self._batching.max_spans)
+                entries = self.queue.read(self.position, self._batching.max_size, self._batching.max_items)
             except StoreError as error:
                 self._failing(f"the inbox cannot be read: {error}")
                 self._pause(RETRY_COMMIT_S)
@@ -152,9 +139,9 @@ class Pipeline:
         most = self._batching
         until = time.monotonic() + most.timeout
         while not self._stop.is_set():
-            spans, size = self.waiting
+            items, size = self.waiting
             left = until - time.monotonic()
-            if size >= most.max_size or spans >= most.max_spans or left <= 0:
+            if size >= most.max_size or items >= most.max_items or left <= 0:
                 return
             self._stop.wait(min(left, 0.02))
 
@@ -179,18 +166,16 @@ class Pipeline:
             if len(entries) > 1:
                 self._halve(entries)
             else:
-                logger.error("pipeline %s: a stored request of %d spans is lost: %s", self.id, entries[0].items, entries[0].damage)  # fmt: skip
+                logger.error("pipeline %s: a stored request of %d items is lost: %s", self.id, entries[0].items, entries[0].damage)  # fmt: skip
                 self._bury(entries[0], f"the stored request is damaged: {entries[0].damage}")
             return
-        touched: list[Processor[Any] | Ledger] = []
         started = time.perf_counter()
         try:
-            batch, deliveries = self._process(entries, touched)
+            outcome = self._work.process(entries)
             processed = time.perf_counter()
-            committed = self._commit(entries, batch, deliveries)
+            committed = self._commit(entries, outcome)
         except Exception as error:
-            for component in touched:
-                component.rollback()
+            self._work.rollback()
             if isinstance(error, StoreError) and not isinstance(error, Damaged):
                 # Nobody's fault; the position has not moved, so the loop comes to these entries again.
                 self._failing(f"the state cannot be read: {error}")
@@ -203,7 +188,7 @@ class Pipeline:
                 self._bury(entries[0], f"processing raised {_name(error)}")
             return
         if committed:
-            self._metrics.done(self.id, len(entries), len(batch), len(batch.calls), processed - started, time.perf_counter() - processed)  # fmt: skip
+            self._metrics.done(self.id, len(entries), outcome.items, outcome.calls, processed - started, time.perf_counter() - processed)  # fmt: skip
 
     def _halve(self, entries: Sequence[Entry]) -> None:
         middle = len(entries) // 2
@@ -211,33 +196,8 @@ class Pipeline:
         if self.position >= entries[middle - 1].seq:  # else the first half could not be committed before a stop
             self._handle(entries[middle:])
 
-    def _process(
-        self, entries: Sequence[Entry], touched: list[Processor[Any] | Ledger]
-    ) -> tuple[SpanBatch, list[tuple[Outlet, list[Payload]]]]:
-        batch = self._decode(entries)
-        batch = normalise(batch)
-        for processor in self._reports:
-            touched.append(processor)
-            batch = processor.process(batch)
-        with self._store.reader() as reader:
-            touched.append(self._ledger)  # not before: what the last batch left there is committed
-            batch = self._ledger.merge(batch, reader.component(self._namespace("ledger")))
-        for processor in self._calls:
-            touched.append(processor)
-            batch = processor.process(batch)
-        batch = self._ledger.annotate(batch)
-        return batch, [(outlet, list(outlet.exporter.encode(batch))) for outlet in self._outlets]
-
-    def _decode(self, entries: Sequence[Entry]) -> SpanBatch:
-        traces = read(joined([entry.body for entry in entries]))
-        position = Position(entries[0].seq, entries[-1].seq)
-        return SpanBatch.blank(traces, position, max(entry.received_ns for entry in entries))
-
-    def _commit(
-        self, entries: Sequence[Entry], batch: SpanBatch, deliveries: list[tuple[Outlet, list[Payload]]]
-    ) -> bool:
+    def _commit(self, entries: Sequence[Entry], outcome: Outcome[Any]) -> bool:
         """Make durable what the batch leads to. Tries until the disk takes it, or until the end of a stop (False)."""
-        processors = (*self._reports, *self._calls)
         while True:
             try:
                 with self._store.transaction() as transaction:
@@ -245,12 +205,7 @@ class Pipeline:
                         # The commit before raised, yet it is on disk: what it moved must not move twice.
                         self.position = entries[-1].seq
                         return True
-                    self._ledger.save(transaction.component(self._namespace("ledger")), batch)
-                    for processor in processors:
-                        processor.save(transaction.component(self._namespace(processor.context.id)))
-                    for outlet, payloads in deliveries:
-                        for payload in payloads:
-                            transaction.outbox_put(outlet.name, payload)
+                    self._work.save(transaction, outcome)
                     transaction.set_position(self.id, entries[-1].seq)
             except Damaged:
                 raise  # a value in the state is broken: trying again would not mend it

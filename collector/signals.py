@@ -11,3 +11,8 @@ class Signal(StrEnum):
     TRACES = "traces"
     LOGS = "logs"
     METRICS = "metrics"
+
+
+def signal_of(pipeline: str) -> Signal:
+    """The signal of a pipeline's id, `signal` or `signal/name`. Raises ValueError for any other."""
+    return Signal(pipeline.partition("/")[0])

@@ -39,14 +39,14 @@ class PipelineMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         label = ["pipeline"]
         self._requests = Counter("spanledger_pipeline_requests", "Requests processed and committed.", label, registry=registry)  # fmt: skip
-        self._spans = Counter("spanledger_pipeline_spans", "Spans processed and committed.", label, registry=registry)
+        self._processed = Counter("spanledger_pipeline_items", "Spans, log records or data points processed and committed.", label, registry=registry)  # fmt: skip
         self._calls = Counter("spanledger_pipeline_call_versions", "Calls that became new or better.", label, registry=registry)  # fmt: skip
-        self._batches = Histogram("spanledger_pipeline_batch_spans", "Spans per batch.", label, registry=registry, buckets=(1, 10, 100, 1000, 5000, 10_000, 20_000, 50_000, 100_000))  # fmt: skip
+        self._batches = Histogram("spanledger_pipeline_batch_items", "Spans, log records or data points per batch.", label, registry=registry, buckets=(1, 10, 100, 1000, 5000, 10_000, 20_000, 50_000, 100_000))  # fmt: skip
         self._process = Histogram("spanledger_pipeline_process_seconds", "Time to process a batch.", label, registry=registry, buckets=SECONDS)  # fmt: skip
         self._commit = Histogram("spanledger_pipeline_commit_seconds", "Time to make a batch durable.", label, registry=registry, buckets=SECONDS)  # fmt: skip
         self.dead_letters = Counter("spanledger_pipeline_dead_letters", "Requests that could not be processed.", label, registry=registry)  # fmt: skip
         self._items = Gauge(
-            "spanledger_pipeline_queue_items", "Spans that wait in the inbox.", label, registry=registry
+            "spanledger_pipeline_queue_items", "Items that wait in the inbox.", label, registry=registry
         )
         self._waiting = Gauge("spanledger_pipeline_queue_bytes", "Bytes that wait in the inbox.", label, registry=registry)  # fmt: skip
         self._lag = Gauge("spanledger_pipeline_queue_oldest_seconds", "How long the oldest request has waited in the inbox.", label, registry=registry)  # fmt: skip
@@ -58,12 +58,12 @@ class PipelineMetrics:
         self._lag.labels(pipeline.id).set_function(lambda: pipeline.lag)
         self.dead_letters.labels(pipeline.id)
 
-    def done(self, pipeline: str, requests: int, spans: int, calls: int, process_s: float, commit_s: float) -> None:
+    def done(self, pipeline: str, requests: int, items: int, calls: int, process_s: float, commit_s: float) -> None:
         """Count one committed batch."""
         self._requests.labels(pipeline).inc(requests)
-        self._spans.labels(pipeline).inc(spans)
+        self._processed.labels(pipeline).inc(items)
         self._calls.labels(pipeline).inc(calls)
-        self._batches.labels(pipeline).observe(spans)
+        self._batches.labels(pipeline).observe(items)
         self._process.labels(pipeline).observe(process_s)
         self._commit.labels(pipeline).observe(commit_s)
 

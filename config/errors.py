@@ -37,6 +37,7 @@ class Kind(StrEnum):
     UNDEFINED = "undefined"  # a pipeline names what no section defines
     UNUSED = "unused"  # a section defines what no pipeline names
     EMPTY_PIPELINE = "empty_pipeline"
+    SIGNAL = "signal"  # a component stands in a pipeline whose signal it does not take
     ORDER = "order"  # processors stand in an order that cannot work
 
 

@@ -24,7 +24,7 @@ from config.registry import SECTIONS, BrokenComponent, Registry
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 SHIPPED = Path(__file__).with_name("default.yaml")
-SIGNALS = ("traces",)
+SIGNALS = ("traces", "logs", "metrics")
 _ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*(/[a-zA-Z][a-zA-Z0-9_]*)?")
 _ELSEWHERE = {
     "extensions": "Spanledger has no extensions: health, metrics and queries are at service.admin",
@@ -203,8 +203,8 @@ def _check_pipelines(document: Document, components: Mapping[str, Mapping[str, C
         path = ("service", "pipelines", id_)
         signal = id_.partition("/")[0]
         if signal not in SIGNALS or not _ID.fullmatch(id_):
-            hint = "; this release takes spans only" if signal in ("logs", "metrics") else suggest(signal, SIGNALS)
-            document.find(Kind.BAD_ID, path, f"expected traces, or traces/name{hint}", key=True)
+            message = f"expected traces, logs or metrics, or one of them with /name{suggest(signal, SIGNALS)}"
+            document.find(Kind.BAD_ID, path, message, key=True)
         if not isinstance(pipeline, dict):
             continue
         for section in SECTIONS:
@@ -212,7 +212,9 @@ def _check_pipelines(document: Document, components: Mapping[str, Mapping[str, C
             if isinstance(ids, list):
                 used |= {(section, ref) for ref in ids if isinstance(ref, str)}
                 _check_references(document, (*path, section), ids)
-        _check_order(document, components, (*path, "processors"), pipeline.get("processors"))
+                _check_signal(document, components[section], (*path, section), ids, signal)
+        if signal not in ("logs", "metrics"):
+            _check_order(document, components, (*path, "processors"), pipeline.get("processors"))
     for section in SECTIONS:
         for id_ in components[section]:
             if (section, id_) not in used:
@@ -236,6 +238,21 @@ def _check_references(document: Document, path: Keys, ids: list[Any]) -> None:
             hint = f"; '{id_}' is defined as {_a(SECTIONS[other])}" if other else suggest(id_, known, "defined are")
             message = f"no {kind} '{id_}' is defined in the {section} section{hint}"
             document.find(Kind.UNDEFINED, (*path, i), message)
+
+
+def _check_signal(
+    document: Document, components: Mapping[str, ComponentSpec], path: Keys, ids: list[Any], signal: str
+) -> None:
+    """Whether the pipeline's components take its signal. Receivers take any."""
+    section = str(path[-1])
+    if section == "receivers" or signal not in SIGNALS:
+        return
+    for i, id_ in enumerate(ids):
+        spec = components.get(id_) if isinstance(id_, str) else None
+        taken = [known for known in SIGNALS if spec is not None and known in getattr(spec.cls, "signals", SIGNALS[:1])]
+        if spec is not None and signal not in taken:
+            message = f"{SECTIONS[section]} '{id_}' takes {' and '.join(taken) or 'no signal'} only, and this is a pipeline of {signal}"
+            document.find(Kind.SIGNAL, (*path, i), message)
 
 
 def _check_order(

@@ -117,8 +117,9 @@ class BatchConfig(StrictModel):
 
     max_size: ByteSize = Field(default=48 * 2**20, ge=2**10, le=2**28)
     """Bytes joined into one batch at most. A single larger request is a batch of its own."""
-    max_spans: int = Field(default=32_000, ge=1, le=1_000_000)
-    """Spans joined into one batch at most, likewise. Memory grows with it, the cost per span falls with it."""
+    max_items: int = Field(default=32_000, ge=1, le=1_000_000)
+    """Spans, log records or data points joined into one batch at most, likewise. Memory grows with it, the cost per span
+    falls with it."""
     timeout: Duration = Field(default=1.0, ge=0, le=60)
     """How long to wait for more after the first request of a batch: ClickHouse wants few large inserts, one a second."""
 
@@ -167,7 +168,7 @@ class ServiceConfig(StrictModel):
     ledger: LedgerConfig = Field(default_factory=LedgerConfig)
     """How reports are merged into calls."""
     pipelines: dict[str, PipelineConfig] = Field(min_length=1)
-    """`traces`, or `traces/name` for a further one."""
+    """By `traces`, `logs` or `metrics`, or `traces/name` … for a further one of a signal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""What passes, in lines for a person: one a batch, or one a call or span. Never what was said to a model.
+"""What passes, in lines for a person: one a batch, or one a call, span, log record or metric. Never what was said to a
+model.
 
 ```yaml
 exporters:
@@ -12,15 +13,16 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from collector.component import Context, Exporter, Payload
+from collector.signals import Signal
 from config.delivery import ExporterConfig
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from collector.batch import SpanBatch
+    from collector.batch import RequestBatch, SpanBatch
 
 #: Lines of one batch; the rest is counted.
 MOST_LINES = 100
@@ -35,13 +37,15 @@ class DebugConfig(ExporterConfig):
     """Prints what passes to standard error."""
 
     verbosity: Literal["basic", "normal", "detailed"] = "basic"
-    """`basic`: a line per batch. `normal`: a line per call, too. `detailed`: all that is known of each call, and each span."""
+    """`basic`: a line per batch. `normal`: a line per call, too. `detailed`: all that is known of each call, and each
+    span, log record or metric."""
 
 
 class Debug(Exporter[DebugConfig]):
-    """Prints what passes: batches, calls and spans. Attribute values, names of users and message texts are not printed."""
+    """Prints what passes: batches, calls, spans, log records, metrics. Attribute values, names of users and texts are not printed."""
 
     Config = DebugConfig
+    signals = frozenset(Signal)
 
     def __init__(self, config: DebugConfig, context: Context, out: TextIO | None = None) -> None:
         super().__init__(config, context)
@@ -50,6 +54,19 @@ class Debug(Exporter[DebugConfig]):
     def encode(self, batch: SpanBatch) -> Iterable[Payload]:
         lines = list(self._lines(batch))
         yield Payload("\n".join(lines).encode(), {}, len(batch))
+
+    def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
+        from collector.otlp.requests import REQUESTS  # brings protobuf: not for reading a config
+
+        request = REQUESTS[batch.signal]
+        first, last = batch.position.first, batch.position.last
+        lines = [f"{self.context.id}: requests {first}-{last}, {batch.items} {request.items}"]
+        if self.config.verbosity == "detailed":
+            parsed = request.message.FromString(batch.data.tobytes())
+            found = list(_records(parsed) if batch.signal is Signal.LOGS else _metrics(parsed))
+            what = "log records" if batch.signal is Signal.LOGS else "metrics"
+            lines += _limited(map(_printable, found), len(found), what)
+        yield Payload("\n".join(lines).encode(), {}, batch.items)
 
     def send(self, payload: Payload) -> None:
         out = self._out or sys.stderr
@@ -72,6 +89,23 @@ class Debug(Exporter[DebugConfig]):
         yield from _limited(_calls(calls, detailed), len(calls), "calls")
         if detailed:
             yield from _limited(_spans(batch), len(batch), "spans")
+
+
+def _records(request: Any) -> Iterator[str]:
+    """Of each log record its event, severity and span, how long its body is, and its attributes' keys."""
+    for record in (r for group in request.resource_logs for scope in group.scope_logs for r in scope.log_records):
+        keys = sorted({attribute.key for attribute in record.attributes})
+        body = f"{record.body.ByteSize()} bytes of {record.body.WhichOneof('value') or 'no'} body"
+        yield f"  log {record.span_id.hex() or '(no span)'} {record.event_name!r} severity {record.severity_number}, {body}: {', '.join(keys)}"
+
+
+def _metrics(request: Any) -> Iterator[str]:
+    """Of each metric its name, unit and kind, how many points it has, and their attributes' keys."""
+    for metric in (m for group in request.resource_metrics for scope in group.scope_metrics for m in scope.metrics):
+        kind = metric.WhichOneof("data")
+        points = getattr(metric, kind).data_points if kind else ()
+        keys = sorted({attribute.key for point in points for attribute in point.attributes})
+        yield f"  metric {metric.name!r} {metric.unit!r} {kind or 'of no kind'}, {len(points)} points: {', '.join(keys)}"
 
 
 def _limited(lines: Iterator[str], count: int, what: str) -> Iterator[str]:

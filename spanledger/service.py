@@ -23,12 +23,12 @@ from collector.errors import Overloaded, StoreFull
 from collector.ledger import Ledger
 from collector.memory import keep_freed_memory
 from collector.pipeline import Pipeline
-from collector.signals import Signal
+from collector.signals import Signal, signal_of
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry, watch_dead_letters
 from collector.warmup import warm
+from collector.work import RequestsWork, TracesWork, Work
 from config.delivery import ExporterConfig
-from config.errors import ConfigError
 from config.model import ComponentSpec, LoadedConfig, PipelineConfig
 from spanledger.admin.server import AdminServer
 
@@ -64,9 +64,7 @@ class Service:
     def __init__(self, loaded: LoadedConfig) -> None:
         keep_freed_memory()
         settings = loaded.service
-        pipelines = loaded.pipelines("traces")
-        if not pipelines:
-            raise ConfigError(f"{loaded.source}: service.pipelines: no traces pipeline: there is nothing to run")
+        pipelines = settings.pipelines
         self.config = loaded
         self.metrics = new_registry()
         self.ready = False
@@ -116,23 +114,28 @@ class Service:
             self._exporter_metrics.watch(self.deliveries[-1])
         with self.store.reader() as reader:
             queue = self.inbox.queue(id_, after=reader.position(id_))
-        ledger = Ledger(self.config.service.ledger, self.metrics)
-        batching = self.config.service.batch
-        pipeline = Pipeline(id_, queue, self.store, processors, ledger, outlets, batching, self._pipeline_metrics)
+        work = self._work(id_, processors, outlets)
+        pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics)
         self._pipeline_metrics.watch(pipeline)
         return pipeline
 
-    def _receivers(self, pipelines: dict[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
-        fed: dict[str, list[str]] = {}
+    def _work(self, id_: str, processors: list[Processor[Any]], outlets: list[Outlet]) -> Work[Any]:
+        """What the pipeline does with its batches."""
+        signal = signal_of(id_)
+        if signal is not Signal.TRACES:
+            return RequestsWork(signal, id_, processors, outlets)
+        return TracesWork(id_, processors, outlets, Ledger(self.config.service.ledger, self.metrics), self.store)
+
+    def _receivers(self, pipelines: Mapping[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
+        fed: dict[str, dict[Signal, tuple[str, ...]]] = {}
         for id_, wanted in pipelines.items():
             for name in wanted.receivers:
-                fed.setdefault(name, []).append(id_)
+                queues, signal = fed.setdefault(name, {}), signal_of(id_)
+                queues[signal] = (*queues.get(signal, ()), id_)
         built = []
         for name, queues in fed.items():
             spec = self.config.receivers[name]
-            built.append(
-                (spec.cls(spec.config, self._context(spec)), _Intake(self.inbox, {Signal.TRACES: tuple(queues)}))
-            )
+            built.append((spec.cls(spec.config, self._context(spec)), _Intake(self.inbox, queues)))
         return built
 
     def _warn_of_leftovers(self) -> None:
@@ -140,7 +143,7 @@ class Service:
         pipelines, outlets = {p.id for p in self.pipelines}, {d.outlet.name for d in self.deliveries}
         for name in self.inbox.queues:
             if name not in pipelines and (waiting := self.inbox.queue(name).items):
-                logger.warning("%d spans wait for pipeline %s, which the config does not have; they stay until it does", waiting, name)  # fmt: skip
+                logger.warning("%d items wait for pipeline %s, which the config does not have; they stay until it does", waiting, name)  # fmt: skip
         for name in self.store.outboxes:
             if name not in outlets and (waiting := self.store.outbox(name).items):
                 logger.warning("%d items wait for exporter %s, which the config does not have; they stay until it does", waiting, name)  # fmt: skip
@@ -184,7 +187,7 @@ class Service:
         left = sum(pipeline.waiting[0] for pipeline in self.pipelines)
         waiting = sum(delivery.outlet.outbox.count for delivery in self.deliveries)
         if left or waiting:
-            logger.info("stopped; %d spans and %d deliveries wait on disk for the next start", left, waiting)
+            logger.info("stopped; %d items and %d deliveries wait on disk for the next start", left, waiting)
         stuck = sum(worker.alive for worker in self.workers)
         if stuck:
             logger.warning("%d threads did not end in time; what they hold is safe on disk", stuck)
@@ -197,7 +200,7 @@ class Service:
         return [*self.pipelines, *self.deliveries]
 
     def problems(self) -> list[str]:
-        """What keeps spans from moving at the moment, for people. Empty: all is well."""
+        """What keeps things from moving at the moment, for people. Empty: all is well."""
         found = [f"pipeline {p.id}: {p.failed}" for p in self.pipelines if p.failed]
         found += [f"pipeline {p.id}: its thread ended" for p in self.pipelines if self.ready and not p.alive]
         found += [f"exporter {d.outlet.name}: {d.failed}" for d in self.deliveries if d.failed]

@@ -85,12 +85,14 @@ class ClickHouse:
     """Exports."""
 
     Config = ExporterConfig
+    signals = frozenset({"traces", "logs"})
 
 
 class Debug:
     """Exports too."""
 
     Config = ExporterConfig
+    signals = frozenset({"traces", "logs", "metrics"})
 
 
 class Broken:

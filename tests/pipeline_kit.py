@@ -32,6 +32,7 @@ from collector.ledger.index import Reports
 from collector.pipeline import Pipeline
 from collector.store import DeadLetter, Inbox, StateStore
 from collector.telemetry import ExporterMetrics, PipelineMetrics
+from collector.work import TracesWork
 from config.delivery import ExporterConfig, RetryConfig
 from config.model import BatchConfig, LedgerConfig
 from config.types import StrictModel
@@ -130,7 +131,7 @@ class Rig:
         self,
         folder: Path,
         *processors: Processor[Any],
-        max_spans: int = 32_000,
+        max_items: int = 32_000,
         outbox_bytes: int = 2**30,
         inbox_bytes: int = 2**26,
         letter_bytes: int = 2**30,
@@ -138,7 +139,7 @@ class Rig:
         self.other_side = OtherSide()
         self.processors = (Tally("first", stage=Stage.REPORTS), Tally("early"), *processors, Tally("late"))
         self._folder = folder
-        self._batching = BatchConfig(timeout=0, max_spans=max_spans)
+        self._batching = BatchConfig(timeout=0, max_items=max_items)
         self._outbox_bytes, self._inbox_bytes, self._letter_bytes = outbox_bytes, inbox_bytes, letter_bytes
         self.open()
 
@@ -154,9 +155,8 @@ class Rig:
         with self.store.reader() as reader:
             self.queue = self.inbox.queue(ID, after=reader.position(ID))
         self.ledger = Ledger(LedgerConfig(), registry)
-        self.pipeline = Pipeline(
-            ID, self.queue, self.store, self.processors, self.ledger, [outlet], self._batching, PipelineMetrics(registry)
-        )  # fmt: skip
+        work = TracesWork(ID, self.processors, [outlet], self.ledger, self.store)
+        self.pipeline = Pipeline(ID, self.queue, self.store, work, self._batching, PipelineMetrics(registry))
         self.pipeline.load()
 
     def put(self, *bodies: bytes, items: int = 1) -> None:

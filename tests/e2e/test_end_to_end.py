@@ -108,7 +108,7 @@ def test_metrics_health_and_status_say_what_runs(collector: Collector) -> None:
     status, body = collector.get("/metrics")
     assert status == 200
     text = body.decode()
-    for name in ("spanledger_receiver_accepted_spans_total", "spanledger_pipeline_spans_total", "spanledger_exporter_sent_items_total"):  # fmt: skip
+    for name in ("spanledger_receiver_accepted_spans_total", "spanledger_pipeline_items_total", "spanledger_exporter_sent_items_total"):  # fmt: skip
         values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(name + "{")]
         assert sum(values) > 0, name
     assert collector.get("/healthz") == (200, b"ok\n")

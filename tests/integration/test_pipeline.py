@@ -97,7 +97,7 @@ def test_a_guilty_request_ends_up_alone_among_the_dead_letters_and_the_rest_is_d
         ]
         assert {letter.reason for letter in running.letters} == {"processing raised ValueError"}
         assert running.metric("spanledger_pipeline_dead_letters_total") == len(bad)
-        assert running.metric("spanledger_pipeline_spans_total") == len(good)
+        assert running.metric("spanledger_pipeline_items_total") == len(good)
         running.check_memory()
         running.stop()
     assert "halving it" in caplog.text
@@ -127,7 +127,7 @@ def test_a_processor_that_raises_now_and_then_loses_nothing(tmp_path: Path) -> N
             raise RuntimeError("now and then")
 
     moody = Tally("moody", fault, Stage.REPORTS), Tally("moodier", fault)
-    with rig(tmp_path, *moody, max_spans=8) as running:
+    with rig(tmp_path, *moody, max_items=8) as running:
         for start in range(0, 60, 10):
             running.put(*some(10, start))
         running.start()
@@ -380,7 +380,7 @@ def test_a_damaged_value_of_the_state_is_no_endless_retry(tmp_path: Path) -> Non
 
 
 def test_a_full_outbox_stops_the_pipeline_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    with rig(tmp_path, max_spans=1, outbox_bytes=200) as running:
+    with rig(tmp_path, max_items=1, outbox_bytes=200) as running:
         running.other_side.away = True
         running.put(*some(30))
         running.start()
@@ -439,7 +439,7 @@ def test_full_dead_letters_keep_a_refused_delivery_in_the_outbox(tmp_path: Path)
 
 
 def test_a_stop_works_off_what_is_there(tmp_path: Path) -> None:
-    with rig(tmp_path, max_spans=2) as running:
+    with rig(tmp_path, max_items=2) as running:
         running.put(*some(40))
         running.start()
         running.stop(20)
@@ -457,7 +457,7 @@ def test_a_stop_in_the_midst_of_attempts_ends_in_time_and_leaves_everything_on_d
         raise StoreError("inbox: Input/output error")
 
     fault = Tally("faulty", guilty(0) if trouble == "burials" else None)
-    with rig(tmp_path, fault, max_spans=1, outbox_bytes=1) as running:
+    with rig(tmp_path, fault, max_items=1, outbox_bytes=1) as running:
         running.other_side.away = trouble == "outbox"
         with monkeypatch.context() as patch, failing_commits(float("inf") if trouble in ("commits", "burials") else 0):
             if trouble == "inbox":

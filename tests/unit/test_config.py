@@ -9,7 +9,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from config import ConfigError, Registry, json_schema, load, print_config
+from collector.signals import Signal
+from config import ConfigError, Registry, json_schema, load, loader, print_config
 from config.errors import Kind
 from config.loader import loads
 from config.types import parse_duration, parse_size, show_duration, show_size
@@ -87,6 +88,24 @@ service:
     assert loaded.pipelines("logs") == {}
     assert loaded.processors["pricing/b"].config.rules == ("b",)
     assert loaded.receivers["otlp/inner"].config.protocols.grpc.endpoint == "0.0.0.0:1"
+
+
+def test_pipelines_of_several_signals_share_components():
+    """One receiver, one exporter, three signals; a signal may have several pipelines."""
+    loaded = read("""
+receivers: {otlp: }
+processors: {pricing: }
+exporters: {debug: , clickhouse: }
+service:
+  pipelines:
+    traces: {receivers: [otlp], processors: [pricing], exporters: [clickhouse, debug]}
+    logs: {receivers: [otlp], exporters: [clickhouse]}
+    logs/vendor: {receivers: [otlp], exporters: [debug]}
+    metrics: {receivers: [otlp], exporters: [debug]}
+""")
+    assert loaded.warnings == ()
+    assert list(loaded.pipelines("logs")) == ["logs", "logs/vendor"]
+    assert set(loader.SIGNALS) == set(Signal)
 
 
 # The environment -----------------------------------------------------------------------------------------------------
@@ -224,7 +243,7 @@ def test_print_config_means_the_same_config():
     assert (again.service, again.exporters, again.processors) == (loaded.service, loaded.exporters, loaded.processors)
     assert yaml.safe_load(shown)["service"]["batch"] == {
         "max_size": "3MiB",
-        "max_spans": 32_000,
+        "max_items": 32_000,
         "timeout": "1500ms",
     }
 
