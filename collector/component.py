@@ -66,6 +66,7 @@ class Context:
     id: str  # `type` or `type/name`, as in the config
     data_dir: Path
     metrics: CollectorRegistry
+    signal: Signal = Signal.TRACES  # of the pipeline that it stands in; a receiver stands in several
 
 
 class Intake(Protocol):

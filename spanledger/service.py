@@ -93,19 +93,20 @@ class Service:
 
     # Building -------------------------------------------------------------------------------------------------------
 
-    def _context(self, spec: ComponentSpec) -> Context:
-        return Context(spec.id, self.config.service.data_dir, self.metrics)
+    def _context(self, spec: ComponentSpec, signal: Signal = Signal.TRACES) -> Context:
+        return Context(spec.id, self.config.service.data_dir, self.metrics, signal)
 
     def _pipeline(self, id_: str, wanted: PipelineConfig, undo: contextlib.ExitStack) -> Pipeline:
+        signal = signal_of(id_)
         processors: list[Processor[Any]] = []
         for name in wanted.processors:
             spec = self.config.processors[name]
-            processors.append(spec.cls(spec.config, self._context(spec)))
+            processors.append(spec.cls(spec.config, self._context(spec, signal)))
             undo.callback(processors[-1].close)
         outlets = []
         for name in wanted.exporters:
             spec = self.config.exporters[name]
-            exporter: Exporter[Any] = spec.cls(spec.config, self._context(spec))
+            exporter: Exporter[Any] = spec.cls(spec.config, self._context(spec, signal))
             undo.callback(exporter.close)
             options = spec.config if isinstance(spec.config, ExporterConfig) else ExporterConfig()
             outlet = Outlet(f"{id_}/{name}", exporter, self.store.outbox(f"{id_}/{name}"), options.sending_queue.max_size)  # fmt: skip
@@ -114,14 +115,13 @@ class Service:
             self._exporter_metrics.watch(self.deliveries[-1])
         with self.store.reader() as reader:
             queue = self.inbox.queue(id_, after=reader.position(id_))
-        work = self._work(id_, processors, outlets)
+        work = self._work(id_, signal, processors, outlets)
         pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics)
         self._pipeline_metrics.watch(pipeline)
         return pipeline
 
-    def _work(self, id_: str, processors: list[Processor[Any]], outlets: list[Outlet]) -> Work[Any]:
+    def _work(self, id_: str, signal: Signal, processors: list[Processor[Any]], outlets: list[Outlet]) -> Work[Any]:
         """What the pipeline does with its batches."""
-        signal = signal_of(id_)
         if signal is not Signal.TRACES:
             return RequestsWork(signal, id_, processors, outlets)
         return TracesWork(id_, processors, outlets, Ledger(self.config.service.ledger, self.metrics), self.store)

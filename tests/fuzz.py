@@ -27,7 +27,7 @@ from random import Random
 import numpy as np
 
 from collector.errors import Malformed
-from collector.otlp import checking, encode, gather, messages, warmup
+from collector.otlp import checking, encode, gather, logs, messages, warmup
 from collector.otlp.decode import read
 from collector.otlp.tables import Owner
 from collector.signals import Signal
@@ -128,6 +128,11 @@ def fuzz_fenced(seconds: float, seed: int) -> int:
         counts, most = np.zeros(messages.TYPES, np.int64), np.full(messages.TYPES, 1 << 40, np.int64)
         checking.check(array, messages.REQUESTS[signal], most, 64, counts)
         tried += 1
+        if signal is Signal.LOGS:
+            with contextlib.suppress(Malformed):
+                decoded = logs.read(array)
+                gather.value_texts(decoded, decoded.records.body), gather.attribute_maps(decoded, Owner.RECORD)
+                gather.hex_ids(decoded, decoded.records.trace_id), gather.texts(decoded, decoded.records.event_name)
         if signal is not Signal.TRACES:
             continue
         try:

@@ -115,10 +115,11 @@ def _traces(spans: Sequence[Span]) -> Traces:
         none.astype(np.uint64), none.astype(np.uint64), none, empty, none.astype(np.uint32), Ranges(none, none), none, none, none, none,
     )  # fmt: skip
     return Traces(
-        np.frombuffer(data, dtype=np.uint8), ResourceTable(nothing, nothing, nothing, ranges),
-        ScopeTable(no32, nothing, nothing, nothing, nothing, nothing, ranges), table,
-        EventTable(no32, nothing, nou, nothing, ranges), LinkTable(no32, nothing, nothing, nothing, nothing, ranges),
-        AttributeTable(no8, no32, no32, no8, nothing, no64, nothing), [],
+        data=np.frombuffer(data, dtype=np.uint8), resources=ResourceTable(nothing, nothing, nothing, ranges),
+        scopes=ScopeTable(no32, nothing, nothing, nothing, nothing, nothing, ranges), spans=table,
+        events=EventTable(no32, nothing, nou, nothing, ranges),
+        links=LinkTable(no32, nothing, nothing, nothing, nothing, ranges),
+        attributes=AttributeTable(no8, no32, no32, no8, nothing, no64, nothing), keys=[],
     )  # fmt: skip
 
 

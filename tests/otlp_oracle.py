@@ -13,22 +13,24 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1 import logs_pb2
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from collector.errors import Malformed
-from collector.otlp import gather
+from collector.otlp import gather, logs
 from collector.otlp.check import Limits, check
 from collector.otlp.decode import decode
 from collector.otlp.requests import REQUESTS
-from collector.otlp.tables import Owner, Text, Traces, ValueType
+from collector.otlp.tables import Decoded, Logs, Owner, Text, Traces, ValueType
 from collector.signals import Signal
 
 KINDS = {
@@ -182,20 +184,20 @@ def expected(request: ExportTraceServiceRequest) -> list[Any]:
     return [resources, scopes, spans, events, links]
 
 
-def _bytes(traces: Traces, text: Text) -> list[bytes]:
+def _bytes(traces: Decoded, text: Text) -> list[bytes]:
     data = traces.data.tobytes()
     return [data[at : at + size] for at, size in zip(text.off.tolist(), text.len.tolist(), strict=True)]
 
 
-def _texts(traces: Traces, text: Text) -> list[str]:
+def _texts(traces: Decoded, text: Text) -> list[str]:
     texts: list[str] = gather.texts(traces, text).to_pylist()
     codes, distinct = gather.text_codes(traces, text)
     assert [distinct[code].as_py() for code in codes.tolist()] == texts
     return texts
 
 
-def _attributes(traces: Traces, owner: Owner) -> list[list[tuple[Any, ...]]]:
-    table, ranges = traces.attributes, gather.ranges(traces, owner)
+def _attributes(traces: Decoded, owner: Owner) -> list[list[tuple[Any, ...]]]:
+    table, ranges = traces.attributes, traces.ranges(owner)
     texts = gather.strings(traces, np.arange(len(table.key), dtype=np.int32)).to_pylist()
     rows: list[list[tuple[Any, ...]]] = []
     for i, (start, end) in enumerate(zip(ranges.start.tolist(), ranges.end.tolist(), strict=True)):
@@ -258,6 +260,73 @@ def found(traces: Traces) -> list[Any]:
             _bytes(traces, links.span_id),
             _texts(traces, links.trace_state),
             _attributes(traces, Owner.LINK),
+        ),
+    ]
+
+
+def expected_logs(request: ExportLogsServiceRequest) -> list[Any]:
+    """The request: resources, scopes, log records."""
+    resources, scopes, records = [], [], []
+    for group in request.resource_logs:
+        resources.append((group.schema_url, [_attribute(attribute) for attribute in group.resource.attributes]))
+        for scope_logs in group.scope_logs:
+            scope = scope_logs.scope
+            attributes = [_attribute(attribute) for attribute in scope.attributes]
+            scopes.append((len(resources) - 1, scope.name, scope.version, scope_logs.schema_url, attributes))
+            place = (len(scopes) - 1, len(resources) - 1)
+            records += [(*place, *_record(record)) for record in scope_logs.log_records]
+    return [resources, scopes, records]
+
+
+def _record(record: LogRecord) -> tuple[Any, ...]:
+    return (
+        record.time_unix_nano,
+        record.observed_time_unix_nano,
+        int(record.severity_number),
+        record.severity_text,
+        KINDS.get(record.body.WhichOneof("value") or "", ValueType.EMPTY),
+        _number(record.body),
+        value_text(record.body) or "",
+        record.flags,
+        known_id(record.trace_id, 16),
+        known_id(record.span_id, 8),
+        record.event_name,
+        [_attribute(attribute) for attribute in record.attributes],
+    )
+
+
+def known_id(id_: bytes, size: int) -> bytes:
+    """An id, or nothing where it is none."""
+    return id_ if len(id_) == size and any(id_) else b""
+
+
+def found_logs(decoded: Logs) -> list[Any]:
+    """The tables, in the form of `expected_logs`."""
+    resources, scopes, records = decoded.resources, decoded.scopes, decoded.records
+    return [
+        _rows(_texts(decoded, resources.schema_url), _attributes(decoded, Owner.RESOURCE)),
+        _rows(
+            scopes.resource,
+            _texts(decoded, scopes.name),
+            _texts(decoded, scopes.version),
+            _texts(decoded, scopes.schema_url),
+            _attributes(decoded, Owner.SCOPE),
+        ),
+        _rows(
+            records.scope,
+            records.resource,
+            records.time_ns,
+            records.observed_ns,
+            records.severity_number,
+            _texts(decoded, records.severity_text),
+            [ValueType(kind) for kind in records.body.type.tolist()],
+            records.body.number,
+            gather.value_texts(decoded, records.body).to_pylist(),
+            records.flags,
+            _bytes(decoded, records.trace_id),
+            _bytes(decoded, records.span_id),
+            _texts(decoded, records.event_name),
+            _attributes(decoded, Owner.RECORD),
         ),
     ]
 
@@ -386,6 +455,10 @@ def agree(body: bytes, signal: Signal = Signal.TRACES) -> bool:
         traces = decode(checked.body)
         assert found(traces) == expected(wanted)
         assert len(traces) == checked.items
+    if signal is Signal.LOGS:
+        decoded = logs.read(np.frombuffer(checked.body, np.uint8))
+        assert found_logs(decoded) == expected_logs(wanted)
+        assert len(decoded) == checked.items
     if not checked.rejected and not checked.repaired:
         parse_any(body, signal)
     again = check(signal, checked.body, Limits())

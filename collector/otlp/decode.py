@@ -15,10 +15,7 @@ from collector.otlp.tables import (
     EventTable,
     LinkTable,
     Owner,
-    ResourceTable,
-    ScopeTable,
     SpanTable,
-    Text,
     Traces,
 )
 
@@ -34,15 +31,8 @@ def decode(data: bytes) -> Traces:
 
 def read(body: U8) -> Traces:
     """As `decode`, from an array of bytes."""
-    whole = Text(np.zeros(1, np.int64), np.array([len(body)], np.int32))
-    request = levels.pick(body, whole, _REQUEST)
-    resource_spans = levels.children(body, whole, L.REQUEST_RESOURCE_SPANS, request.counts[0])
-    resources = levels.pick(body, resource_spans.message, _RESOURCE_SPANS)
-    resource = levels.pick(body, resources.text(0), _RESOURCE)
-    scope_spans = levels.children(body, resource_spans.message, L.RESOURCE_SPANS_SCOPE_SPANS, resources.counts[0])
-    scopes = levels.pick(body, scope_spans.message, _SCOPE_SPANS)
-    scope = levels.pick(body, scopes.text(0), _SCOPE)
-    spans = levels.children(body, scope_spans.message, L.SCOPE_SPANS_SPANS, scopes.counts[0])
+    groups = levels.groups(body)
+    spans = groups.items
     span = levels.pick(body, spans.message, _SPAN)
     status = levels.pick(body, span.text(5), _STATUS)
     events = levels.children(body, spans.message, L.SPAN_EVENTS, span.counts[1])
@@ -50,30 +40,21 @@ def read(body: U8) -> Traces:
     links = levels.children(body, spans.message, L.SPAN_LINKS, span.counts[2])
     link = levels.pick(body, links.message, _LINK)
     owners = (
-        (resources.text(0), L.RESOURCE_ATTRIBUTES, resource.counts[0]),
-        (scopes.text(0), L.SCOPE_ATTRIBUTES, scope.counts[0]),
+        *groups.owners,
         (spans.message, L.SPAN_ATTRIBUTES, span.counts[0]),
         (events.message, L.EVENT_ATTRIBUTES, event.counts[0]),
         (links.message, L.LINK_ATTRIBUTES, link.counts[0]),
     )
     attributes, ranges, keys = levels.attributes(body, owners)
     parent = span.text(3)
-    kernels.known_ids(body, parent.off, parent.len)
+    kernels.known_ids(body, parent.off, parent.len, 8)
     return Traces(
         data=body,
-        resources=ResourceTable(resource_spans.message, resources.text(0), resources.text(1), ranges[Owner.RESOURCE]),
-        scopes=ScopeTable(
-            resource=scope_spans.parent,
-            message=scope_spans.message,
-            scope=scopes.text(0),
-            name=scope.text(0),
-            version=scope.text(1),
-            schema_url=scopes.text(1),
-            attributes=ranges[Owner.SCOPE],
-        ),
+        resources=groups.resource_table(ranges[Owner.RESOURCE]),
+        scopes=groups.scope_table(ranges[Owner.SCOPE]),
         spans=SpanTable(
             scope=spans.parent,
-            resource=scope_spans.parent[spans.parent],
+            resource=groups.resource_of_items,
             message=spans.message,
             trace_id=span.text(0),
             span_id=span.text(1),
@@ -106,13 +87,6 @@ def empty() -> Traces:
     return decode(b"")
 
 
-_REQUEST = levels.fields(counted=(L.REQUEST_RESOURCE_SPANS,))
-_RESOURCE_SPANS = levels.fields(
-    L.RESOURCE_SPANS_RESOURCE, L.RESOURCE_SPANS_SCHEMA_URL, counted=(L.RESOURCE_SPANS_SCOPE_SPANS,)
-)
-_RESOURCE = levels.fields(counted=(L.RESOURCE_ATTRIBUTES,))
-_SCOPE_SPANS = levels.fields(L.SCOPE_SPANS_SCOPE, L.SCOPE_SPANS_SCHEMA_URL, counted=(L.SCOPE_SPANS_SPANS,))
-_SCOPE = levels.fields(L.SCOPE_NAME, L.SCOPE_VERSION, counted=(L.SCOPE_ATTRIBUTES,))
 _SPAN = levels.fields(
     L.SPAN_TRACE_ID,
     L.SPAN_SPAN_ID,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from collector.memory import large_buffer
 from collector.otlp import gathering, interning
-from collector.otlp.tables import I32, I64, U64, Owner, Ranges, Text, Traces, ValueType
+from collector.otlp.tables import I32, I64, U64, Decoded, Owner, Ranges, Text, ValueTable, ValueType
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -26,56 +26,57 @@ _ONE_TEXT_EACH = {0, *(1 << kind for kind in (ValueType.STRING, ValueType.BOOL, 
 _NUMBER = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,4})?", re.ASCII)
 
 
-def slots(traces: Traces, keys: Sequence[str], owner: Owner) -> list[I32]:
+def slots(decoded: Decoded, keys: Sequence[str], owner: Owner) -> list[I32]:
     """For each key, one array over the owner's table: the attribute row with that key, -1 if absent, the last one wins.
 
     One pass over the attribute table for all keys. Keys that the batch does not have share one array: treat all as
     read-only.
     """
-    rows = len(ranges(traces, owner).start)
-    wanted = np.full(max(len(traces.keys), 1), -1, np.int32)
+    rows = len(decoded.ranges(owner).start)
+    wanted = np.full(max(len(decoded.keys), 1), -1, np.int32)
     columns: dict[str, int] = {}
     for key in keys:
-        id_ = traces.key_ids.get(key)
+        id_ = decoded.key_ids.get(key)
         if id_ is not None and key not in columns:
             wanted[id_] = columns[key] = len(columns)
     found = np.full((len(columns) + 1, rows), -1, np.int32)  # the last one stays -1: absent keys
-    table = traces.attributes
+    table = decoded.attributes
     if columns:
         gathering.slots(table.owner_kind, table.owner, table.key, int(owner), wanted, found)
     return [found[columns.get(key, -1)] for key in keys]
 
 
-def ranges(traces: Traces, owner: Owner) -> Ranges:
-    """The attribute ranges of one kind of owner."""
-    tables = (traces.resources, traces.scopes, traces.spans, traces.events, traces.links)
-    return tables[owner].attributes
-
-
-def strings(traces: Traces, rows: I32) -> pa.Array:
+def strings(decoded: Decoded, rows: I32) -> pa.Array:
     """The values of attribute rows as text (large_string; `rendering.py` says how), null for row -1 and for EMPTY."""
-    table = traces.attributes
-    rows = _rows(traces, rows)
-    offsets, values = gathering.values(traces.data, table.type, table.number, table.value.off, table.value.len, rows)
+    table = decoded.attributes
+    rows = _rows(decoded, rows)
+    offsets, values = gathering.values(decoded.data, table.type, table.number, table.value.off, table.value.len, rows)
     return _large_string(offsets, values, _take(table.type, rows) != ValueType.EMPTY)
 
 
-def codes(traces: Traces, rows: I32) -> tuple[I32, pa.Array]:
+def value_texts(decoded: Decoded, values: ValueTable) -> pa.Array:
+    """Values as text, as `strings` gives them, but never null: EMPTY is empty."""
+    rows = np.arange(len(values.type), dtype=np.int32)
+    value = values.value
+    return _large_string(*gathering.values(decoded.data, values.type, values.number, value.off, value.len, rows))
+
+
+def codes(decoded: Decoded, rows: I32) -> tuple[I32, pa.Array]:
     """The values of attribute rows, interned: a code per row (-1 for row -1 and EMPTY) and the distinct texts.
 
     Codes count in order of first appearance: texts[code] is what `strings` would give for the row.
     """
-    table = traces.attributes
-    rows = _rows(traces, rows)
+    table = decoded.attributes
+    rows = _rows(decoded, rows)
     numbers, first, types = interning.intern(
-        traces.data,
+        decoded.data,
         _take(table.type, rows),
         _take(table.number, rows),
         _take(table.value.off, rows),
         _take(table.value.len, rows),
         interning.SEED,
     )
-    texts = strings(traces, rows[first])
+    texts = strings(decoded, rows[first])
     if types in _ONE_TEXT_EACH:
         return numbers, texts
     # An INT 5 and a STRING "5" are one text.
@@ -84,67 +85,67 @@ def codes(traces: Traces, rows: I32) -> tuple[I32, pa.Array]:
     return merged[numbers], pa.array(list(seen), pa.large_string())
 
 
-def integers(traces: Traces, rows: I32) -> tuple[I64, Mask]:
+def integers(decoded: Decoded, rows: I32) -> tuple[I64, Mask]:
     """int64 values of attribute rows and where they are valid: INT, DOUBLE without a fraction, STRING of digits."""
-    table = traces.attributes
+    table = decoded.attributes
     result: tuple[I64, Mask] = gathering.integers(
-        traces.data,
+        decoded.data,
         table.type,
         table.number,
         table.number.view(np.float64),
         table.value.off,
         table.value.len,
-        _rows(traces, rows),
+        _rows(decoded, rows),
     )
     return result
 
 
-def doubles(traces: Traces, rows: I32) -> tuple[F64, Mask]:
+def doubles(decoded: Decoded, rows: I32) -> tuple[F64, Mask]:
     """Doubles of attribute rows and where they are valid: DOUBLE, INT, STRING of a decimal number (`1.5e-3`)."""
-    table = traces.attributes
-    rows = _rows(traces, rows)
+    table = decoded.attributes
+    rows = _rows(decoded, rows)
     values, valid = gathering.doubles(table.type, table.number, table.number.view(np.float64), rows)
     text_at = np.flatnonzero(_take(table.type, rows) == ValueType.STRING)
     if len(text_at):
-        numbers, texts = codes(traces, rows[text_at])
+        numbers, texts = codes(decoded, rows[text_at])
         parsed = [float(text) if _NUMBER.fullmatch(text) else None for text in texts.to_pylist()]
         values[text_at] = np.array([0.0 if value is None else value for value in parsed])[numbers]
         valid[text_at] = np.array([value is not None for value in parsed])[numbers]
     return values, valid
 
 
-def texts(traces: Traces, text: Text) -> pa.Array:
+def texts(decoded: Decoded, text: Text) -> pa.Array:
     """Texts as large_string, never null: what is absent is empty."""
-    offsets, values = gathering.texts(traces.data, text.off, text.len)
+    offsets, values = gathering.texts(decoded.data, text.off, text.len)
     return _large_string(offsets, values)
 
 
-def text_codes(traces: Traces, text: Text) -> tuple[I32, pa.Array]:
+def text_codes(decoded: Decoded, text: Text) -> tuple[I32, pa.Array]:
     """Texts, interned: a code per row (never -1: what is absent is empty), and the distinct texts."""
-    numbers, first = interning.texts(traces.data, text)
-    return numbers, texts(traces, Text(text.off[first], text.len[first]))
+    numbers, first = interning.texts(decoded.data, text)
+    return numbers, texts(decoded, Text(text.off[first], text.len[first]))
 
 
-def hex_ids(traces: Traces, text: Text) -> pa.Array:
+def hex_ids(decoded: Decoded, text: Text) -> pa.Array:
     """Ids in lower-case hexadecimal, as large_string; empty for no id."""
-    offsets, values = gathering.hex_texts(traces.data, text.off, text.len)
+    offsets, values = gathering.hex_texts(decoded.data, text.off, text.len)
     return _large_string(offsets, values)
 
 
-def hash64(traces: Traces, text: Text) -> U64:
+def hash64(decoded: Decoded, text: Text) -> U64:
     """64 bits of each text, the same in every process and version: fit to be kept, not fit against an adversary."""
-    result: U64 = gathering.hashes(traces.data, text.off, text.len)
+    result: U64 = gathering.hashes(decoded.data, text.off, text.len)
     return result
 
 
-def attribute_maps(traces: Traces, owner: Owner) -> pa.MapArray:
+def attribute_maps(decoded: Decoded, owner: Owner) -> pa.MapArray:
     """All attributes of each owner row: map from key (dictionary-encoded) to value as text (large_string).
 
     Of entries with one key the last one is taken; an EMPTY value is an empty text.
     """
-    table, range_ = traces.attributes, ranges(traces, owner)
+    table, range_ = decoded.attributes, decoded.ranges(owner)
     owners, entries, offsets, values = gathering.maps(
-        traces.data,
+        decoded.data,
         table.type,
         table.number,
         table.value.off,
@@ -152,25 +153,25 @@ def attribute_maps(traces: Traces, owner: Owner) -> pa.MapArray:
         table.key,
         range_.start,
         range_.end,
-        len(traces.keys),
-        large_buffer(_text_size(traces, range_)),
+        len(decoded.keys),
+        large_buffer(_text_size(decoded, range_)),
     )
-    keys = pa.DictionaryArray.from_arrays(pa.array(entries), pa.array(traces.keys, pa.string()))
+    keys = pa.DictionaryArray.from_arrays(pa.array(entries), pa.array(decoded.keys, pa.string()))
     return pa.MapArray.from_arrays(pa.array(owners), keys, _large_string(offsets, values))
 
 
-def _text_size(traces: Traces, range_: Ranges) -> int:
+def _text_size(decoded: Decoded, range_: Ranges) -> int:
     """Bytes that these attributes' values take as text: texts their own, the rest rarely more than a few digits."""
     if not len(range_.start):
         return 0
     rows = slice(int(range_.start[0]), int(range_.end[-1]))  # one kind of owner's attributes stand together
-    return int(traces.attributes.value.len[rows].sum(dtype=np.int64)) + 16 * (rows.stop - rows.start) + 128
+    return int(decoded.attributes.value.len[rows].sum(dtype=np.int64)) + 16 * (rows.stop - rows.start) + 128
 
 
-def _rows(traces: Traces, rows: I32) -> I32:
+def _rows(decoded: Decoded, rows: I32) -> I32:
     """Rows as the kernels take them. Raises IndexError for rows that the attribute table does not have."""
     rows = np.ascontiguousarray(rows, dtype=np.int32)
-    if len(rows) and not -1 <= int(rows.min()) <= int(rows.max()) < len(traces.attributes.type):
+    if len(rows) and not -1 <= int(rows.min()) <= int(rows.max()) < len(decoded.attributes.type):
         raise IndexError("attribute rows out of range")
     return rows
 

@@ -12,7 +12,7 @@ import numpy as np
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.tables import I8, I32, I64, U8
-from collector.otlp.wire import TOP, Int, address, load8, load64, payload, skip, tag, varint
+from collector.otlp.wire import TOP, Int, address, all_zero, load8, load64, payload, skip, tag, varint
 
 NOTHING: Int = np.int64(0)
 COUNTED = -2  # and below: see `pick`
@@ -215,9 +215,21 @@ def attributes(
 
 
 @kernel
-def known_ids(body: U8, offset: I64, size: I32) -> None:
-    """Set the size of every id that is not 8 bytes, or is 8 zeros, to 0."""
+def any_values(body: U8, offset: I64, size: I32, type_: U8, value_at: I64, value_size: I32, number: I64) -> Int:
+    """Read the AnyValues body[offset : offset + size]; nothing is EMPTY. How many; -1 if one is not well-formed."""
     data = address(body)
     for row in range(len(offset)):
-        if size[row] != 8 or load64(data, offset[row]) == 0:
+        kind, place, extent, bits = any_value(data, offset[row], offset[row] + size[row])
+        if kind < 0:
+            return -1
+        type_[row], value_at[row], value_size[row], number[row] = kind, place, extent, bits
+    return len(offset)
+
+
+@kernel
+def known_ids(body: U8, offset: I64, size: I32, width: Int) -> None:
+    """Set the size of every id that is not `width` bytes, or is zeros only, to 0."""
+    data = address(body)
+    for row in range(len(offset)):
+        if size[row] != width or all_zero(data, offset[row], width):
             size[row] = 0

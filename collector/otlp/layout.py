@@ -5,6 +5,7 @@ from __future__ import annotations
 # Wire types
 VARINT, FIXED64, LEN, GROUP, END_GROUP, FIXED32 = 0, 1, 2, 3, 4, 5
 
+# Down to the items, and with the same numbers, the requests of logs and metrics are as those of spans.
 REQUEST_RESOURCE_SPANS = 1 << 3 | LEN
 
 RESOURCE_SPANS_RESOURCE = 1 << 3 | LEN
@@ -46,6 +47,17 @@ LINK_TRACE_ID = 1 << 3 | LEN
 LINK_SPAN_ID = 2 << 3 | LEN
 LINK_TRACE_STATE = 3 << 3 | LEN
 LINK_ATTRIBUTES = 4 << 3 | LEN
+
+LOG_TIME = 1 << 3 | FIXED64
+LOG_SEVERITY_NUMBER = 2 << 3 | VARINT
+LOG_SEVERITY_TEXT = 3 << 3 | LEN
+LOG_BODY = 5 << 3 | LEN
+LOG_ATTRIBUTES = 6 << 3 | LEN
+LOG_FLAGS = 8 << 3 | FIXED32
+LOG_TRACE_ID = 9 << 3 | LEN
+LOG_SPAN_ID = 10 << 3 | LEN
+LOG_OBSERVED_TIME = 11 << 3 | FIXED64
+LOG_EVENT_NAME = 12 << 3 | LEN
 
 KEY_VALUE_KEY = 1 << 3 | LEN
 KEY_VALUE_VALUE = 2 << 3 | LEN

@@ -11,7 +11,8 @@ import numpy as np
 
 from collector.errors import Malformed
 from collector.otlp import interning, kernels
-from collector.otlp.tables import I8, I32, I64, U8, AttributeTable, Ranges, Text
+from collector.otlp import layout as L
+from collector.otlp.tables import I8, I32, I64, U8, AttributeTable, Ranges, ResourceTable, ScopeTable, Text, ValueTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,57 @@ class Children:
     message: Text
     parent: I32
     ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What stands around the items of a request, the same in all signals: resources, their scopes, and the items' places."""
+
+    resource_groups: Children
+    resources: Fields
+    scope_groups: Children
+    scopes: Fields
+    scope: Fields
+    items: Children
+    owners: tuple[tuple[Text, int, int], ...]
+
+    @property
+    def resource_of_items(self) -> I32:
+        """For each item the row of its resource."""
+        rows: I32 = self.scope_groups.parent[self.items.parent]
+        return rows
+
+    def resource_table(self, attributes: Ranges) -> ResourceTable:
+        return ResourceTable(self.resource_groups.message, self.resources.text(0), self.resources.text(1), attributes)
+
+    def scope_table(self, attributes: Ranges) -> ScopeTable:
+        return ScopeTable(
+            resource=self.scope_groups.parent,
+            message=self.scope_groups.message,
+            scope=self.scopes.text(0),
+            name=self.scope.text(0),
+            version=self.scope.text(1),
+            schema_url=self.scopes.text(1),
+            attributes=attributes,
+        )
+
+
+def groups(body: U8) -> Groups:
+    """The resources and scopes of a request of any signal, and where its items stand. Its `owners` are for `attributes`."""
+    whole = Text(np.zeros(1, np.int64), np.array([len(body)], np.int32))
+    request = pick(body, whole, _REQUEST)
+    resource_groups = children(body, whole, L.REQUEST_RESOURCE_SPANS, request.counts[0])
+    resources = pick(body, resource_groups.message, _RESOURCE_GROUP)
+    resource = pick(body, resources.text(0), _RESOURCE)
+    scope_groups = children(body, resource_groups.message, L.RESOURCE_SPANS_SCOPE_SPANS, resources.counts[0])
+    scopes = pick(body, scope_groups.message, _SCOPE_GROUP)
+    scope = pick(body, scopes.text(0), _SCOPE)
+    items = children(body, scope_groups.message, L.SCOPE_SPANS_SPANS, scopes.counts[0])
+    owners = (
+        (resources.text(0), L.RESOURCE_ATTRIBUTES, resource.counts[0]),
+        (scopes.text(0), L.SCOPE_ATTRIBUTES, scope.counts[0]),
+    )
+    return Groups(resource_groups, resources, scope_groups, scopes, scope, items, owners)
 
 
 def pick(body: U8, messages: Text, fields: I8) -> Fields:
@@ -127,6 +179,20 @@ def attributes(body: U8, owners: tuple[tuple[Text, int, int], ...]) -> tuple[Att
     )
 
 
+def values(body: U8, messages: Text) -> ValueTable:
+    """The AnyValues that these messages are; EMPTY where there is none."""
+    rows = len(messages.off)
+    table = ValueTable(
+        np.empty(rows, np.uint8), Text(np.empty(rows, np.int64), np.empty(rows, np.int32)), np.empty(rows, np.int64)
+    )
+    found = kernels.any_values(
+        body, messages.off, messages.len, table.type, table.value.off, table.value.len, table.number
+    )
+    if found != rows:
+        raise malformed()
+    return table
+
+
 def malformed() -> Malformed:
     return Malformed("the body is no well-formed OTLP request")
 
@@ -137,3 +203,12 @@ def fields(*columns: int, counted: tuple[int, ...] = ()) -> I8:
     table[list(columns)] = np.arange(len(columns))
     table[list(counted)] = kernels.COUNTED - np.arange(len(counted))
     return table
+
+
+_REQUEST = fields(counted=(L.REQUEST_RESOURCE_SPANS,))
+_RESOURCE_GROUP = fields(
+    L.RESOURCE_SPANS_RESOURCE, L.RESOURCE_SPANS_SCHEMA_URL, counted=(L.RESOURCE_SPANS_SCOPE_SPANS,)
+)
+_RESOURCE = fields(counted=(L.RESOURCE_ATTRIBUTES,))
+_SCOPE_GROUP = fields(L.SCOPE_SPANS_SCOPE, L.SCOPE_SPANS_SCHEMA_URL, counted=(L.SCOPE_SPANS_SPANS,))
+_SCOPE = fields(L.SCOPE_NAME, L.SCOPE_VERSION, counted=(L.SCOPE_ATTRIBUTES,))

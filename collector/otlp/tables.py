@@ -1,12 +1,13 @@
-"""Decoded OTLP traces as columns: where things stand in the joined request bytes, and what they are.
+"""Decoded OTLP traces and logs as columns: where things stand in the joined request bytes, and what they are.
 
 Nothing is copied: a text is an (offset, length) pair into `data`. All tables are in wire order; rows refer to
-their owner by row number. `decode.py` fills the tables, `gather.py` turns parts of them into Arrow arrays,
+their owner by row number. `decode.py` and `logs.py` fill the tables, `gather.py` turns parts of them into Arrow arrays,
 `encode.py` writes them back.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -31,6 +32,7 @@ class Owner(IntEnum):
     SPAN = 2
     EVENT = 3
     LINK = 4
+    RECORD = 2  # of logs, where there are no spans
 
 
 class ValueType(IntEnum):
@@ -48,7 +50,7 @@ class ValueType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Texts as offsets and byte lengths into `Traces.data`; length 0 where a text is absent or empty."""
+    """Texts as offsets and byte lengths into `data`; length 0 where a text is absent or empty."""
 
     off: I64
     len: I32
@@ -140,23 +142,75 @@ class AttributeTable:
     message: Text  # the whole KeyValue message, for splicing
 
 
-@dataclass(frozen=True)
-class Traces:
-    """One decoded batch of spans. `data` must outlive it; every offset has been checked against its length."""
+@dataclass(frozen=True, slots=True)
+class ValueTable:
+    """One AnyValue per row, as in the attribute table."""
+
+    type: U8  # ValueType
+    value: Text
+    number: I64
+
+
+@dataclass(frozen=True, slots=True)
+class RecordTable:
+    scope: I32  # row of the scope table
+    resource: I32  # row of the resource table
+    message: Text  # the whole LogRecord message
+    time_ns: U64
+    observed_ns: U64
+    severity_number: I32
+    severity_text: Text
+    body: ValueTable
+    flags: U32
+    trace_id: Text  # 16 bytes, or length 0 (also where it was all zeros, or of another size)
+    span_id: Text  # 8 bytes, or length 0, likewise
+    event_name: Text
+    attributes: Ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded(ABC):
+    """One decoded batch. `data` must outlive it; every offset has been checked against its length."""
 
     data: U8
     resources: ResourceTable
     scopes: ScopeTable
-    spans: SpanTable
-    events: EventTable
-    links: LinkTable
     attributes: AttributeTable
     keys: Sequence[str]  # the distinct attribute keys, in order of first appearance
 
-    def __len__(self) -> int:
-        return len(self.spans.scope)
+    @abstractmethod
+    def ranges(self, owner: Owner) -> Ranges:
+        """The attribute ranges of one kind of owner."""
 
     @cached_property
     def key_ids(self) -> dict[str, int]:
         """Key text → row of `keys`."""
         return {key: i for i, key in enumerate(self.keys)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traces(Decoded):
+    """Spans."""
+
+    spans: SpanTable
+    events: EventTable
+    links: LinkTable
+
+    def __len__(self) -> int:
+        return len(self.spans.scope)
+
+    def ranges(self, owner: Owner) -> Ranges:
+        return (self.resources, self.scopes, self.spans, self.events, self.links)[owner].attributes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs(Decoded):
+    """Log records."""
+
+    records: RecordTable
+
+    def __len__(self) -> int:
+        return len(self.records.scope)
+
+    def ranges(self, owner: Owner) -> Ranges:
+        return (self.resources, self.scopes, self.records)[owner].attributes

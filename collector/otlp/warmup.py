@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.otlp.check import Limits, check_traces, stamp
@@ -19,7 +20,9 @@ from collector.otlp.gather import (
     strings,
     text_codes,
     texts,
+    value_texts,
 )
+from collector.otlp.logs import read as read_logs
 from collector.otlp.many import codes_of
 from collector.otlp.tables import Owner
 
@@ -42,3 +45,7 @@ def warm() -> None:
         read(traces, traces.spans.trace_id)
     attribute_maps(traces, Owner.SPAN)
     encode(traces, removed={"key": np.ones(1, np.bool_)})
+    logs = ExportLogsServiceRequest()
+    logs.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "said"
+    decoded = read_logs(np.frombuffer(logs.SerializeToString(), np.uint8))
+    value_texts(decoded, decoded.records.body)

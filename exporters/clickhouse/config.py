@@ -93,7 +93,7 @@ def _checked(dsn: Secret) -> Secret:
 
 
 class ClickHouseConfig(ExporterConfig):
-    """Writes spans, calls and hourly sums to ClickHouse, embedded or on a server."""
+    """Writes spans, calls, hourly sums and log records to ClickHouse, embedded or on a server."""
 
     dsn: Annotated[Secret, AfterValidator(_checked)] = Secret("chdb://spanledger-data/clickhouse")
     """`chdb://DIRECTORY` for the embedded ClickHouse, `http(s)://user:password@host:8123/database` for a server."""
@@ -102,11 +102,13 @@ class ClickHouseConfig(ExporterConfig):
     create_schema: bool = True
     """Create and extend tables and views at start. When false the tables must be there: `spanledger schema` prints them."""
     ttl: Duration = Field(default=0.0, ge=0)
-    """How long spans are kept after they came in, in whole days, rounded up. 0 keeps them for ever."""
+    """How long spans and log records are kept after they came in, in whole days, rounded up. 0 keeps them for ever."""
     ledger_ttl: Duration = Field(default=0.0, ge=0)
     """How long calls and hourly sums are kept after the day of the call, in whole days, rounded up. 0 keeps them for ever."""
     traces_table_name: Annotated[str, Field(pattern=_NAME)] = "otel_traces"
     """Table of the spans, as in the OpenTelemetry Collector's exporter."""
+    logs_table_name: Annotated[str, Field(pattern=_NAME)] = "otel_logs"
+    """Table of the log records, likewise."""
     cluster: Annotated[str, Field(pattern=_NAME)] | None = None
     """Cluster to create the tables on (`ON CLUSTER`), with Replicated engines."""
     distributed: bool = False
@@ -117,7 +119,9 @@ class ClickHouseConfig(ExporterConfig):
     """How long one insert may take."""
 
     @model_validator(mode="after")
-    def _cluster_of_servers(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.traces_table_name == self.logs_table_name:
+            raise ValueError("spans and log records need tables of their own")
         if self.distributed and self.cluster is None:
             raise ValueError("distributed needs cluster: name the cluster that the tables are spread over")
         if self.cluster is not None and self.target.embedded:

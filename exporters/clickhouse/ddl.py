@@ -30,6 +30,7 @@ class Layout:
 
     database: str
     traces: str = "otel_traces"
+    logs: str = "otel_logs"
     ttl_days: int = 0
     ledger_ttl_days: int = 0
     cluster: str | None = None
@@ -41,6 +42,7 @@ class Layout:
         return cls(
             config.database_name,
             config.traces_table_name,
+            config.logs_table_name,
             math.ceil(config.ttl / 86400),
             math.ceil(config.ledger_ttl / 86400),
             config.cluster,
@@ -67,7 +69,7 @@ class Layout:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return schema.tables(self.traces)
+        return schema.tables(self.traces, self.logs)
 
 
 def column(field: Field) -> str:

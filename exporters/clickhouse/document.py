@@ -35,7 +35,7 @@ def _views() -> str:
 
 def _tables() -> str:
     lines = ["| Table | Engine | Partition | Sorted by | What it holds |", "| --- | --- | --- | --- | --- |"]
-    for table in schema.tables("otel_traces"):
+    for table in schema.tables("otel_traces", "otel_logs"):
         engine = table.engine.replace("`", "")
         partition = f"`{table.partition_by}`" if table.partition_by else ""
         lines.append(f"| `{table.name}` | {engine} | {partition} | `{table.order_by}` | {_cell(table.doc)} |")
@@ -57,6 +57,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "llm_calls": lambda: _columns(schema.CALLS_OF, schema.CALL_NAMES),
     "llm_costs_hourly": lambda: _columns(schema.HOURLY_OF),
     "otel_traces": lambda: _columns(schema.traces("otel_traces")),
+    "otel_logs": lambda: _columns(schema.logs("otel_logs")),
     "limits": _limits,
 }
 

@@ -15,20 +15,29 @@ from typing import Literal
 import polars as pl
 import pyarrow as pa
 
-from collector.batch import SpanBatch
+from collector.batch import RequestBatch, SpanBatch
 from collector.component import Payload
 from exporters.clickhouse import schema
 from exporters.clickhouse.arrow import batch_of
 from exporters.clickhouse.ledger_rows import call_rows, hourly_rows, within
+from exporters.clickhouse.log_rows import log_rows
 from exporters.clickhouse.span_rows import span_rows
 
 Compression = Literal["lz4", "zstd", "none"]
 FORMAT = "ArrowStream"
 
 
+def log_payloads(batch: RequestBatch, exporter: str, table: str, compression: Compression) -> Iterator[Payload]:
+    """What to insert of a batch of logs: its records."""
+    rows = log_rows(batch)
+    if rows.num_rows:
+        # Records have no ids: when they happened is as good, to the nanosecond.
+        yield _payload(rows, table, _position(batch, exporter), "", rows.column("Timestamp"), compression)
+
+
 def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Compression) -> Iterator[Payload]:
     """What to insert of a batch: its spans, the new versions of its calls, and how they move the hourly sums."""
-    position = f"{exporter}\n{batch.position.first}\n{batch.position.last}\n{batch.received_ns}"
+    position = _position(batch, exporter)
     if len(batch):
         rows = span_rows(batch)
         # Spans go by their day of arrival, so they are one partition.
@@ -43,6 +52,10 @@ def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Co
     for month, part in _by_month(moved, pl.from_epoch(pl.col("Hour").cast(pl.Int64), "s")):
         rows = batch_of(part, schema.HOURLY_OF)
         yield _payload(rows, schema.HOURLY_TABLE, position, month, rows.column("CostUSD"), compression)
+
+
+def _position(batch: SpanBatch | RequestBatch, exporter: str) -> str:
+    return f"{exporter}\n{batch.position.first}\n{batch.position.last}\n{batch.received_ns}"
 
 
 def _by_month(rows: pl.DataFrame, time: pl.Expr) -> Iterable[tuple[str, pl.DataFrame]]:
@@ -87,4 +100,4 @@ def _token(rows: pa.RecordBatch, table: str, position: str, partition: str, ids:
     return digest.hexdigest()
 
 
-__all__ = ["FORMAT", "Compression", "payloads", "write"]
+__all__ = ["FORMAT", "Compression", "log_payloads", "payloads", "write"]

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from collector.component import Context, Exporter, Payload
 from collector.errors import Permanent
+from collector.signals import Signal
 from exporters.clickhouse.client import MISSING, Connection, code_of, explain
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.ddl import Layout
 from exporters.clickhouse.migrate import check, migrate
 
 if TYPE_CHECKING:
-    from collector.batch import SpanBatch
+    from collector.batch import RequestBatch, SpanBatch
     from exporters.clickhouse.gate import Gate
 
 logger = logging.getLogger(__name__)
 
+#: An exporter in several pipelines is there as often, and all of them start at once.
+_MIGRATING = threading.Lock()
+
 
 class ClickHouse(Exporter[ClickHouseConfig]):
-    """Spans, calls and hourly sums in ClickHouse, embedded or on a server.
+    """Spans, calls, hourly sums and log records in ClickHouse, embedded or on a server.
 
     A payload is one block of one table, inserted under a token: sending it again changes nothing, for as long as the
     table remembers the token (the last 10,000 inserts; on a replicated table also a week at most).
     """
 
     Config = ClickHouseConfig
+    signals = frozenset({Signal.TRACES, Signal.LOGS})
 
     def __init__(self, config: ClickHouseConfig, context: Context) -> None:
         super().__init__(config, context)
@@ -44,6 +50,11 @@ class ClickHouse(Exporter[ClickHouseConfig]):
         )  # brings the column engine and the kernels: not for reading a config
 
         return payloads(batch, self.context.id, self.config.traces_table_name, self.compression)
+
+    def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
+        from exporters.clickhouse.encode import log_payloads
+
+        return log_payloads(batch, self.context.id, self.config.logs_table_name, self.compression)
 
     def start(self) -> None:
         self._connected()
@@ -97,9 +108,10 @@ class ClickHouse(Exporter[ClickHouseConfig]):
 
     def _prepare(self, connection: Connection) -> None:
         if self.config.create_schema:
-            migrate(self.layout, connection.command, connection.rows)
+            with _MIGRATING:
+                migrate(self.layout, connection.command, connection.rows)
         else:
-            check(self.layout, connection.rows)
+            check(self.layout, self.context.signal, connection.rows)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from collector.errors import Retryable
+from collector.signals import Signal
 from exporters.clickhouse import ddl, schema
 from exporters.clickhouse.ddl import Layout, text
 from exporters.clickhouse.schema import Field, Table
@@ -45,18 +46,21 @@ def migrate(layout: Layout, command: Command, rows: Rows) -> None:
         command(f"INSERT INTO {layout.name(schema.SCHEMA_TABLE)} SELECT {schema.SCHEMA_VERSION}, now()")
 
 
-def check(layout: Layout, rows: Rows) -> None:
-    """Whether tables that somebody else made can take our rows. Raises `Incompatible`, naming all that is wrong."""
+def check(layout: Layout, signal: Signal, rows: Rows) -> None:
+    """Whether tables that somebody else made can take the rows of a signal. Raises `Incompatible`, naming all that is wrong."""
+    collectors = {layout.traces: schema.COLLECTOR_FIELDS, layout.logs: schema.LOG_FIELDS}
     wrong = []
     for table in layout.tables:
-        if table.name in (schema.SCHEMA_TABLE, f"{layout.traces}_trace_id_ts"):
+        of_logs = table.name == layout.logs
+        if of_logs != (signal is Signal.LOGS) or table.name in (schema.SCHEMA_TABLE, f"{layout.traces}_trace_id_ts"):
             continue
         there = _columns(layout, table.name, rows)
         if not there:
             wrong.append(f"there is no table {table.name}")
             continue
-        needed = schema.COLLECTOR_FIELDS if table.name == layout.traces else tuple(table.inserted)
-        wrong += [f"{table.name} has no column {f.name} ({f.type})" for f in needed if f.name not in there]
+        needed = collectors.get(table.name, tuple(table.inserted))
+        missing = [f for f in needed if f.name not in there and f is not schema.EVENT_NAME]
+        wrong += [f"{table.name} has no column {f.name} ({f.type})" for f in missing]
         wrong += _mismatches(table, there)
     if wrong:
         raise Incompatible(
@@ -84,8 +88,8 @@ def _extend(table: Table, layout: Layout, command: Command, rows: Rows) -> None:
     there = _columns(layout, local, rows)
     if wrong := _mismatches(table, there):
         raise Incompatible(
-            f"the table {layout.database}.{local} does not fit: {'; '.join(wrong)}. Rename it, or name another database or "
-            "traces_table_name"
+            f"the table {layout.database}.{local} does not fit: {'; '.join(wrong)}. Rename it, or name another database, "
+            "traces_table_name or logs_table_name"
         )
     name = layout.name(local)
     for field, before in zip(table.fields, (None, *table.fields), strict=False):

@@ -1,18 +1,20 @@
 """What stands in ClickHouse, declared once: tables, columns, engines. DDL, insert lists and docs/clickhouse.md derive from it.
 
-The spans' table has the 22 columns of the OpenTelemetry Collector's ClickHouse exporter, names and types and order, so that
-Grafana and HyperDX read it unchanged; what follows them is ours. The ledger's columns come from `collector.columns`.
+The spans' table has the 22 columns of the OpenTelemetry Collector's ClickHouse exporter, names and types and order, and the
+logs' table its 16 (as of v0.151), so that Grafana and HyperDX read them unchanged; what follows them is ours. The ledger's
+columns come from `collector.columns`.
 
 | Table | Engine | One row is | Partition |
 | --- | --- | --- | --- |
 | otel_traces | MergeTree | a span as it came | day of arrival |
+| otel_logs | MergeTree | a log record as it came | day of arrival |
 | otel_traces_trace_id_ts | AggregatingMergeTree | first and last second of a trace | month |
 | llm_calls_versions | ReplacingMergeTree | one version of a call; read `llm_calls` | month of Day |
 | llm_costs_hourly_sums | SummingMergeTree | one movement of the hourly sums; read `llm_costs_hourly` | month |
 | spanledger_schema | MergeTree | a schema version that was put in place | - |
 
-Partitions follow what a sender cannot make up without end: spans go by the day they came in, whatever their timestamps
-say, calls and sums by month, of which DateTime has 1,633.
+Partitions follow what a sender cannot make up without end: spans and logs go by the day they came in, whatever their
+timestamps say, calls and sums by month, of which DateTime has 1,633.
 """
 
 from __future__ import annotations
@@ -57,12 +59,12 @@ class Table:
     fields: tuple[Field, ...]
     engine: str
     order_by: str
+    sharding: str  # of what is in the row alone, so that a block that is sent again is parted as before
     partition_by: str = ""
     primary_key: str = ""
     indexes: tuple[str, ...] = ()
     ttl: str = ""
     whole_parts: bool = False
-    sharding: str = "rand()"
 
     @property
     def inserted(self) -> Iterator[Field]:
@@ -123,7 +125,31 @@ ALIASES: tuple[Field, ...] = (
     Field("ResourceAttributeItems", "Array(String)", alias=ITEMS.format("ResourceAttributes"), doc="`key=value` of each"),
     Field("SpanAttributeItems", "Array(String)", alias=ITEMS.format("SpanAttributes"), doc="`key=value` of each"),
 )  # fmt: skip
-RECEIVED = Field("Received", "DateTime('UTC')", "Delta(4), ZSTD(1)", doc="When the span came in")
+RECEIVED = Field("Received", "DateTime('UTC')", "Delta(4), ZSTD(1)", doc="When it came in")
+
+#: The 16 physical columns of the Collector's logs table, in its order. EventName is younger than the rest: a table that the
+#: Collector made before may lack it.
+EVENT_NAME = _text("EventName", "Name of the event, for records that are events")
+LOG_FIELDS: tuple[Field, ...] = (
+    Field("Timestamp", "DateTime64(9)", TIME, doc="When it happened, else when it was observed; clamped to the years 1970 to 2105"),
+    _text("TraceId", "32 digits, lower-case hex; empty where the record belongs to no trace"),
+    _text("SpanId", "16 digits, lower-case hex; empty likewise"),
+    Field("TraceFlags", "UInt8", doc="W3C trace flags"),
+    _low("SeverityText", "Severity as the source calls it"),
+    Field("SeverityNumber", "UInt8", doc="1 to 24 (9 is INFO, 17 is ERROR), 0 for none"),
+    _low("ServiceName", "service.name of the resource"),
+    _text("Body", "What it says: text as it is, maps and arrays as JSON"),
+    _low("ResourceSchemaUrl", "Schema of the resource"),
+    Field("ResourceAttributes", MAP, ZSTD, doc="All attributes of the resource, as text"),
+    _low("ScopeSchemaUrl", "Schema of the scope"),
+    _text("ScopeName", "Instrumentation scope"),
+    _low("ScopeVersion", "Its version"),
+    Field("ScopeAttributes", MAP, ZSTD, doc="All attributes of the scope, as text"),
+    Field("LogAttributes", MAP, ZSTD, doc="All attributes of the log record, as text"),
+    EVENT_NAME,
+)  # fmt: skip
+#: A column of the Collector's table before v0.151, which readers of that one filter by.
+TIMESTAMP_TIME = Field("TimestampTime", "DateTime", alias="toDateTime(Timestamp)", doc="Timestamp in whole seconds")
 
 
 def _field(column: Column) -> Field:
@@ -209,6 +235,7 @@ HOURLY_OF = Table(
     order_by="(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
     partition_by="toYYYYMM(Hour)",
     ttl="toDate(Hour)",
+    sharding="cityHash64(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
 )
 
 SCHEMA_OF = Table(
@@ -217,6 +244,7 @@ SCHEMA_OF = Table(
     (Field("Version", "UInt32", doc="Schema version"), Field("AppliedAt", "DateTime('UTC')", doc="When")),
     engine="MergeTree",
     order_by="Version",
+    sharding="Version",
 )
 
 
@@ -246,6 +274,32 @@ def traces(name: str) -> Table:
     )
 
 
+def logs(name: str) -> Table:
+    """The log records' table, called `name`."""
+    maps = (("res", "ResourceAttributes"), ("scope", "ScopeAttributes"), ("log", "LogAttributes"))
+    return Table(
+        name,
+        "Every log record: the OpenTelemetry Collector's columns, and when it came in",
+        (*LOG_FIELDS, RECEIVED, TIMESTAMP_TIME),
+        engine="MergeTree",
+        order_by="(toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp)",
+        partition_by="toDate(Received)",
+        indexes=(
+            "INDEX idx_timestamp `Timestamp` TYPE minmax GRANULARITY 1",
+            "INDEX idx_trace_id `TraceId` TYPE bloom_filter(0.001) GRANULARITY 1",
+            *(
+                f"INDEX idx_{short}_attr_{part} map{part.title()}s(`{column}`) TYPE bloom_filter(0.01) GRANULARITY 1"
+                for short, column in maps
+                for part in ("key", "value")
+            ),
+            "INDEX idx_lower_body lower(`Body`) TYPE tokenbf_v1(32768, 3, 0) GRANULARITY 8",
+        ),
+        ttl="toDate(Received)",
+        whole_parts=True,
+        sharding="cityHash64(Timestamp, TraceId, SpanId, Body)",
+    )
+
+
 def trace_times(name: str) -> Table:
     """When each trace of the spans' table `name` began and ended, for looking one up by its id."""
     return Table(
@@ -270,6 +324,6 @@ def trace_times_view(name: str) -> MaterializedView:
     return MaterializedView(f"{name}_trace_id_ts_mv", name, f"{name}_trace_id_ts", select)
 
 
-def tables(traces_name: str) -> tuple[Table, ...]:
+def tables(traces_name: str, logs_name: str) -> tuple[Table, ...]:
     """All tables, in the order in which they are made."""
-    return traces(traces_name), trace_times(traces_name), CALLS_OF, HOURLY_OF, SCHEMA_OF
+    return traces(traces_name), trace_times(traces_name), logs(logs_name), CALLS_OF, HOURLY_OF, SCHEMA_OF

@@ -1,7 +1,4 @@
-"""A batch's spans as rows of `otel_traces`: the Collector's columns from the decoded tables, ours from `batch.spans`.
-
-What many spans share (resource, scope, name, kind) is made once and pointed at.
-"""
+"""A batch's spans as rows of `otel_traces`: the Collector's columns from the decoded tables, ours from `batch.spans`."""
 
 from __future__ import annotations
 
@@ -12,8 +9,9 @@ from numpy.typing import NDArray
 from collector.batch import SpanBatch
 from collector.columns import SPAN_COLUMNS
 from collector.otlp import gather
-from collector.otlp.tables import I32, Owner, Text, Traces
-from exporters.clickhouse.arrow import arrays, dictionary, short, short_map, timestamps
+from collector.otlp.tables import I32, Owner, Traces
+from exporters.clickhouse import shared
+from exporters.clickhouse.arrow import arrays, short, short_map, timestamps
 from exporters.clickhouse.ledger_rows import within
 from exporters.clickhouse.schema import COLLECTOR_FIELDS, OUR_FIELDS, RECEIVED
 
@@ -27,60 +25,29 @@ def span_rows(batch: SpanBatch) -> pa.RecordBatch:
     traces = batch.otlp
     spans = traces.spans
     ours = within(batch.spans)
-    services, service_names = _services(traces)
     count = len(traces)
     columns = [
         timestamps(spans.start_ns),
         short(gather.hex_ids(traces, spans.trace_id)),
         short(gather.hex_ids(traces, spans.span_id)),
         short(gather.hex_ids(traces, spans.parent_span_id)),
-        _shared(traces, spans.trace_state),
-        _shared(traces, spans.name),
-        _words(spans.kind, KINDS),
-        dictionary(services[spans.resource], service_names),
-        _resources(traces),
-        _of_scope(traces, traces.scopes.name),
-        _of_scope(traces, traces.scopes.version),
+        shared.texts(traces, spans.trace_state),
+        shared.texts(traces, spans.name),
+        shared.words(spans.kind, KINDS),
+        shared.services(traces, spans.resource),
+        shared.maps_of(traces, Owner.RESOURCE, spans.resource),
+        shared.texts_of(traces, traces.scopes.name, spans.scope),
+        shared.texts_of(traces, traces.scopes.version, spans.scope),
         short_map(gather.attribute_maps(traces, Owner.SPAN)),
         _durations(spans.start_ns, spans.end_ns),
-        _words(spans.status_code, STATUSES),
-        _shared(traces, spans.status_message),
+        shared.words(spans.status_code, STATUSES),
+        shared.texts(traces, spans.status_message),
         *_events(traces),
         *_links(traces),
         *arrays(ours, [(column.name, field) for column, field in zip(SPAN_COLUMNS, OUR_FIELDS, strict=True)]),
         pa.array(np.full(count, batch.received_ns // 10**9, dtype=np.uint32)),
     ]
     return pa.RecordBatch.from_arrays(columns, names=_NAMES)
-
-
-def _shared(traces: Traces, text: Text) -> pa.Array:
-    codes, values = gather.text_codes(traces, text)
-    return dictionary(codes, values)
-
-
-def _of_scope(traces: Traces, text: Text) -> pa.Array:
-    codes, values = gather.text_codes(traces, text)
-    return dictionary(codes[traces.spans.scope], values)
-
-
-def _services(traces: Traces) -> tuple[I32, pa.Array]:
-    """Per resource the code of its service.name, and the names."""
-    (rows,) = gather.slots(traces, ["service.name"], Owner.RESOURCE)
-    codes, names = gather.codes(traces, rows)
-    return codes, names
-
-
-def _resources(traces: Traces) -> pa.Array:
-    """Per span the attributes of its resource."""
-    maps = short_map(gather.attribute_maps(traces, Owner.RESOURCE))
-    owner = traces.spans.resource
-    return maps if len(maps) == len(owner) and len(owner) == 1 else maps.take(pa.array(owner))
-
-
-def _words(numbers: I32, words: pa.Array) -> pa.Array:
-    """Numbers of an enum as words; a number that has none is the first, which says that nothing is known."""
-    known = np.where((numbers < 0) | (numbers >= len(words)), np.int32(0), numbers)
-    return dictionary(known.astype(np.int32), words)
 
 
 def _durations(start: NDArray[np.uint64], end: NDArray[np.uint64]) -> pa.Array:
@@ -101,7 +68,7 @@ def _events(traces: Traces) -> list[pa.Array]:
     return _lists(
         _offsets(traces.spans.event_start, traces.spans.event_end),
         timestamps(events.time_ns),
-        _shared(traces, events.name),
+        shared.texts(traces, events.name),
         short_map(gather.attribute_maps(traces, Owner.EVENT)),
     )
 

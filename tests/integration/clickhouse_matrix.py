@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from collector.batch import Position, RequestBatch
 from collector.component import Payload
 from collector.errors import Permanent, Retryable
+from collector.signals import Signal
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import ClickHouseConfig, parse_dsn
 from exporters.clickhouse.exporter import ClickHouse
-from exporters.clickhouse.schema import COLLECTOR_FIELDS, MEASURES, MODEL
+from exporters.clickhouse.schema import COLLECTOR_FIELDS, LOG_FIELDS, MEASURES, MODEL
 from exporters.clickhouse.views import VIEWS
-from tests.ledger_rows import batch, call, context
+from tests.ledger_rows import RECEIVED_NS, batch, call, context
+from tests.signals_kit import logs, record
 from tests.spans_kit import NOON_NS, event, request, span
 
 _numbers = itertools.count()
@@ -355,3 +362,140 @@ def test_a_dropped_table_comes_back_with_the_next_try(make: Make, rows: Rows) ->
         exporter.send(payload)
     exporter.send(payload)
     assert rows("SELECT count() FROM {db}.otel_traces") == [(1,)]
+
+
+# Logs ------------------------------------------------------------------------------------------------------------------
+
+
+def log_batch(*bodies: bytes, position: int = 1) -> RequestBatch:
+    """Requests of logs as they come to an exporter."""
+    data = np.frombuffer(b"".join(bodies), np.uint8)
+    return RequestBatch(Signal.LOGS, data, len(bodies), Position(position, position), RECEIVED_NS)
+
+
+def deliver_logs(exporter: ClickHouse, *batches: RequestBatch, times: int = 1) -> list[Payload]:
+    payloads = [payload for one in batches for payload in exporter.encode_requests(one)]
+    for payload in payloads:
+        for _ in range(times):
+            exporter.send(payload)
+    return payloads
+
+
+LOG_COLUMNS = ", ".join(field.name for field in LOG_FIELDS[1:])
+
+
+def test_a_log_record_arrives_as_the_collectors_exporter_writes_it(make: Make, rows: Rows) -> None:
+    made = record(
+        "user asked", {"n": 5, "list": ["a", 1], "none": None}, time_unix_nano=NOON_NS, trace_id=b"\x09" * 16, span_id=b"\x08" * 8,
+        flags=0x301, event_name="gen_ai.user.message", severity_number=13, severity_text="WARN",
+    )  # fmt: skip
+    message = ExportLogsServiceRequest.FromString(logs(made, resource={"service.name": "shop", "host": "h1"}))
+    message.resource_logs[0].schema_url = "https://r"
+    scope = message.resource_logs[0].scope_logs[0]
+    scope.schema_url, scope.scope.name, scope.scope.version = "https://s", "my.scope", "1.2"
+    scope.scope.attributes.add(key="lib").value.string_value = "x"
+    deliver_logs(make(), log_batch(message.SerializeToString(), logs(record("plain"))))
+    found = rows(
+        f"SELECT toUnixTimestamp64Nano(Timestamp), {LOG_COLUMNS}, toString(Received) FROM {{db}}.otel_logs WHERE Body = 'user asked'"
+    )
+    assert found == [(
+        NOON_NS, "09" * 16, "08" * 8, 1, "WARN", 13, "shop", "user asked", "https://r", {"service.name": "shop", "host": "h1"},
+        "https://s", "my.scope", "1.2", {"lib": "x"}, {"n": "5", "list": '["a",1]', "none": ""}, "gen_ai.user.message",
+        "2026-11-24 12:01:00",
+    )]  # fmt: skip
+    assert rows("SELECT TraceId, SpanId, TraceFlags, EventName, ServiceName, TimestampTime = toDateTime(Timestamp) FROM {db}.otel_logs WHERE Body = 'plain'") == [
+        ("", "", 0, "", "chat-app", 1)
+    ]  # fmt: skip
+
+
+def test_bodies_of_every_shape_are_text(make: Make, rows: Rows) -> None:
+    """Text as it is, the rest as the Collector's exporter writes it."""
+    shapes = {
+        "text": "plain \x00 'quoted' \"é🦊\"", "int": -5, "float": 0.1, "whole": 1e21, "yes": True, "none": None,
+        "map": {"gen_ai.input.messages": [{"role": "user", "content": "hi"}]}, "list": ["a", 1, None], "bytes": b"\x00\xff", "empty": "",
+    }  # fmt: skip
+    deliver_logs(make(), log_batch(logs(*(record(body, {"shape": name}) for name, body in shapes.items()))))
+    assert dict(rows("SELECT LogAttributes['shape'], Body FROM {db}.otel_logs")) == {
+        "text": shapes["text"], "int": "-5", "float": "0.1", "whole": "1e+21", "yes": "true", "none": "",
+        "map": '{"gen_ai.input.messages":[{"role":"user","content":"hi"}]}', "list": '["a",1,null]', "bytes": "AP8=", "empty": "",
+    }  # fmt: skip
+
+
+def test_odd_log_records_are_kept(make: Make, rows: Rows) -> None:
+    """No time at all, only the time of observation, absurd times, ids that are none, a severity that is none: one part."""
+    never = record("never", trace_id=b"odd", span_id=b"\0" * 8, severity_number=99)
+    never.time_unix_nano = 0
+    seen = record("seen", observed_time_unix_nano=NOON_NS + 7)
+    seen.time_unix_nano = 0
+    far = [record("far", time_unix_nano=year * 31_557_600 * 10**9) for year in (400, 584)]
+    deliver_logs(make(), log_batch(logs(never, seen, *far)))
+    found = {
+        body: rest
+        for body, *rest in rows(
+            "SELECT Body, toUnixTimestamp64Nano(Timestamp), TraceId, SpanId, SeverityNumber FROM {db}.otel_logs"
+        )
+    }
+    assert found["never"] == [RECEIVED_NS, "", "", 0]
+    assert found["seen"][0] == NOON_NS + 7
+    assert rows("SELECT max(toString(Timestamp, 'UTC')) FROM {db}.otel_logs") == [("2105-12-31 23:59:59.000000000",)]
+    assert rows("SELECT count() FROM system.parts WHERE database = '{db}' AND table = 'otel_logs' AND active") == [(1,)]
+
+
+def test_the_same_logs_again_change_nothing_and_equal_ones_of_another_batch_count(make: Make, rows: Rows) -> None:
+    exporter = make()
+    body = logs(record("said", time_unix_nano=NOON_NS), record("said", time_unix_nano=NOON_NS))
+    first = deliver_logs(exporter, log_batch(body), times=3)
+    assert [(p.meta, p.body, p.items) for p in exporter.encode_requests(log_batch(body))] == [
+        (p.meta, p.body, 2) for p in first
+    ]
+    assert rows("SELECT count() FROM {db}.otel_logs") == [(2,)]
+    deliver_logs(exporter, log_batch(body, position=2))
+    assert rows("SELECT count() FROM {db}.otel_logs") == [(4,)]
+    assert list(exporter.encode_requests(log_batch(b""))) == []
+
+
+def test_the_collectors_own_logs_table_is_used(make: Make, rows: Rows) -> None:
+    """One of before v0.151, with TimestampTime and without EventName: what is there stays, what lacks is added."""
+    rows.command("CREATE DATABASE IF NOT EXISTS {db}")  # type: ignore[attr-defined]
+    columns = ", ".join(f"`{f.name}` {f.type}" for f in LOG_FIELDS if f.name != "EventName")
+    rows.command(  # type: ignore[attr-defined]
+        f"CREATE TABLE {{db}}.otel_logs ({columns}, TimestampTime DateTime DEFAULT toDateTime(Timestamp)) ENGINE = MergeTree "
+        "PARTITION BY toDate(TimestampTime) PRIMARY KEY (ServiceName, TimestampTime) ORDER BY (ServiceName, TimestampTime, Timestamp)"
+    )
+    body = logs(record("said", event_name="e"))
+    deliver_logs(make(create_schema=True), log_batch(body), times=2)
+    assert rows("SELECT EventName, TimestampTime = toDateTime(Timestamp) FROM {db}.otel_logs") == [("e", 1)]
+
+
+def test_without_create_schema_a_logs_pipeline_asks_for_the_logs_table_alone(
+    make: Make, rows: Rows, dsn: str, database: str, tmp_path: Path
+) -> None:
+    """The Collector's columns do; what is missing is named, and the ledger's tables are not."""
+    options = {"dsn": dsn, "database": database, "create_schema": False}
+    of_logs = ClickHouse(ClickHouseConfig.model_validate(options), replace(context(tmp_path), signal=Signal.LOGS))
+    rows.command("CREATE DATABASE IF NOT EXISTS {db}")  # type: ignore[attr-defined]
+    with pytest.raises(Retryable, match="there is no table otel_logs") as raised:
+        of_logs.start()
+    assert "llm_calls" not in str(raised.value)
+    columns = ", ".join(f"`{f.name}` {f.type}" for f in LOG_FIELDS if f.name not in ("EventName", "Body"))
+    rows.command(f"CREATE TABLE {{db}}.otel_logs ({columns}) ENGINE = MergeTree ORDER BY Timestamp")  # type: ignore[attr-defined]
+    with pytest.raises(Retryable, match=r"otel_logs has no column Body \(String\)"):
+        of_logs.start()
+    rows.command("ALTER TABLE {db}.otel_logs ADD COLUMN Body String")  # type: ignore[attr-defined]
+    of_logs.start()
+    deliver_logs(of_logs, log_batch(logs(record("said", event_name="not kept here"))))
+    assert rows("SELECT Body, ServiceName FROM {db}.otel_logs") == [("said", "chat-app")]
+    of_logs.close()
+    with pytest.raises(Retryable, match="there is no table otel_traces") as raised:
+        make(create_schema=False)
+    assert "otel_logs" not in str(raised.value)
+
+
+def test_exporters_of_two_pipelines_may_start_at_once(make: Make, rows: Rows) -> None:
+    """The first start of a config with traces and logs: both make the schema."""
+    exporters = [make(start=False) for _ in range(4)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda exporter: exporter.start(), exporters))
+    deliver_logs(exporters[0], log_batch(logs(record("said"))))
+    deliver(exporters[1], batch(request(spans=[span()])))
+    assert rows("SELECT (SELECT count() FROM {db}.otel_logs), (SELECT count() FROM {db}.otel_traces)") == [(1, 1)]

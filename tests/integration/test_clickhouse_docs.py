@@ -13,7 +13,9 @@ from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.document import PAGE, SECTIONS, render
 from exporters.clickhouse.exporter import ClickHouse
 from exporters.clickhouse.reader import Reader
+from tests.integration.clickhouse_matrix import log_batch
 from tests.ledger_rows import batch, call, context
+from tests.signals_kit import logs, record
 from tests.spans_kit import request, span
 
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -42,6 +44,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         cache_savings_pico=1, cache_read_tokens=1, input_tokens=2, output_tokens=3, time_to_first_token_ns=5, price_status="priced",
     )  # fmt: skip
     for payload in exporter.encode(batch(request(spans=[one]), made=[made])):
+        exporter.send(payload)
+    for payload in exporter.encode_requests(log_batch(logs(record(trace_id=one.trace_id, time_unix_nano=now)))):
         exporter.send(payload)
     found = Reader(folder / "clickhouse", "spanledger")
     yield found

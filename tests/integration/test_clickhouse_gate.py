@@ -23,7 +23,9 @@ from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
 from spanledger.cli.ledger import open_ledger
 from spanledger.cli.shell import CommandError
+from tests.integration.clickhouse_matrix import log_batch
 from tests.ledger_rows import batch, call, context
+from tests.signals_kit import logs, record
 from tests.spans_kit import request, span
 
 
@@ -34,6 +36,8 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
     made.start()
     rows = [call(f"c{i}", team=f"team-{i % 3}", cost_pico=i * 10**9, input_tokens=2**53 + i) for i in range(300)]
     for payload in made.encode(batch(request(spans=[span("chat", {"k": "v"})]), made=rows)):
+        made.send(payload)
+    for payload in made.encode_requests(log_batch(logs(record("said", event_name="e")))):
         made.send(payload)
     yield made
     made.close()
@@ -156,7 +160,7 @@ def test_clickhouse_connect_reads_it(port: int) -> None:
 
 
 def test_grafanas_questions_are_answered(client: TestClient) -> None:
-    """What the data source asks of a schema, and how it looks traces up."""
+    """What the data source asks of a schema, how it looks traces up, and logs of either generation of the Collector's table."""
     for sql in (
         "SELECT name FROM system.databases",
         "SELECT name FROM system.tables WHERE database = 'spanledger'",
@@ -174,6 +178,14 @@ def test_grafanas_questions_are_answered(client: TestClient) -> None:
     ):
         answer = client.post("/", content=sql, params={"default_format": "JSON", "max_execution_time": "60"})
         assert answer.status_code == 200, answer.text
+    for time_column in ("TimestampTime", "Timestamp"):
+        sql = (
+            f"SELECT Timestamp AS timestamp, Body AS body, SeverityText AS level, TraceId AS traceID, ResourceAttributes, LogAttributes "
+            f"FROM spanledger.otel_logs WHERE ( {time_column} >= toDateTime(1732406400) AND {time_column} <= toDateTime(1832406400) ) "
+            f"AND ( ServiceName = 'chat-app' ) ORDER BY {time_column} DESC LIMIT 1000"
+        )
+        answer = client.post("/", content=sql, params={"default_format": "JSON"})
+        assert [row["body"] for row in answer.json()["data"]] == ["said"], answer.text
 
 
 def test_the_command_line_reads_the_files_by_the_same_rules(exporter: ClickHouse) -> None:

@@ -25,6 +25,15 @@ COLLECTOR = {
 }  # fmt: skip
 
 
+#: internal/sqltemplates/logs_table.sql, as of v0.151.
+COLLECTOR_LOGS = {
+    "Timestamp": "DateTime64(9)", "TraceId": "String", "SpanId": "String", "TraceFlags": "UInt8",
+    "SeverityText": "LowCardinality(String)", "SeverityNumber": "UInt8", "ServiceName": "LowCardinality(String)", "Body": "String",
+    "ResourceSchemaUrl": "LowCardinality(String)", "ResourceAttributes": MAP, "ScopeSchemaUrl": "LowCardinality(String)",
+    "ScopeName": "String", "ScopeVersion": "LowCardinality(String)", "ScopeAttributes": MAP, "LogAttributes": MAP, "EventName": "String",
+}  # fmt: skip
+
+
 def layout(**options: object) -> Layout:
     return Layout.of(ClickHouseConfig.model_validate(options))
 
@@ -39,6 +48,16 @@ def test_spans_have_the_collectors_22_columns_first_and_then_ours() -> None:
     assert [name for name, _ in found[22:]] == [column.clickhouse for column in SPAN_COLUMNS] + ["Received"]
 
 
+def test_logs_have_the_collectors_16_columns_first() -> None:
+    """And the column that its releases before v0.151 have, for readers that filter by it."""
+    found = [(field.name, field.type) for field in schema.logs("otel_logs").inserted]
+    assert found[:16] == list(COLLECTOR_LOGS.items())
+    assert found[16:] == [("Received", "DateTime('UTC')")]
+    assert "`TimestampTime` DateTime ALIAS toDateTime(Timestamp)" in ddl.create_table(
+        schema.logs("otel_logs"), layout()
+    )
+
+
 def test_calls_have_every_declared_column_under_its_clickhouse_name() -> None:
     assert [field.name for field in schema.CALLS_OF.fields] == [column.clickhouse for column in CALL_COLUMNS]
     assert [field.type for field in schema.CALLS_OF.fields] == [column.clickhouse_type for column in CALL_COLUMNS]
@@ -47,7 +66,7 @@ def test_calls_have_every_declared_column_under_its_clickhouse_name() -> None:
 
 def test_every_table_remembers_insert_tokens() -> None:
     """Plain MergeTree forgets them unless it is told not to, and then every retried insert counts twice."""
-    for table in schema.tables("otel_traces"):
+    for table in schema.tables("otel_traces", "otel_logs"):
         assert "non_replicated_deduplication_window = 10000" in ddl.create_table(table, layout())
 
 
@@ -57,14 +76,14 @@ def test_names_are_quoted_wherever_a_statement_has_one() -> None:
     created = re.findall(
         r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW|MATERIALIZED VIEW|DATABASE)(?: IF NOT EXISTS)? ([^\s;]+)", all_of()
     )
-    assert len(created) == 1 + 5 + 1 + len(VIEWS)
+    assert len(created) == 1 + 6 + 1 + len(VIEWS)
     assert all(re.fullmatch(r"(`\w+`\.)?`\w+`", name) for name in created)
 
 
 def test_ttl_is_in_whole_days_rounded_up_and_absent_without_the_option() -> None:
     assert "TTL" not in all_of()
     kept = all_of(ttl="36h", ledger_ttl="90d")
-    assert kept.count("TTL toDate(Received) + toIntervalDay(2)") == 1
+    assert kept.count("TTL toDate(Received) + toIntervalDay(2)") == 2
     assert kept.count("TTL Day + toIntervalDay(90)") == 1
     assert kept.count("TTL toDate(Hour) + toIntervalDay(90)") == 1
 
@@ -83,15 +102,21 @@ def test_distributed_tables_stand_over_local_ones_and_keep_a_calls_versions_on_o
     made = all_of(dsn="http://ch:8123/llm", cluster="main", distributed=True)
     assert "CREATE TABLE IF NOT EXISTS `llm`.`llm_calls_versions_local` ON CLUSTER `main`" in made
     assert "Distributed(`main`, `llm`, `llm_calls_versions_local`, cityHash64(CallId))" in made
+    assert "Distributed(`main`, `llm`, `otel_logs_local`, cityHash64(Timestamp, TraceId, SpanId, Body))" in made
+    assert "rand()" not in made, "a block that is sent again must be parted as before"
     assert "TO `llm`.`otel_traces_trace_id_ts_local`" in made
     assert "FROM `llm`.`llm_calls_versions` FINAL" in made
 
 
 def test_database_and_table_names_come_from_the_options() -> None:
-    made = all_of(dsn="http://ch:8123/from_dsn", database="from_option", traces_table_name="spans")
+    made = all_of(
+        dsn="http://ch:8123/from_dsn", database="from_option", traces_table_name="spans", logs_table_name="logs"
+    )
     assert "`from_dsn`" not in made
     assert "`from_option`.`spans_trace_id_ts_mv`" in made
+    assert "`from_option`.`logs`" in made
     assert "`otel_traces`" not in made
+    assert "`otel_logs`" not in made
 
 
 @pytest.mark.parametrize(
@@ -99,6 +124,8 @@ def test_database_and_table_names_come_from_the_options() -> None:
     [
         {"database": "a`b"},
         {"traces_table_name": "x; DROP TABLE y"},
+        {"logs_table_name": "x y"},
+        {"traces_table_name": "otel_logs"},
         {"dsn": "http://ch/", "cluster": "a b"},
         {"distributed": True},
         {"cluster": "main"},
