@@ -1,13 +1,11 @@
 """The end of a pipeline that leads nowhere: what comes is taken, counted and dropped.
 
-For a signal that senders export whether anybody wants it or not: without a pipeline for it they would log errors.
+For a signal that senders export whether anybody wants it or not, such as the metrics of an SDK that sends all three:
+without a pipeline for it they are refused, and log errors.
 
 ```yaml
 exporters:
   nop:
-service:
-  pipelines:
-    metrics: {receivers: [otlp], exporters: [nop]}
 ```
 """
 

@@ -31,6 +31,7 @@ def documented() -> dict[str, str]:
         "processors/attribution.py",
         "processors/pricing.py",
         "exporters/debug.py",
+        "exporters/nop.py",
         "collector/receivers/config.py",
     ]
     for module in modules:
