@@ -95,7 +95,8 @@ spans = st.builds(
 )
 spans_without_ids = st.builds(Span, trace_id=trace_ids | no_ids, span_id=span_ids | no_ids, name=texts)
 scopes = st.builds(InstrumentationScope, name=texts, version=texts, attributes=attributes)
-entities = st.builds(EntityRef, schema_url=texts, type=texts, id_keys=st.lists(texts, max_size=2))
+_names = st.lists(texts, max_size=2)
+entities = st.builds(EntityRef, schema_url=texts, type=texts, id_keys=_names, description_keys=_names)
 resources = st.builds(Resource, attributes=attributes, entity_refs=st.lists(entities, max_size=1))
 
 

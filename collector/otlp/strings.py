@@ -1,7 +1,7 @@
 """Every text of a request, and a request with some of its texts changed.
 
-`strings` lists the leaves of a serialized Export{Trace,Logs,Metrics}ServiceRequest: what `schema.SCHEMA` calls a text, a
-key, bytes, a number of an attribute; and unknown fields. `rewrite` changes leaves and leaves all else byte for byte as it
+`strings` lists the leaves of a serialized Export{Trace,Logs,Metrics}ServiceRequest: what `messages.RULES` calls a
+text, a key, bytes, or the number of an attribute; and unknown fields. `rewrite` changes leaves and leaves all else byte for byte as it
 came. Requests are those that `check` has passed; several that are joined are one.
 """
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.errors import Malformed
-from collector.otlp import interning, splicing, walking
-from collector.otlp.schema import REQUESTS, Kind, Place
+from collector.otlp import interning, messages, splicing, walking
+from collector.otlp.places import Kind, Place
+from collector.otlp.requests import REQUESTS
 from collector.otlp.tables import I32, I64, U8, Text
 from collector.signals import Signal
 
@@ -29,8 +29,8 @@ class Strings:
 
     off, size:  its payload in the request; size 0 for numbers
     head:       how many bytes before `off` its field begins
-    place:      schema.Place
-    kind:       schema.Kind
+    place:      Place
+    kind:       Kind
     depth:      values around it in its attribute or body: 0 for the attribute's key, 1 for its value, more inside of that
     number:     the int64 of an INT, the bits of a DOUBLE, the tag of an UNKNOWN field
     attribute:  number of the attribute it stands in, counted over the request in wire order; -1: in none
@@ -62,43 +62,34 @@ def strings(signal: Signal, data: U8) -> Strings:
     A trace or span id is a leaf (bytes) only if it is none, being of another length than 16 or 8 bytes. A field that stands
     in a message twice is two leaves: both leave with it.
     """
-    leaves, attributes = len(data) // 16 + 64, len(data) // 32 + 32
-    while True:
-        columns = (
-            np.empty(leaves, np.int64),
-            np.empty(leaves, np.int32),
-            *(np.empty(leaves, np.uint8) for _ in range(4)),
-            np.zeros(leaves, np.int64),
-            np.empty(leaves, np.int32),
-            np.empty(leaves, np.int32),
-        )
-        key = Text(np.empty(attributes, np.int64), np.empty(attributes, np.int32))
-        found = walking.walk(data, REQUESTS[signal], *columns, key.off, key.len)
-        if found[0] < 0:
-            raise Malformed(f"the body is no well-formed OTLP request for {signal}")
-        if found[0] <= leaves and found[1] <= attributes:
-            break
-        leaves, attributes = found[0], found[1]
-    off, size, head, place, kind, depth, number, attribute, item = (column[: found[0]] for column in columns)
-    codes, first = interning.texts(data, Text(key.off[: found[1]], key.len[: found[1]]))
+    room, keys_room = len(data) // 16 + 64, len(data) // 32 + 32
+    found = walking.walk(data, messages.REQUESTS[signal], room, keys_room)
+    if found[0] > room or found[1] > keys_room:
+        found = walking.walk(data, messages.REQUESTS[signal], found[0], found[1])
+    leaves, attributes, items, off, size, head, place, kind, depth, number, attribute, item, key_at, key_size = found
+    if leaves < 0:
+        raise REQUESTS[signal].malformed()
+    rows = slice(leaves)
+    key = Text(key_at[:attributes], key_size[:attributes])
+    codes, first = interning.texts(data, key)
     ends = key.off[first] + key.len[first]
     return Strings(
         signal=signal,
-        off=off,
-        size=size,
-        head=head,
-        place=place,
-        kind=kind,
-        depth=depth,
-        number=number,
-        attribute=attribute,
-        key=np.append(codes, np.int32(-1))[attribute],
-        item=item,
+        off=off[rows],
+        size=size[rows],
+        head=head[rows],
+        place=place[rows],
+        kind=kind[rows],
+        depth=depth[rows],
+        number=number[rows],
+        attribute=attribute[rows],
+        key=np.append(codes, np.int32(-1))[attribute[rows]],
+        item=item[rows],
         keys=[
             data[start:end].tobytes().decode("utf-8", "replace")
             for start, end in zip(key.off[first].tolist(), ends.tolist(), strict=True)
         ],
-        items=found[2],
+        items=items,
     )
 
 
@@ -138,7 +129,7 @@ def rewrite(
     where = leaves.off[rows] - leaves.head[rows]
     done, edits, nodes, pieces, n_edits, n_nodes = walking.plan(
         data,
-        REQUESTS[leaves.signal],
+        messages.REQUESTS[leaves.signal],
         where,
         what[first],
         np.ascontiguousarray(blob),

@@ -1,7 +1,7 @@
 """All leaves of a request in one pass, and the way back to a few of them.
 
 `walk` lists every leaf. `plan` finds the messages around the leaves that are to change, and writes down edits and nodes
-for `splicing.splice`; it looks only into messages that have such a leaf in them. Both follow `schema.TABLE`, take any
+for `splicing.splice`; it looks only into messages that have such a leaf in them. Both follow `messages.RULES`, take any
 bytes, and touch nothing outside of the body and the given arrays.
 """
 
@@ -10,150 +10,141 @@ from __future__ import annotations
 import numpy as np
 
 from collector.otlp import layout as L
-from collector.otlp import schema as S
+from collector.otlp import messages as M
 from collector.otlp.compiled import kernel
+from collector.otlp.places import Kind, Place
 from collector.otlp.splicing import E_AT, E_END, E_NODE, E_SIZE, E_START, EDIT, N_END, N_HEADER, N_PARENT, N_START, NODE
 from collector.otlp.tables import I32, I64, U8
 from collector.otlp.wire import MAX_DEPTH, Int, address, copy, load64, payload, put_varint, skip, store8, tag, varint
 
-TABLE = S.TABLE
-FIELDS = S.FIELDS
-KEY_VALUE, ANY_VALUE, ARRAY_VALUE = int(S.Message.KEY_VALUE), int(S.Message.ANY_VALUE), int(S.Message.ARRAY_VALUE)
-SPAN, METRIC = int(S.Message.SPAN), int(S.Message.METRIC)  # and between them: the items
-K_TEXT, K_BYTES, K_KEY, K_INT, K_DOUBLE, K_UNKNOWN = (int(kind) for kind in S.Kind)
-P_UNKNOWN = int(S.Place.UNKNOWN_FIELD)
+#: Kind of what is listed, by the number for it in a rule; 0 are unknown fields.
+_KIND_OF = np.zeros(16, np.uint8)
+_KIND_OF[0], _KIND_OF[M.INT], _KIND_OF[M.DOUBLE] = Kind.UNKNOWN, Kind.INT, Kind.DOUBLE
+_KIND_OF[M.TEXT], _KIND_OF[M.KEY], _KIND_OF[M.BYTES :] = Kind.TEXT, Kind.KEY, Kind.BYTES
+_UNKNOWN_FIELD = int(Place.UNKNOWN_FIELD)
 
 REPLACE, DROP, REMOVE = range(3)  # what `plan` does with a leaf
 
-_F_END, _F_TYPE, _F_PLACE, _F_NODE, _F_START, _F_EDITS, _F_NODES = range(7)
-_FRAME = 7
+# Frames of the stacks
+_END, _TYPE = 0, 1
+_PLACE, _NESTED, _OWNER, _ITEM = range(2, 6)  # of `walk`
+_NODE, _START, _EDITS, _NODES = range(2, 6)  # of `plan`
+_FRAME = 6
 
 
 @kernel
 def _rule(type_: Int, field: Int) -> Int:
-    """What the schema says about a field with this tag; 0 for an unknown one."""
+    """What is said about a field with this tag; 0 for an unknown one."""
     number = field >> 3
-    rule = np.int64(TABLE[type_, number]) if number < FIELDS else np.int64(0)
-    if rule & 7 != field & 7 and not ((rule >> S.ACTION) & 31 == S.PACKED and field & 7 == L.LEN):
+    rule = np.int64(M.RULES[type_, number]) if number < M.FIELDS else np.int64(0)
+    wire = field & 7
+    if (rule >> M.WIRE) & 7 != wire and not (
+        (rule & M.PACKED_FIXED64 != 0 and wire == L.FIXED64) or (rule & M.PACKED_VARINT != 0 and wire == L.VARINT)
+    ):
         return np.int64(0)
     return rule
 
 
 @kernel
 def walk(
-    body: U8,
-    request: Int,
-    off: I64,
-    size: I32,
-    head: U8,
-    place: U8,
-    kind: U8,
-    depth: U8,
-    number: I64,
-    attribute: I32,
-    item: I32,
-    key_at: I64,
-    key_size: I32,
-) -> tuple[Int, Int, Int]:
-    """The leaves of a request of the message type `request`, in wire order, and the attributes they stand in.
+    body: U8, request: Int, room: Int, keys_room: Int
+) -> tuple[Int, Int, Int, I64, I32, U8, U8, U8, U8, I64, I32, I32, I64, I32]:
+    """The leaves of a request of the message type `request`, in wire order, and the keys of the attributes around them.
 
-    Gives how many leaves, attributes and items there are; -1 for leaves if the request is not well-formed. Rows that the
-    arrays have no room for are counted and not written.
+    Gives how many leaves, attributes and items there are; the columns of `strings.Strings` from `off` to `item`; and place
+    and size of each attribute's key. -1 leaves: the request is not well-formed. `room` and `keys_room` say how many leaves
+    and attributes are written down; more are only counted.
     """
+    off, size, head = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.uint8)
+    place, kind, depth = np.empty(room, np.uint8), np.empty(room, np.uint8), np.empty(room, np.uint8)
+    number, attribute, item = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.int32)
+    key_at, key_size = np.empty(keys_room, np.int64), np.empty(keys_room, np.int32)
+    leaves = np.int64(-1)
     data = address(body)
-    stack = np.empty((MAX_DEPTH + 1, 3), np.int64)
-    room, keys_room = len(off), len(key_at)
-    leaves, attributes, items = np.int64(0), np.int64(0), np.int64(0)
-    level, nested, owner, row = np.int64(0), np.int64(0), np.int64(-1), np.int64(-1)
-    at, end, type_, here = np.int64(0), np.int64(len(body)), np.int64(request), np.int64(0)
+    stack = np.empty((MAX_DEPTH + 1, _FRAME), np.int64)
+    count, attributes, items = np.int64(0), np.int64(0), np.int64(0)
+    at, end, type_, level = np.int64(0), np.int64(len(body)), np.int64(request), np.int64(0)
+    here, nested, owner, row = np.int64(_UNKNOWN_FIELD), np.int64(0), np.int64(-1), np.int64(-1)
     while True:
         if at >= end:
             if level == 0:
+                leaves = count
                 break
-            if type_ == ANY_VALUE:
-                nested -= 1
-            elif type_ == KEY_VALUE:
-                if nested == 0:
-                    owner = np.int64(-1)
-            elif SPAN <= type_ <= METRIC:
-                row = np.int64(-1)
             level -= 1
-            end, type_, here = stack[level, _F_END], stack[level, _F_TYPE], stack[level, _F_PLACE]
+            end, type_ = stack[level, _END], stack[level, _TYPE]
+            here, nested = stack[level, _PLACE], stack[level, _NESTED]
+            owner, row = stack[level, _OWNER], stack[level, _ITEM]
             continue
         field_at = at
         field, at = tag(data, at, end)
         if at < 0:
-            return -1, 0, 0
+            break
         rule = _rule(type_, field)
-        action = (rule >> S.ACTION) & 31
-        if 0 < action <= S.PACKED:
-            at = skip(data, at, end, field, level)
-            if at < 0:
-                return -1, 0, 0
-            continue
-        where = (rule >> S.PLACE) & 255
-        if where == 0:
-            where = here
-        start, bits, what = at, np.int64(0), np.int64(K_TEXT)
-        if action == 0:
-            what, where, bits = np.int64(K_UNKNOWN), np.int64(P_UNKNOWN), field
-            if field & 7 == L.LEN:
-                start, at = payload(data, at, end)
-            else:
-                at = skip(data, at, end, field, level)
-        elif action == S.INT:
-            what = np.int64(K_INT)
-            bits, at = varint(data, at, end)
-        elif action == S.DOUBLE:
-            what = np.int64(K_DOUBLE)
-            if at + 8 > end:
-                return -1, 0, 0
-            bits = load64(data, at)
-            at += 8
-        else:
+        if rule & M.MESSAGE != 0:
             start, at = payload(data, at, end)
-        if at < 0:
-            return -1, 0, 0
-        if action == S.CHILD:
-            if level >= MAX_DEPTH:
-                return -1, 0, 0
-            stack[level, _F_END], stack[level, _F_TYPE], stack[level, _F_PLACE] = end, type_, here
+            if at < 0 or level >= MAX_DEPTH:
+                break
+            stack[level, _END], stack[level, _TYPE] = end, type_
+            stack[level, _PLACE], stack[level, _NESTED] = here, nested
+            stack[level, _OWNER], stack[level, _ITEM] = owner, row
             level += 1
-            end, type_, here, at = at, (rule >> S.CHILD_TYPE) & 63, where, start
-            if type_ == ANY_VALUE:
+            end, type_, at = at, rule & M.TYPE, start
+            if rule >> M.PLACE != 0:
+                here = rule >> M.PLACE
+            if type_ == M.ANY_VALUE:
                 nested += 1
-            elif type_ == KEY_VALUE:
+            elif type_ == M.KEY_VALUE:
                 if nested == 0:
                     owner = attributes
+                    attributes += 1
                     if owner < keys_room:
                         key_at[owner], key_size[owner] = start, 0
-                    attributes += 1
-            elif SPAN <= type_ <= METRIC:
+            elif type_ == M.SPAN or type_ == M.LOG_RECORD or type_ == M.METRIC:  # noqa: PLR1714 (compiles to less)
                 row = items
                 items += 1
             continue
+        what = (rule >> M.LISTED) & 15
+        if what == M.NOTHING:
+            at = skip(data, at, end, field, level)
+            if at < 0:
+                break
+            continue
+        start, bits = at, np.int64(0)
+        if field & 7 == L.LEN:
+            start, at = payload(data, at, end)
+        elif what == M.INT:
+            bits, at = varint(data, at, end)
+        elif what == M.DOUBLE:
+            if at + 8 > end:
+                break
+            bits = load64(data, at)
+            at += 8
+        else:
+            at = skip(data, at, end, field, level)
+        if at < 0:
+            break
         length = at - start
-        if action == S.KEY:
-            what = np.int64(K_KEY)
+        where = rule >> M.PLACE
+        if where == 0:
+            where = here
+        if what == 0:
+            where, bits = np.int64(_UNKNOWN_FIELD), field
+        elif what <= M.DOUBLE:
+            length = np.int64(0)
+        elif what == M.KEY:
             if nested == 0 and 0 <= owner < keys_room:
                 key_at[owner], key_size[owner] = start, length
-        elif action == S.BYTES:
-            what = np.int64(K_BYTES)
-        elif action >= S.TRACE_ID:
-            valid = 16 if action == S.TRACE_ID else 8
+        elif what >= M.ID16:
+            valid = 16 if what == M.ID16 else 8
             if length == 0 or length == valid:  # noqa: PLR1714 (compiles to less)
                 continue
-            what = np.int64(K_BYTES)
-        if leaves < room:
-            off[leaves], head[leaves], size[leaves] = start, start - field_at, length
-            place[leaves], kind[leaves], depth[leaves] = where, what, nested
-            attribute[leaves], item[leaves] = owner, row
-            if what >= K_INT:
-                number[leaves] = bits
-                if what != K_UNKNOWN:
-                    size[leaves] = 0
-        leaves += 1
-    return leaves, attributes, items
+        if count < room:
+            off[count], head[count] = start, start - field_at
+            size[count], number[count] = length, bits
+            place[count], kind[count], depth[count] = where, _KIND_OF[what], nested
+            attribute[count], item[count] = owner, row
+        count += 1
+    return leaves, attributes, items, off, size, head, place, kind, depth, number, attribute, item, key_at, key_size
 
 
 @kernel
@@ -188,7 +179,7 @@ def plan(
     edits, nodes = np.empty((EDIT, len(where) + 1), np.int64), np.empty((NODE, 4 * len(where) + 4), np.int64)
     n_edits, n_nodes, used = np.int64(0), np.int64(0), np.int64(0)
     stack = np.empty((MAX_DEPTH + 1, _FRAME), np.int64)
-    stack[0, _F_NODE] = -1
+    stack[0, _NODE] = -1
     level, done = np.int64(0), np.int64(0)
     at, end, type_ = np.int64(0), np.int64(len(body)), np.int64(request)
     while done < len(where):
@@ -196,7 +187,7 @@ def plan(
             if level == 0:
                 break
             level -= 1
-            end, type_ = stack[level, _F_END], stack[level, _F_TYPE]
+            end, type_ = stack[level, _END], stack[level, _TYPE]
             continue
         field_at = at
         field, at = tag(data, at, end)
@@ -204,7 +195,7 @@ def plan(
             break
         header = at
         rule = _rule(type_, field)
-        action = (rule >> S.ACTION) & 31
+        what = (rule >> M.LISTED) & 15
         start = at
         if field & 7 == L.LEN:
             start, at = payload(data, at, end)
@@ -216,27 +207,27 @@ def plan(
             continue
         if where[done] != field_at:
             # In a message, or nowhere
-            if action != S.CHILD or level >= MAX_DEPTH or where[done] < start:
+            if rule & M.MESSAGE == 0 or level >= MAX_DEPTH or where[done] < start:
                 break
-            stack[level, _F_END], stack[level, _F_TYPE] = end, type_
+            stack[level, _END], stack[level, _TYPE] = end, type_
             level += 1
-            stack[level, _F_START], stack[level, _F_EDITS], stack[level, _F_NODES] = field_at, n_edits, n_nodes
-            stack[level, _F_NODE] = n_nodes
+            stack[level, _START], stack[level, _EDITS], stack[level, _NODES] = field_at, n_edits, n_nodes
+            stack[level, _NODE] = n_nodes
             nodes = _room(nodes, n_nodes)
             nodes[N_HEADER, n_nodes], nodes[N_START, n_nodes] = header, start
-            nodes[N_END, n_nodes], nodes[N_PARENT, n_nodes] = at, stack[level - 1, _F_NODE]
+            nodes[N_END, n_nodes], nodes[N_PARENT, n_nodes] = at, stack[level - 1, _NODE]
             n_nodes += 1
-            end, type_, at = at, (rule >> S.CHILD_TYPE) & 63, start
+            end, type_, at = at, rule & M.TYPE, start
             continue
-        if action == S.CHILD or 0 < action <= S.PACKED:
+        if what == M.NOTHING:
             break
-        what = do[done]
-        if what == REPLACE and action == 0:
-            what = np.uint8(DROP)
+        order = np.int64(do[done])
+        if order == REPLACE and what == 0:
+            order = np.int64(DROP)
         done += 1
-        if what == REPLACE:
+        if order == REPLACE:
             from_ = used
-            if type_ == ANY_VALUE and action != S.TEXT:
+            if type_ == M.ANY_VALUE and what != M.TEXT:
                 store8(out, used, np.int64(L.ANY_STRING))
                 used += 1
                 header = field_at
@@ -245,29 +236,29 @@ def plan(
             copy(out, used, texts, text_at[done - 1], length)
             used += length
             edits[E_START, n_edits], edits[E_END, n_edits] = header, at
-            edits[E_NODE, n_edits], edits[E_AT, n_edits] = stack[level, _F_NODE], from_
+            edits[E_NODE, n_edits], edits[E_AT, n_edits] = stack[level, _NODE], from_
             edits[E_SIZE, n_edits] = used - from_
             n_edits += 1
             continue
         # The message that goes with the leaf, if there is one; what was planned inside of it is forgotten.
-        stack[level, _F_END], stack[level, _F_TYPE] = end, type_
+        stack[level, _END], stack[level, _TYPE] = end, type_
         gone = np.int64(0)
-        if action != 0 or what == REMOVE:
+        if what != 0 or order == REMOVE:
             for outer in range(1, level + 1):
-                if stack[outer, _F_TYPE] == KEY_VALUE or (
-                    stack[outer, _F_TYPE] == ANY_VALUE and stack[outer - 1, _F_TYPE] == ARRAY_VALUE
+                if stack[outer, _TYPE] == M.KEY_VALUE or (
+                    stack[outer, _TYPE] == M.ANY_VALUE and stack[outer - 1, _TYPE] == M.ARRAY_VALUE
                 ):
                     gone = np.int64(outer)
-                    if what == REMOVE:
+                    if order == REMOVE:
                         break
         if gone > 0:
-            field_at, at = stack[gone, _F_START], stack[gone, _F_END]
-            n_edits, n_nodes = stack[gone, _F_EDITS], stack[gone, _F_NODES]
+            field_at, at = stack[gone, _START], stack[gone, _END]
+            n_edits, n_nodes = stack[gone, _EDITS], stack[gone, _NODES]
             level = np.int64(gone - 1)
-            end, type_ = stack[level, _F_END], stack[level, _F_TYPE]
+            end, type_ = stack[level, _END], stack[level, _TYPE]
             while done < len(where) and where[done] < at:
                 done += 1
         edits[E_START, n_edits], edits[E_END, n_edits] = field_at, at
-        edits[E_NODE, n_edits], edits[E_AT, n_edits], edits[E_SIZE, n_edits] = stack[level, _F_NODE], 0, 0
+        edits[E_NODE, n_edits], edits[E_AT, n_edits], edits[E_SIZE, n_edits] = stack[level, _NODE], 0, 0
         n_edits += 1
     return done, edits, nodes, pieces, n_edits, n_nodes

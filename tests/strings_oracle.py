@@ -1,0 +1,174 @@
+"""The leaves of a request, and changes of them, by protobuf's objects and descriptors in plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from collector.otlp.strings import Kind, Place, Strings
+
+ITEMS = ("Span", "LogRecord", "Metric")
+
+#: Message and field → where that is. Fields of AnyValue and KeyValue are where the attribute or body is.
+PLACES = {
+    "Resource.attributes": Place.RESOURCE_ATTRIBUTE,
+    "InstrumentationScope.attributes": Place.SCOPE_ATTRIBUTE,
+    "Span.attributes": Place.SPAN_ATTRIBUTE,
+    "Event.attributes": Place.EVENT_ATTRIBUTE,
+    "Link.attributes": Place.LINK_ATTRIBUTE,
+    "LogRecord.attributes": Place.LOG_ATTRIBUTE,
+    "Metric.metadata": Place.METRIC_METADATA,
+    "NumberDataPoint.attributes": Place.POINT_ATTRIBUTE,
+    "HistogramDataPoint.attributes": Place.POINT_ATTRIBUTE,
+    "ExponentialHistogramDataPoint.attributes": Place.POINT_ATTRIBUTE,
+    "SummaryDataPoint.attributes": Place.POINT_ATTRIBUTE,
+    "Exemplar.filtered_attributes": Place.EXEMPLAR_ATTRIBUTE,
+    "LogRecord.body": Place.LOG_BODY,
+    "Span.name": Place.SPAN_NAME,
+    "Event.name": Place.EVENT_NAME,
+    "InstrumentationScope.name": Place.SCOPE_NAME,
+    "InstrumentationScope.version": Place.SCOPE_VERSION,
+    "Status.message": Place.STATUS_MESSAGE,
+    "Span.trace_state": Place.TRACE_STATE,
+    "Link.trace_state": Place.TRACE_STATE,
+    "LogRecord.severity_text": Place.SEVERITY_TEXT,
+    "LogRecord.event_name": Place.LOG_EVENT_NAME,
+    "Metric.name": Place.METRIC_NAME,
+    "Metric.description": Place.METRIC_DESCRIPTION,
+    "Metric.unit": Place.METRIC_UNIT,
+    "EntityRef.type": Place.ENTITY_TYPE,
+    "EntityRef.id_keys": Place.ENTITY_KEY,
+    "EntityRef.description_keys": Place.ENTITY_KEY,
+    **{
+        f"{holder}.schema_url": Place.SCHEMA_URL
+        for holder in (
+            "ResourceSpans",
+            "ResourceLogs",
+            "ResourceMetrics",
+            "ScopeSpans",
+            "ScopeLogs",
+            "ScopeMetrics",
+            "EntityRef",
+        )
+    },
+}
+
+
+@dataclass
+class Element:
+    """A member of a repeated field: what `dropped` and `removed` take out."""
+
+    holder: Message
+    field: str
+    member: Any
+
+
+@dataclass
+class Leaf:
+    """One leaf, and how to change it."""
+
+    message: Message
+    field: FieldDescriptor
+    index: int  # in a repeated field; -1: a singular one
+    value: Any
+    place: Place
+    kind: Kind
+    depth: int
+    key: str | None
+    item: int
+    elements: Sequence[Element]  # around it, from the outermost
+
+    def said(self) -> tuple[Any, ...]:
+        """In the form of `found`."""
+        return self.place, self.kind, self.depth, self.key, self.item, self.value
+
+    def replace(self, text: str) -> None:
+        name = self.field.name
+        if self.index >= 0:
+            getattr(self.message, name)[self.index] = text
+        elif self.field.containing_oneof is not None and self.kind is not Kind.TEXT:
+            self.message.string_value = text  # type: ignore[attr-defined]
+        elif self.field.type == FieldDescriptor.TYPE_BYTES:
+            setattr(self.message, name, text.encode())
+        else:
+            setattr(self.message, name, text)
+
+
+def leaves(request: Message) -> list[Leaf]:
+    """In the order of field numbers, which is that of the wire."""
+    return list(_message(request, Place.UNKNOWN_FIELD, 0, None, [-1, 0], ()))
+
+
+def _message(
+    message: Message, place: Place, depth: int, key: str | None, items: list[int], elements: tuple[Element, ...]
+) -> Iterator[Leaf]:
+    name = message.DESCRIPTOR.name
+    if name in ITEMS:
+        items[0], items[1] = items[1], items[1] + 1
+    if name == "AnyValue":
+        depth += 1
+    for field, value in sorted(message.ListFields(), key=lambda entry: entry[0].number):
+        here = PLACES.get(f"{name}.{field.name}", Place.UNKNOWN_FIELD) or place
+        for index, member in enumerate(value if field.is_repeated else [value]):
+            if field.type == FieldDescriptor.TYPE_MESSAGE:
+                inner, inside = elements, key
+                if field.message_type.name == "KeyValue" or name == "ArrayValue":
+                    inner = (*elements, Element(message, field.name, member))
+                if field.message_type.name == "KeyValue" and depth == 0:
+                    inside = member.key
+                yield from _message(member, here, depth, inside, items, inner)
+                continue
+            kind = _kind(name, field, member)
+            if kind is not None:
+                where = Place.ID if field.name.endswith(("trace_id", "span_id")) else here
+                at = index if field.is_repeated else -1
+                yield Leaf(message, field, at, member, where, kind, depth, key, items[0], elements)
+    if name in ITEMS:
+        items[0] = -1
+
+
+def _kind(message: str, field: FieldDescriptor, value: Any) -> Kind | None:
+    if field.name.endswith(("trace_id", "span_id")):
+        return None if len(value) in {0, 16 if field.name == "trace_id" else 8} else Kind.BYTES
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return Kind.KEY if field.name in {"key", "id_keys", "description_keys"} else Kind.TEXT
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return Kind.BYTES
+    if message == "AnyValue" and field.name in {"int_value", "double_value", "string_value_strindex"}:
+        return Kind.DOUBLE if field.name == "double_value" else Kind.INT
+    return None
+
+
+def take_out(gone: Sequence[Element]) -> None:
+    """Take out members of repeated fields, each possibly named more than once."""
+    done: list[Any] = []
+    for element in gone:
+        if any(element.member is other for other in done):
+            continue
+        done.append(element.member)
+        members = getattr(element.holder, element.field)
+        for index, member in enumerate(members):
+            if member is element.member:
+                del members[index]
+                break
+
+
+def said(strings: Strings, data: np.ndarray) -> list[tuple[Any, ...]]:
+    """The rows, in the form of `Leaf.said`."""
+    rows = []
+    for row in range(len(strings)):
+        kind, at = Kind(strings.kind[row]), int(strings.off[row])
+        raw = data[at : at + int(strings.size[row])].tobytes()
+        value: Any = raw if kind in {Kind.BYTES, Kind.UNKNOWN} else raw.decode()
+        if kind is Kind.INT:
+            value = int(strings.number[row])
+        elif kind is Kind.DOUBLE:
+            value = float(strings.number[row : row + 1].view(np.float64)[0])
+        key = strings.keys[strings.key[row]] if strings.key[row] >= 0 else None
+        rows.append((Place(strings.place[row]), kind, int(strings.depth[row]), key, int(strings.item[row]), value))
+    return rows
