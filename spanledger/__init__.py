@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collector.batch import SpanBatch
+    from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
     from collector.component import Context, Exporter, Intake, Payload, Processor, Receiver, Stage
     from collector.errors import Overloaded, Permanent, Retryable
+    from collector.signals import Signal
     from config.types import ByteSize, Duration, Secret, StrictModel
 
     __version__: str
@@ -29,8 +30,10 @@ _HOME = {
     "Permanent": "collector.errors",
     "Processor": "collector.component",
     "Receiver": "collector.component",
+    "RequestBatch": "collector.batch",
     "Retryable": "collector.errors",
     "Secret": "config.types",
+    "Signal": "collector.signals",
     "SpanBatch": "collector.batch",
     "Stage": "collector.component",
     "StrictModel": "config.types",
@@ -48,8 +51,10 @@ __all__ = [
     "Permanent",
     "Processor",
     "Receiver",
+    "RequestBatch",
     "Retryable",
     "Secret",
+    "Signal",
     "SpanBatch",
     "Stage",
     "StrictModel",

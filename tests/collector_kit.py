@@ -27,6 +27,7 @@ processors:
   pricing:
 exporters:
   clickhouse: {{dsn: "{dsn}"{exporter}}}
+  nop:
 service:
   data_dir: {data}
   batch: {{timeout: 50ms}}
@@ -34,6 +35,8 @@ service:
 {service}
   pipelines:
     traces: {{receivers: [otlp], processors: [attribution, pricing], exporters: [clickhouse]}}
+    logs: {{receivers: [otlp], exporters: [clickhouse]}}
+    metrics: {{receivers: [otlp], exporters: [nop]}}
 """
 
 
@@ -113,6 +116,13 @@ class Collector:
         assert status == 200, body.decode()
         rows: list[list[Any]] = json.loads(body)["data"]
         return rows
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample of the admin port's metrics, 0 where there is none."""
+        pairs = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        wanted = f"{name}{{{pairs}}} "
+        lines = self.get("/metrics")[1].decode().splitlines()
+        return next((float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted)), 0.0)
 
     def settled(self, timeout: float = 60) -> None:
         """Wait until everything that was taken in has been delivered."""

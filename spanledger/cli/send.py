@@ -49,7 +49,13 @@ def send(
         ),
     ] = None,
     protocol: Annotated[Protocol, typer.Option(help="OTLP/HTTP or OTLP/gRPC.")] = Protocol.HTTP,
-    signal: Annotated[str | None, typer.Option(help="Only traces, logs or metrics.", show_default=False)] = None,
+    signal: Annotated[
+        str | None,
+        typer.Option(
+            help="Only traces, logs or metrics. A file that does not tell what it holds is taken for this.",
+            show_default=False,
+        ),
+    ] = None,
     retries: Annotated[
         int,
         typer.Option(min=0, max=100, help="How often to try a body again that is put off (429, 503, lost connection)."),
@@ -80,7 +86,7 @@ def send(
             for path in paths:
                 progress.update(task, name=path.name)
                 try:
-                    body = read_body(path)
+                    body = read_body(path, signal)
                     if signal in (None, body.signal):
                         sender.send(body)
                         sent[body.signal] += 1
@@ -141,8 +147,11 @@ def _headers(texts: list[str]) -> dict[str, str]:
     return headers
 
 
-def read_body(path: Path) -> Body:
-    """A file as the request it was. Raises `CommandError` where it is no OTLP body."""
+def read_body(path: Path, untold: str | None = None) -> Body:
+    """A file as the request it was; of the signal `untold` where neither its name nor its content says.
+
+    Raises `CommandError` where it is no OTLP body.
+    """
     if path.stat().st_size > MAX_BODY:
         raise CommandError(f"larger than {MAX_BODY // 2**20} MiB")
     data = path.read_bytes()
@@ -151,8 +160,11 @@ def read_body(path: Path) -> Body:
     as_json = path.name.removesuffix(".gz").endswith(".json") or plain[:64].lstrip()[:1] == b"{"
     named = _NAMED.search(path.name)
     signal = named[1] if named else _json_signal(plain) if as_json else _protobuf_signal(plain)
+    signal = signal or untold
     if signal is None:
-        raise CommandError("not an OTLP request: neither its name nor its content says traces, logs or metrics")
+        raise CommandError(
+            "not an OTLP request: neither its name nor its content says traces, logs or metrics; if it is one, say with --signal"
+        )
     return Body(path.name, signal, data, "application/json" if as_json else "application/x-protobuf", gzipped)
 
 

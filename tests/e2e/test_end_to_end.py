@@ -14,11 +14,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from collector.signals import Signal
 from tests.collector_kit import Collector, running
+from tests.otlp_oracle import items_of
+from tests.signals_kit import application
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 
@@ -83,6 +87,50 @@ def test_a_real_sdk_sends_and_its_call_is_priced(collector: Collector, protocol:
     team, app, cost, tokens_in, tokens_out = rows[0]
     assert (team, app, int(tokens_in), int(tokens_out)) == ("search", f"sdk-{protocol}", 2000, 500)
     assert Decimal(cost) == Decimal("0.0006")  # 2000 at $0.15 and 500 at $0.60 a million
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_applications_whole_sdk_exports_without_an_error(collector: Collector, protocol: str) -> None:
+    """Traces, logs and metrics at once: spans and log records are there to ask for, metrics are taken and counted."""
+    counts = (
+        "SELECT (SELECT count() FROM otel_traces), (SELECT count() FROM otel_logs), (SELECT count() FROM llm_calls)"
+    )
+    before = [int(n) for n in collector.sql(counts)[0]]
+    points = collector.metric("spanledger_pipeline_items_total", pipeline="metrics")
+    port = collector.grpc if protocol == "grpc" else collector.http
+    assert application(protocol, f"http://127.0.0.1:{port}", rounds=4) == []
+    collector.settled()
+    assert [int(n) for n in collector.sql(counts)[0]] == [before[0] + 4, before[1] + 4, before[2] + 4]
+    assert collector.metric("spanledger_pipeline_items_total", pipeline="metrics") > points
+    said = collector.sql("SELECT ServiceName, SeverityText, EventName, JSONExtractString(Body, 'gen_ai.input.messages', 1, 'content') FROM otel_logs WHERE LogAttributes['n'] = '3' ORDER BY Received DESC LIMIT 1")  # fmt: skip
+    assert said == [["chat-app", "INFO", "gen_ai.client.inference.operation.details", "question 3"]]
+
+
+@pytest.mark.parametrize("folder", ["litellm-v1", "litellm-v2"])
+def test_a_gateways_metrics_and_logs_never_add_to_the_ledger(collector: Collector, folder: str) -> None:
+    """LiteLLM measures tokens and cost of the calls that its spans report: the ledger has them from the spans alone."""
+    if not int(collector.sql(f"SELECT count() FROM llm_calls WHERE Dialect = '{folder.replace('-', '_')}'")[0][0]):
+        assert collector.cli("send", str(CAPTURES / folder), "--signal", "traces").returncode == 0
+        collector.settled()
+    ledger = "SELECT count(), sum(CostUSD), sum(InputTokens), sum(OutputTokens) FROM llm_calls"
+    sums = "SELECT sum(Calls), sum(CostUSD), sum(InputTokens), sum(OutputTokens) FROM llm_costs_hourly"
+    before, records = (
+        (collector.sql(ledger), collector.sql(sums)),
+        int(collector.sql("SELECT count() FROM otel_logs")[0][0]),
+    )
+    for signal in ("logs", "metrics"):
+        sent = collector.cli("send", str(CAPTURES / folder), "--signal", signal)
+        assert sent.returncode == 0, sent.stderr
+        assert f" {signal} (" in sent.stdout
+    collector.settled()
+    assert (collector.sql(ledger), collector.sql(sums)) == before
+    assert int(collector.sql("SELECT count() FROM otel_logs")[0][0]) - records == log_records_in(folder) > 0
+
+
+def log_records_in(folder: str) -> int:
+    """How many log records a capture holds, by protobuf's own parser."""
+    bodies = [ExportLogsServiceRequest.FromString(p.read_bytes()) for p in (CAPTURES / folder).glob("*-logs.pb")]
+    return sum(items_of(body, Signal.LOGS) for body in bodies)
 
 
 def test_costs_add_up_to_the_last_digit(collector: Collector) -> None:

@@ -109,7 +109,9 @@ def test_a_body_is_denied_without_reveal(command: Command) -> None:
 
 def test_the_body_goes_to_a_file_as_it_came(command: Command, data: Path) -> None:
     words = ["dead-letter", "show", "1", "--reveal", "--body", "--config", str(data.parent / "spanledger.yaml")]
-    assert subprocess.run([sys.executable, "-m", "spanledger", *words], capture_output=True, check=True).stdout == REQUEST
+    assert (
+        subprocess.run([sys.executable, "-m", "spanledger", *words], capture_output=True, check=True).stdout == REQUEST
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,14 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from collector.signals import Signal
 from spanledger.cli import sender as sending
 from spanledger.cli.send import read_body
 from spanledger.cli.shell import CommandError
 from tests.cli_kit import Answer, Request, run, serve
+from tests.receivers_kit import FakeIntake
+from tests.receivers_kit import running as receiving
+from tests.signals_kit import logs, metrics, record
 from tests.spans_kit import request, span
 
 TRACES = request(resource={"service.name": "x"}, spans=[span("one"), span("two")])
@@ -93,6 +97,22 @@ def test_only_one_signal_and_a_path_of_its_own(tmp_path, capsys):
         shown = run(capsys, "send", str(tmp_path), "--endpoint", endpoint, "--signal", "traces").ok()
     assert [r.path for r in server.requests] == ["/custom/v1/traces"]
     assert "1 skipped" in shown
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
+def test_each_signal_goes_where_it_belongs(signal, protocol, tmp_path, capsys):
+    """Told by what is in a file, and by --signal where nothing tells: an empty body may be anything."""
+    bodies = {"traces": TRACES, "logs": logs(record()), "metrics": metrics(2)}
+    (tmp_path / "a.pb").write_bytes(bodies[signal])
+    (tmp_path / "b.pb").write_bytes(b"")
+    with receiving(intake=FakeIntake(frozenset(Signal))) as found:
+        endpoint = found.http if protocol == "http" else found.grpc
+        sent = run(capsys, "send", str(tmp_path), "--endpoint", endpoint, "--protocol", protocol, "--signal", signal)
+        assert sent.ok().startswith(f"Sent 2 {signal} (")
+        assert found.intake.taken == [signal]
+        untold = run(capsys, "send", str(tmp_path / "b.pb"), "--endpoint", endpoint, "--protocol", protocol)
+        assert (untold.code, "say with --signal" in untold.err) == (1, True)
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

@@ -77,6 +77,11 @@ def test_what_runs_without_a_config():
     assert loaded.source == SHIPPED
     assert list(loaded.receivers) == ["otlp"]
     assert list(loaded.service.pipelines["traces"].processors) == ["attribution", "pricing"]
+    assert {id_: p.exporters for id_, p in loaded.service.pipelines.items()} == {
+        "traces": ("clickhouse",),
+        "logs": ("clickhouse",),
+        "metrics": ("nop",),
+    }
     assert str(loaded.service.data_dir) == "spanledger-data"
     assert str(load(None, {"SPANLEDGER_DATA_DIR": "/data"}).service.data_dir) == "/data"
 
