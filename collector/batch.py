@@ -11,10 +11,10 @@ from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, schema
 from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
 
-#: Frames without rows, made once: making one costs as much as a thousand spans.
-NO_SPANS = pl.DataFrame(schema=schema(SPAN_COLUMNS))
+#: Frames without rows, and columns of one null, made once: making one costs as much as a thousand spans.
 NO_REPORTS = pl.DataFrame(schema=schema(REPORT_COLUMNS))
 NO_CALLS = pl.DataFrame(schema=schema(CALL_COLUMNS))
+_NULLS = [pl.Series(column.name, [None], dtype=column.dtype) for column in SPAN_COLUMNS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ class SpanBatch:
     @classmethod
     def blank(cls, otlp: Traces, position: Position, received_ns: int) -> SpanBatch:
         """A batch of which nothing is known yet but what was decoded."""
-        return cls(otlp, position, received_ns, NO_SPANS.clear(len(otlp)))
+        spans = pl.DataFrame([null.new_from_index(0, len(otlp)) for null in _NULLS])
+        return cls(otlp, position, received_ns, spans)
 
     def with_(self, **changes: Any) -> SpanBatch:
         """A copy with some fields exchanged."""

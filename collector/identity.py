@@ -85,7 +85,8 @@ class Identity:
 
     def _service(self) -> pl.Series | None:
         """service.name of reports that an app made; an SDK's `unknown_service` is nobody."""
-        own = ~np.isin(self._reports["rank"].fill_null(-1).to_numpy(), SERVERS)
+        ranks = self._reports["rank"]  # null where nobody knows: a NaN, which is none of the servers' either
+        own = ~np.isin(ranks.to_numpy(), SERVERS)
         if not own.any():
             return None
         codes, names = distinct.texts(self._reports["service_name"])
@@ -145,9 +146,9 @@ class Identity:
 
     @staticmethod
     def extracted(values: pl.Series, pattern: str) -> pl.Series | None:
-        """The first group of a pattern; null where it does not match."""
-        found = _present(values.str.extract(pattern, 1))
-        return found if found.null_count() < len(found) else None
+        """The first group of a pattern; null where it does not match, None where it matches nowhere."""
+        codes, texts = distinct.texts(values)
+        return _by_number(_present(texts.str.extract(pattern, 1)), codes)
 
     def tags(self, sources: Sequence[str]) -> pl.Series:
         """The tags of all sources together, sorted, each once; null where a report has none."""
@@ -200,6 +201,6 @@ def _split_tags(text: str) -> list[str] | None:
 
 
 def _present(texts: pl.Series) -> pl.Series:
-    """Texts that dialects write for "nothing" are nothing."""
-    bare = texts.str.strip_chars()
-    return bare.zip_with(~bare.is_in(_NOTHING), pl.Series([None], dtype=pl.String()))
+    """Distinct texts, bare of blanks; those that dialects write for "nothing" are nothing."""
+    bare = [text.strip() if text is not None else None for text in texts]
+    return pl.Series(texts.name, [None if text in _NOTHING else text for text in bare], dtype=pl.String())

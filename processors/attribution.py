@@ -241,7 +241,8 @@ class Attribution(Processor[AttributionConfig]):
         if mixed:
             added += pl.select(mixed).get_columns()
         added.append(identity.tags(self.config.tags))
-        return batch.with_(reports=batch.reports.with_columns(added))
+        known = {column.name: column for column in (*batch.reports.get_columns(), *added)}
+        return batch.with_(reports=pl.DataFrame(list(known.values())))
 
     def _found(self, identity: Identity, name: str, rules: Sequence[Rule]) -> list[tuple[int, pl.Series]]:
         """The values of a dimension by number of rule, as far as rules are needed: none beyond one that is always there."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collector.columns import CALL_COLUMNS, DIMENSIONS, FACTS, IDENTITY, REPORT_COLUMNS, schema
 from collector.ledger.fields import LAST_DAY
@@ -26,6 +27,7 @@ _CALL = schema(CALL_COLUMNS)
 _DAY_NS = 86_400 * 10**9
 _COUNTS = tuple(c.name for c in FACTS if c.name.endswith("_tokens"))
 _NO_RANK = 127
+_DASH = pa.scalar("-", pa.large_string())
 _AS_IT_IS = pl.CompatLevel.newest()
 
 
@@ -58,8 +60,9 @@ def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.D
     if not count:
         return reports, pl.DataFrame(schema=schema(CALL_COLUMNS))
     source, decided = _rules(reports)
+    series = by_name(reports)
     made = {
-        "call_id": reports.select(pl.concat_str("trace_id", pl.lit("-"), "span_id")).to_series(),
+        "call_id": _call_ids(series["trace_id"], series["span_id"]),
         "reports": _as_lists(reports["dialect"]),
         "report_count": _constant(1, pl.Int64(), count),
         "day": days(numbers(reports["start_ns"])[0]),
@@ -67,7 +70,6 @@ def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.D
         "withdrawn": _constant(False, pl.Boolean(), count),
         "attribution_source": source,
     }
-    series = by_name(reports)
     known = series | {name: column.alias(name) for name, column in made.items()}
     columns = []
     for name, dtype in _CALL.items():
@@ -75,6 +77,11 @@ def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.D
         columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, count) if given is None else given)
     stored = [column for name, column in series.items() if name not in _RULES]
     return pl.DataFrame([*stored, decided]), pl.DataFrame(columns)
+
+
+def _call_ids(trace_ids: pl.Series, span_ids: pl.Series) -> pl.Series:
+    """`trace-span` of each row."""
+    return pl.Series(values=pc.binary_join_element_wise(trace_ids.to_arrow(), span_ids.to_arrow(), _DASH))
 
 
 def arrow(series: pl.Series) -> pa.Array:

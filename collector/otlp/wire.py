@@ -91,6 +91,17 @@ def store8(typingctx: Any, out: Any, at: Any, value: Any) -> Any:  # noqa: ARG00
 
 
 @instruction
+def store64(typingctx: Any, out: Any, at: Any, value: Any) -> Any:  # noqa: ARG001
+    """The 8 bytes of value to out[at : at + 8], little-endian."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        builder.store(args[2], _pointer(builder, args[0], args[1], 64), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@instruction
 def copy(typingctx: Any, out: Any, at: Any, data: Any, offset: Any, size: Any) -> Any:  # noqa: ARG001
     """out[at : at + size] = data[offset : offset + size]; the two do not overlap."""
 

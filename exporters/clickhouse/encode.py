@@ -12,8 +12,10 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from collector.batch import RequestBatch, SpanBatch
 from collector.component import Payload
@@ -45,11 +47,12 @@ def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Co
     calls, replaced = within(batch.calls), within(batch.replaced)
     if calls.is_empty() and replaced.is_empty():
         return
-    for month, part in _by_month(calls, pl.col("day")):
+    for month, part in _by_month(calls, calls["day"].to_numpy().astype("datetime64[M]")):
         rows = call_rows(part)
         yield _payload(rows, schema.CALLS_TABLE, position, month, rows.column("CallId"), compression)
     moved = hourly_rows(calls, replaced)
-    for month, part in _by_month(moved, pl.from_epoch(pl.col("Hour").cast(pl.Int64), "s")):
+    hours = moved["Hour"].to_numpy().astype("datetime64[s]")
+    for month, part in _by_month(moved, hours.astype("datetime64[M]")):
         rows = batch_of(part, schema.HOURLY_OF)
         yield _payload(rows, schema.HOURLY_TABLE, position, month, rows.column("CostUSD"), compression)
 
@@ -58,15 +61,11 @@ def _position(batch: SpanBatch | RequestBatch, exporter: str) -> str:
     return f"{exporter}\n{batch.position.first}\n{batch.position.last}\n{batch.received_ns}"
 
 
-def _by_month(rows: pl.DataFrame, time: pl.Expr) -> Iterable[tuple[str, pl.DataFrame]]:
-    """The rows of each month that there is, in order."""
-    if rows.is_empty():
-        return []
-    months = rows.select(month=time.dt.year().cast(pl.Int32) * 100 + time.dt.month())["month"]
-    if months.min() == months.max():
-        return [(str(months[0]), rows)]
-    found = months.unique().sort()
-    return [(str(month), rows.filter(months == month)) for month in found]
+def _by_month(rows: pl.DataFrame, months: NDArray[np.datetime64]) -> Iterable[tuple[str, pl.DataFrame]]:
+    """The rows of each month that there is (such as `202611`), in order."""
+    found = np.unique(months)
+    named = [(str(month).replace("-", ""), month) for month in found]
+    return [(name, rows if len(found) == 1 else rows.filter(pl.Series(months == month))) for name, month in named]
 
 
 def _payload(

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from collector import columns
 from collector.columns import CALL_COLUMNS
+from collector.distinct import combinations, integers
+from collector.ledger.rows import equal_to
+from collector.otlp.tables import I64
 from exporters.clickhouse.arrow import LAST_NS, LAST_PICO, arrays
 from exporters.clickhouse.schema import CALL_FIELDS
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
 _COUNTS = frozenset(c.name for c in CALL_COLUMNS if c.unit in ("tokens", "ns") and c is not columns.START)
 _HOUR_NS = 3600 * 10**9
-KEYS = ["Hour", "Team", "App", "User", "Environment", "Provider", "Model"]
+_KEY_COLUMNS = {"Team": "team", "App": "app", "User": "user", "Environment": "environment", "Provider": "provider"}
+_TOTALS = {
+    "InputTokens": "input_tokens",
+    "CacheReadTokens": "cache_read_tokens",
+    "CacheWriteTokens": "cache_write_tokens",
+    "OutputTokens": "output_tokens",
+    "ReasoningTokens": "reasoning_tokens",
+}
 
 
 def within(rows: pl.DataFrame) -> pl.DataFrame:
@@ -23,12 +38,20 @@ def within(rows: pl.DataFrame) -> pl.DataFrame:
     """
     if rows.is_empty():
         return rows
-    counts, money = [n for n in rows.columns if n in _COUNTS], [n for n in rows.columns if n in _MONEY]
-    ends = rows.select(pl.min(*counts, *money), pl.max(*money).name.suffix("_max")).row(0, named=True)
-    bad = [n for n in counts if (ends[n] or 0) < 0]
-    bad += [n for n in money if (ends[n] or 0) < -LAST_PICO or (ends[f"{n}_max"] or 0) > LAST_PICO]
-    lowest = {n: 0 if n in _COUNTS else -LAST_PICO for n in bad}
+    series = {column.name: column for column in rows.get_columns() if column.name in _COUNTS or column.name in _MONEY}
+    lowest = {name: 0 if name in _COUNTS else -LAST_PICO for name in series}
+    bad = [name for name, values in series.items() if _beyond(values, lowest[name])]
+    if not bad:
+        return rows
     return rows.with_columns(pl.when(pl.col(n).is_between(lowest[n], LAST_PICO)).then(n).alias(n) for n in bad)
+
+
+def _beyond(values: pl.Series, lowest: int) -> bool:
+    """Whether one of them is too small or too large. Columns are asked one by one: an expression costs more than its work."""
+    if values.null_count() == len(values):
+        return False
+    ends: Any = (values.min(), values.max())
+    return bool(ends[0] < lowest or (ends[1] > LAST_PICO and values.name in _MONEY))
 
 
 def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:
@@ -37,63 +60,82 @@ def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays(calls, wanted), names=[field.name for field in CALL_FIELDS])
 
 
-def _text(name: str) -> pl.Expr:
-    return pl.col(name).fill_null("")
+def _models(calls: pl.DataFrame) -> pl.Series:
+    """As `schema.MODEL` says it in SQL: the first of three that says something."""
+    found: pl.Series | None = None
+    for name in ("upstream_model", "response_model", "request_model"):
+        texts = calls[name]
+        if texts.null_count() == len(texts):
+            continue
+        # Which of two columns wins where one says nothing is rarely asked: most batches have the first in all rows.
+        if found is None:
+            found = texts
+        elif found.null_count() or (found == "").any():
+            found = found.zip_with(found.is_not_null() & (found != ""), texts)
+    return calls["request_model"] if found is None else found
 
 
-def _model() -> pl.Expr:
-    """As `schema.MODEL` says it in SQL."""
-    upstream, response = pl.col("upstream_model"), pl.col("response_model")
-    return (
-        pl.when(upstream != "")
-        .then(upstream)
-        .when(response != "")
-        .then(response)
-        .otherwise("request_model")
-        .fill_null("")
-    )
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """What calls add to the sums (sign 1), or had added (-1): keys as columns, measures as int64 per call."""
+
+    keys: pl.DataFrame
+    hours: I64
+    measures: dict[str, I64]
 
 
-def _movement(calls: pl.DataFrame, sign: int) -> pl.DataFrame:
-    """What each row adds to the sums (sign 1), or had added (-1). A withdrawn row counts as nothing."""
-    one = pl.lit(sign, pl.Int64)
-    failed = pl.col("status").eq_missing("Error")
-    priced = pl.col("cost_pico").is_not_null()
-
-    def counted(condition: pl.Expr) -> pl.Expr:
-        return condition.cast(pl.Int64) * one
-
-    def total(name: str) -> pl.Expr:
-        return pl.col(name).fill_null(0) * one
-
+def _moves(calls: pl.DataFrame, sign: int) -> _Moves:
+    """A withdrawn row counts as nothing."""
     rows = calls if not calls["withdrawn"].any() else calls.filter(~pl.col("withdrawn"))
-    return rows.select(
-        (pl.col("start_ns").clip(0, LAST_NS) // _HOUR_NS * 3600).cast(pl.UInt32).alias("Hour"),
-        _text("team").alias("Team"),
-        _text("app").alias("App"),
-        _text("user").alias("User"),
-        _text("environment").alias("Environment"),
-        _text("provider").alias("Provider"),
-        _model().alias("Model"),
-        one.alias("Calls"),
-        counted(failed).alias("FailedCalls"),
-        counted(priced).alias("PricedCalls"),
-        counted(~priced & ~failed).alias("UnpricedCalls"),
-        total("input_tokens").alias("InputTokens"),
-        total("cache_read_tokens").alias("CacheReadTokens"),
-        total("cache_write_tokens").alias("CacheWriteTokens"),
-        total("output_tokens").alias("OutputTokens"),
-        total("reasoning_tokens").alias("ReasoningTokens"),
-        # Ten amounts near a million dollars no longer fit 64 bits.
-        total("cost_pico").cast(pl.Decimal(38, 0)).alias("CostUSD"),
-        total("cache_savings_pico").cast(pl.Decimal(38, 0)).alias("CacheSavingsUSD"),
+    failed = equal_to(rows["status"], "Error")
+    cost, priced = integers(rows["cost_pico"])
+    ones = np.full(len(rows), sign, np.int64)
+    keys = [rows[name].alias(key) for key, name in _KEY_COLUMNS.items()]
+    return _Moves(
+        pl.DataFrame([*keys, _models(rows).alias("Model")]),
+        np.clip(integers(rows["start_ns"])[0], 0, LAST_NS) // _HOUR_NS * 3600,
+        {
+            "Calls": ones,
+            "FailedCalls": ones * failed,
+            "PricedCalls": ones * priced,
+            "UnpricedCalls": ones * (~priced & ~failed),
+            **{measure: integers(rows[name])[0] * sign for measure, name in _TOTALS.items()},
+            "CostUSD": cost * sign,
+            "CacheSavingsUSD": integers(rows["cache_savings_pico"])[0] * sign,
+        },
     )
 
 
 def hourly_rows(calls: pl.DataFrame, replaced: pl.DataFrame) -> pl.DataFrame:
-    """How the hourly sums move, one row per key whose sums change, named as the table's columns. Money is in pico-dollars."""
-    moves = [_movement(frame, sign) for frame, sign in ((calls, 1), (replaced, -1)) if not frame.is_empty()]
-    sums = pl.concat(moves).group_by(KEYS, maintain_order=True).agg(pl.all().sum())
-    if len(moves) == 1:
-        return sums
-    return sums.filter(pl.any_horizontal(pl.exclude(KEYS) != 0))
+    """How the hourly sums move, one row per key whose sums change, named as the table's columns. Money is in pico-dollars.
+
+    What is null stands under the empty text. A key that is null in one call and empty in another has two rows, which the
+    table adds up as it does all others.
+    """
+    moves = [_moves(frame, sign) for frame, sign in ((calls, 1), (replaced, -1)) if not frame.is_empty()]
+    keys = pl.concat([move.keys for move in moves]) if len(moves) > 1 else moves[0].keys
+    hours = np.concatenate([move.hours for move in moves])
+    codes, first = combinations(keys, keys.columns, [hours])
+    sums: dict[str, pl.Series] = {}
+    changed = np.full(len(first), len(moves) == 1)
+    for name in moves[0].measures:
+        total = _sums(np.concatenate([move.measures[name] for move in moves]), codes, len(first))
+        changed |= np.array(total != 0, np.bool_)
+        money = name.endswith("USD")
+        sums[name] = pl.Series(name, total.tolist(), dtype=pl.Decimal(38, 0)) if money else pl.Series(name, total)
+    found = [
+        pl.Series("Hour", hours[first].astype(np.uint32)),
+        *keys[first].fill_null("").get_columns(),
+        *sums.values(),
+    ]
+    frame = pl.DataFrame(found)
+    return frame if changed.all() else frame.filter(pl.Series(changed))
+
+
+def _sums(values: I64, codes: I64, count: int) -> NDArray[Any]:
+    """The sum of each code's values: int64, or Python's integers where these might not reach."""
+    largest = max(abs(int(values.min(initial=0))), abs(int(values.max(initial=0))))
+    exact: Any = np.int64 if largest * max(len(values), 1) < 2**63 else object
+    sums = np.zeros(count, exact)
+    np.add.at(sums, codes, values.astype(exact))
+    return sums

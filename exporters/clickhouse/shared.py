@@ -23,9 +23,10 @@ def texts_of(decoded: Decoded, text: Text, owner: I32) -> pa.Array:
 
 
 def maps_of(decoded: Decoded, kind: Owner, owner: I32) -> pa.Array:
-    """Attributes of the rows that own these rows."""
+    """Attributes of the rows that own these rows: the values, which many of them share, as codes too."""
     maps = short_map(gather.attribute_maps(decoded, kind))
-    return maps if len(maps) == len(owner) == 1 else maps.take(pa.array(owner))
+    maps = pa.MapArray.from_arrays(maps.offsets, maps.keys, maps.items.dictionary_encode())
+    return maps.take(pa.array(owner))
 
 
 def services(decoded: Decoded, resource: I32) -> pa.Array:
