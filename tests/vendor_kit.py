@@ -62,6 +62,7 @@ class Vendor:
 
     answers: list[Answer] = field(default_factory=lambda: [OK])
     got: list[Got] = field(default_factory=list)
+    taken: list[Got] = field(default_factory=list)  # those of them that were answered with a success
     connections: int = 0
     address: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -88,7 +89,8 @@ def vendor(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Vend
         def do_POST(self) -> None:
             raw = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            answer = made.take(Got(self.path, headers, raw, _INFLATE[headers.get("content-encoding", "")](raw)))
+            request = Got(self.path, headers, raw, _INFLATE[headers.get("content-encoding", "")](raw))
+            answer = made.take(request)
             if answer.misdeed:
                 self._misbehave(answer.misdeed)
                 return
@@ -99,6 +101,8 @@ def vendor(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Vend
             self.end_headers()
             with contextlib.suppress(OSError):  # a sender may have had enough
                 self.wfile.write(answer.body)
+                if 200 <= answer.status < 300:
+                    made.taken.append(request)
 
         def _misbehave(self, misdeed: str) -> None:
             self.close_connection = True

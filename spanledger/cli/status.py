@@ -17,6 +17,7 @@ from spanledger.cli.show import count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 EPILOG = examples(
     ("once", "spanledger status"),
@@ -88,47 +89,61 @@ def _ask(port: Admin) -> dict[str, Any]:
 
 
 def view(found: dict[str, Any]) -> RenderableType:
-    """What /status said, for people."""
+    """What /status said, for people: a table of what waits, and below it what is wrong and where things go."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("", "Waiting", "Size", "Full", "Age", "State"):
-        table.add_column(
-            name, justify="right" if name in ("Waiting", "Size", "Full", "Age") else "left", overflow="fold"
-        )
+    table.add_column("")
+    for name in ("Waiting", "Size", "Full", "Age"):
+        table.add_column(name, justify="right")
+    table.add_column("State")
+    notes: list[Text] = []
     inbox = found["inbox"]
-    table.add_row("inbox", "", _size(inbox["bytes"]), _share(inbox["bytes"], inbox["capacity_bytes"]), "", _state(inbox["failed"], 0, None))  # fmt: skip
-    for id_, pipeline in found["pipelines"].items():
-        waiting = f"{count(pipeline['waiting_spans'])} items"
-        table.add_row(f"pipeline {id_}", waiting, _size(pipeline["waiting_bytes"]), "", _age(pipeline["oldest_seconds"]), _state(pipeline["failed"], 0, None))  # fmt: skip
-    for id_, exporter in found["exporters"].items():
-        size, most = exporter["waiting_bytes"], exporter["capacity_bytes"]
-        state = _state(exporter["failed"], exporter["attempts"], exporter["next_attempt_seconds"])
-        last = exporter["last_error"]
-        if exporter["failed"] is None and last is not None:
-            state.append(f"; {_age(last['seconds_ago'])} ago: {last['text']}", style="dim")
-        table.add_row(f"exporter {id_}", f"{count(exporter['waiting_items'])} items", _size(size), _share(size, most), _age(exporter["oldest_seconds"]), state)  # fmt: skip
-        table.add_row(Text(f"  → {exporter['to']}", style="dim"))
-    letters, size = found["dead_letters"], found["dead_letter_bytes"]
-    hint = Text("spanledger dead-letter list", style="yellow") if letters else Text("none", style="green")
     table.add_row(
-        "dead letters", count(letters), _size(size), _share(size, found["dead_letter_capacity_bytes"]), "", hint
+        "inbox", "", _size(inbox["bytes"]), _share(inbox["bytes"], inbox["capacity_bytes"]), "", _state(inbox["failed"])
     )
+    for id_, pipeline in found["pipelines"].items():
+        waiting, size = count(pipeline["waiting_spans"]), _size(pipeline["waiting_bytes"])
+        table.add_row(
+            f"pipeline {id_}", waiting, size, "", _age(pipeline["oldest_seconds"]), _state(pipeline["failed"])
+        )
+    for id_, exporter in found["exporters"].items():
+        size, share = _size(exporter["waiting_bytes"]), _share(exporter["waiting_bytes"], exporter["capacity_bytes"])
+        table.add_row(f"exporter {id_}", count(exporter["waiting_items"]), size, share, _age(exporter["oldest_seconds"]), _state(exporter["failed"]))  # fmt: skip
+        notes += _notes(id_, exporter)
+    letters, size = found["dead_letters"], _size(found["dead_letter_bytes"])
+    share = _share(found["dead_letter_bytes"], found["dead_letter_capacity_bytes"])
+    table.add_row("dead letters", count(letters), size, share, "", Text("look" if letters else "none", style="yellow" if letters else "green"))  # fmt: skip
+    for id_, part in (("inbox", inbox), *((f"pipeline {id_}", part) for id_, part in found["pipelines"].items())):
+        notes += [Text(f"{id_}: {part['failed']}", style="red")] if part["failed"] else []
+    notes += [Text("dead letters: `spanledger dead-letter list` shows them", style="yellow")] if letters else []
     ready = "takes spans" if found["ready"] else "starting or stopping"
     head = Text(f"Spanledger {found['version']}: {ready}", style="bold")
-    return Group(head, Text("listens on " + ", ".join(found["receivers"]), style="dim"), table)
+    return Group(head, Text("listens on " + ", ".join(found["receivers"]), style="dim"), table, *notes)
 
 
-def _state(failed: str | None, attempts: int, wait: float | None) -> Any:
+def _state(failed: str | None) -> Text:
     from rich.text import Text
 
+    return Text("failing", style="red") if failed else Text("ok", style="green")
+
+
+def _notes(id_: str, exporter: dict[str, Any]) -> list[Text]:
+    """Where an exporter sends to, and what is wrong there, or was."""
+    from rich.text import Text
+
+    to, failed, last = exporter["to"], exporter["failed"], exporter["last_error"]
+    attempts, wait = exporter["attempts"], exporter["next_attempt_seconds"]
+    name = f"exporter {id_} → "
     if failed is None:
-        return Text("ok", style="green")
+        ago = f"; {_age(last['seconds_ago'])} ago: {last['text']}" if last is not None else ""
+        return [Text(f"{name}{to}{ago}", style="dim")]
     told = [f"{attempts} failed attempt{'s' if attempts != 1 else ''}"] if attempts else []
-    told += [f"next in {_age(wait)}"] if wait is not None else []
-    return Text(failed + (f" ({', '.join(told)})" if told else ""), style="red")
+    told += [f"next in {_age(wait) or '0s'}"] if wait is not None else []
+    error = failed if failed.startswith(to) else f"{to}: {failed}"
+    return [Text(name + error + (f" ({', '.join(told)})" if told else ""), style="red")]
 
 
 def _size(size: int) -> str:

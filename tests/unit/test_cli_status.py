@@ -55,14 +55,28 @@ def test_all_that_an_operator_wants_to_know(capsys: pytest.CaptureFixture[str]) 
     lines = [" ".join(line.split()) for line in result.out.splitlines()]
     assert lines[0] == "Spanledger 1.2.3: takes spans"
     assert "inbox 3.0 MiB 0% ok" in lines
-    assert "pipeline traces 1,234 items 3.0 MiB 1.2s ok" in lines
-    assert "exporter traces/clickhouse 0 items 0% ok" in lines
-    vendor = "\n".join(lines[lines.index("→ chdb://data/clickhouse") + 1 :])
-    assert vendor.startswith(
-        "exporter traces/otlphttp/vendor 2,345,678 items 1.0 GiB 50% 2h05m https://otlp.vendor.example: 503 "
-    )
-    assert "12 failed attempts, next in 21.5s" in vendor.replace("\n", " ")
-    assert "dead letters 2 2.0 KiB 0% spanledger dead-letter list" in lines
+    assert "pipeline traces 1,234 3.0 MiB 1.2s ok" in lines
+    assert "exporter traces/clickhouse 0 0% ok" in lines
+    assert "exporter traces/otlphttp/vendor 2,345,678 1.0 GiB 50% 2h05m failing" in lines
+    assert "dead letters 2 2.0 KiB 0% look" in lines
+    assert (
+        "exporter traces/otlphttp/vendor → https://otlp.vendor.example: 503 Service Unavailable "
+        "(12 failed attempts, next in 21.5s)"
+    ) in " ".join(lines)
+    assert "exporter traces/clickhouse → chdb://data/clickhouse" in lines
+    assert "dead letters: `spanledger dead-letter list` shows them" in lines
+
+
+def test_what_is_wrong_with_the_inbox_and_a_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(json.dumps(STATUS)) | {"ready": False, "dead_letters": 0}
+    found["inbox"]["failed"] = "no space left on device"
+    found["pipelines"]["traces"]["failed"] = "a sending queue is full: traces/clickhouse"
+    with answering(found) as there:
+        shown = run(capsys, "status", "--admin", there.address).ok()
+    assert "starting or stopping" in shown
+    assert "inbox: no space left on device" in shown
+    assert "pipeline traces: a sending queue is full: traces/clickhouse" in shown
+    assert "dead-letter list" not in shown
 
 
 def test_an_error_that_is_over_is_still_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +86,7 @@ def test_an_error_that_is_over_is_still_told(capsys: pytest.CaptureFixture[str])
     exporter["last_error"] = {"text": "429 Too Many Requests", "seconds_ago": 200_000.0}
     with answering(found) as there:
         result = run(capsys, "status", "--admin", there.address)
-    assert "ok; 2d07h ago: 429 Too Many Requests" in result.ok()
+    assert "vendor.example; 2d07h ago: 429 Too Many Requests" in result.ok()
 
 
 def test_json_and_the_exit_code_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BAD = Path(__file__).parents[1] / "configs" / "bad" / "components"
 ENV = {"CLICKHOUSE_PASSWORD": "hunter2", "CLICKHOUSE_USER": "me", "CLICKHOUSE_HOST": "h", "SEARCH_TOKEN": "t"}
+#: What the configs for vendors ask the environment for.
+ENV |= dict.fromkeys(("DD_API_KEY", "GRAFANA_CLOUD_BASIC", "HONEYCOMB_API_KEY", "LANGFUSE_BASIC", "NEW_RELIC_LICENSE_KEY"), "hunter2")
 REGISTRY = Registry.installed()
 SCHEMA = Draft202012Validator(json_schema(REGISTRY))
 
@@ -23,6 +25,7 @@ SCHEMA = Draft202012Validator(json_schema(REGISTRY))
 def documented() -> dict[str, str]:
     """Every whole config of the README and the docs, and every component's own example, made whole."""
     found = {"default": SHIPPED.read_text(), "deploy": (ROOT / "deploy" / "spanledger.yaml").read_text()}
+    found |= {path.stem: path.read_text() for path in sorted((ROOT / "deploy" / "configs").glob("*.yaml"))}
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for number, text in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)):
             if "pipelines:" in text and "acme" not in text:
@@ -33,6 +36,7 @@ def documented() -> dict[str, str]:
         "exporters/debug.py",
         "exporters/nop.py",
         "collector/receivers/config.py",
+        "exporters/otlp/config.py",
     ]
     for module in modules:
         for example in re.findall(r"```yaml\n(.*?)```", (ROOT / module).read_text(encoding="utf-8"), re.DOTALL):
