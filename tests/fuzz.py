@@ -27,12 +27,13 @@ from random import Random
 import numpy as np
 
 from collector.errors import Malformed
-from collector.otlp import checking, encode, gather, logs, messages, warmup
+from collector.otlp import checking, encode, gather, logs, messages, strings, warmup
 from collector.otlp.decode import read
 from collector.otlp.tables import Owner
 from collector.signals import Signal
 from tests.otlp_mutations import mutate
 from tests.otlp_oracle import agree, parse
+from tests.strings_oracle import survives
 
 CAPTURES = Path(__file__).parent / "captures"
 _PAGE = mmap.PAGESIZE
@@ -86,6 +87,7 @@ def fuzz(seconds: float, seed: int, failures: Path) -> tuple[int, int]:
     for signal, body in mixed(random):
         try:
             taken += agree(body, signal)
+            survives(signal, body)
         except BaseException:
             path = failures / f"fuzz-{seed}-{tried}-{signal}.pb"
             path.write_bytes(body)
@@ -128,6 +130,11 @@ def fuzz_fenced(seconds: float, seed: int) -> int:
         counts, most = np.zeros(messages.TYPES, np.int64), np.full(messages.TYPES, 1 << 40, np.int64)
         checking.check(array, messages.REQUESTS[signal], most, 64, counts)
         tried += 1
+        with contextlib.suppress(Malformed):
+            leaves = strings.strings(signal, array)
+            some = np.array([row for row in range(len(leaves)) if random.random() < 0.2], np.int32)
+            strings.replace(array, leaves, some, array, leaves.off[some], leaves.size[some])
+            strings.rewrite(array, leaves, dropped=some[::2], removed=some[1::2])
         if signal is Signal.LOGS:
             with contextlib.suppress(Malformed):
                 decoded = logs.read(array)
@@ -173,7 +180,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.replay:
         signal = next((signal for signal in Signal if f"-{signal}" in options.replay.name), Signal.TRACES)
-        print("taken" if agree(options.replay.read_bytes(), signal) else "refused")
+        body = options.replay.read_bytes()
+        print("taken" if agree(body, signal) and survives(signal, body) else "refused")
         return
     warmup.warm()
     if options.fenced:

@@ -1,16 +1,21 @@
-"""The leaves of a request, and changes of them, by protobuf's objects and descriptors in plain Python."""
+"""The leaves of a request, and changes of them, by protobuf's objects and descriptors in plain Python; and what must hold
+whatever the bytes are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
-from collector.otlp.strings import Kind, Place, Strings
+from collector.errors import Malformed
+from collector.otlp.requests import REQUESTS
+from collector.otlp.strings import Kind, Place, Strings, replace, rewrite, strings
+from collector.signals import Signal
 
 ITEMS = ("Span", "LogRecord", "Metric")
 
@@ -172,3 +177,60 @@ def said(strings: Strings, data: np.ndarray) -> list[tuple[Any, ...]]:
         key = strings.keys[strings.key[row]] if strings.key[row] >= 0 else None
         rows.append((Place(strings.place[row]), kind, int(strings.depth[row]), key, int(strings.item[row]), value))
     return rows
+
+
+# Whatever the bytes are
+
+
+def array(body: bytes) -> np.ndarray:
+    return np.frombuffer(body, np.uint8)
+
+
+def parse(signal: Signal, body: Any) -> Message:
+    request = REQUESTS[signal].message()
+    request.ParseFromString(bytes(body))
+    return request
+
+
+def survives(signal: Signal, body: bytes) -> bool:
+    """Assert that what protobuf parses is listed, can be rewritten at any places, and parses then; whether it did parse."""
+    try:
+        parse(signal, body)
+    except DecodeError:
+        parses = False
+    else:
+        parses = True
+    random, data = Random(body), array(body)
+    try:
+        listed = strings(signal, data)
+    except Malformed:
+        assert not parses, "protobuf takes it"
+        return False
+    rows = np.arange(len(listed), dtype=np.int32)
+    texts = rows[~np.isin(listed.kind, [Kind.KEY, Kind.UNKNOWN])]
+    some = np.array([row for row in texts.tolist() if random.random() < 0.3], np.int32)
+    ones = np.ones(len(some), np.int64)
+    changed = replace(data, listed, some, array(b"yx"), ones, ones)
+    again = strings(signal, changed)
+    for name in ("place", "depth", "attribute", "key", "item"):
+        assert (getattr(again, name) == getattr(listed, name)).all(), "all stands where it stood"
+    untouched = np.setdiff1d(rows, some)
+    assert (again.number[untouched] == listed.number[untouched]).all()
+    assert _payloads(changed, again, untouched) == _payloads(data, listed, untouched)
+    assert set(_payloads(changed, again, some)) <= {b"x"}
+    dropped, removed = (np.array([row for row in rows.tolist() if random.random() < 0.2], np.int32) for _ in range(2))
+    mixed = rewrite(
+        data, listed, replaced=some, blob=array(b"yx"), at=ones, size=ones, dropped=dropped, removed=removed
+    )
+    emptied = rewrite(data, listed, dropped=rows)
+    assert len(strings(signal, emptied)) == 0
+    if parses:
+        for result in (changed, mixed, emptied):
+            parse(signal, result)
+        assert not leaves(parse(signal, emptied))
+    return parses
+
+
+def _payloads(data: np.ndarray, listed: Strings, rows: np.ndarray) -> list[bytes]:
+    places = zip(listed.off[rows].tolist(), listed.size[rows].tolist(), strict=True)
+    return [data[at : at + size].tobytes() for at, size in places]
