@@ -187,8 +187,8 @@ class Exporter(ABC, Generic[ConfigT]):
         """Deliver one payload; payloads come in order. Returning means durable over there.
 
         May be called again with the same payload after a crash: deliver so that twice is once, where the other side allows.
-        Raises `Retryable` (called again, with backoff) or `Permanent` (payload goes to the dead-letter store).
-        Any other exception counts as `Retryable`.
+        Raises `Retryable` (called again, with backoff), `Permanent` (payload goes to the dead-letter store), or
+        `PartlyRefused` (delivered but for some items: a copy goes there). Any other exception counts as `Retryable`.
         """
 
     def sql_app(self) -> Callable[..., Any] | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
     from collector.component import Context, Exporter, Intake, Payload, Processor, Receiver, Stage
-    from collector.errors import Overloaded, Permanent, Retryable
+    from collector.errors import Overloaded, PartlyRefused, Permanent, Retryable
     from collector.signals import Signal
     from config.types import ByteSize, Duration, Secret, StrictModel
 
@@ -26,6 +26,7 @@ _HOME = {
     "Exporter": "collector.component",
     "Intake": "collector.component",
     "Overloaded": "collector.errors",
+    "PartlyRefused": "collector.errors",
     "Payload": "collector.component",
     "Permanent": "collector.errors",
     "Processor": "collector.component",
@@ -47,6 +48,7 @@ __all__ = [
     "Exporter",
     "Intake",
     "Overloaded",
+    "PartlyRefused",
     "Payload",
     "Permanent",
     "Processor",
