@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,13 +60,3 @@ def large_buffer(size: int) -> NDArray[np.uint8]:
     elif len(kept) < _KEPT:
         kept.append(block)
     return block[:size]
-
-
-def joined(parts: Sequence[bytes]) -> NDArray[np.uint8]:
-    """The parts behind one another, in a large buffer."""
-    whole = large_buffer(sum(map(len, parts)))
-    view, at = memoryview(whole), 0  # type: ignore[arg-type]
-    for part in parts:
-        view[at : at + len(part)] = part
-        at += len(part)
-    return whole

@@ -118,6 +118,7 @@ class Pipeline:
             if entries:
                 self._handle(entries)
                 self._trim()
+            del entries  # and with them the buffer of their bodies: the next batch can have it
         self._trim(force=True)
 
     def _stopped(self) -> bool:
@@ -221,7 +222,7 @@ class Pipeline:
 
     def _bury(self, entry: Entry, reason: str) -> None:
         """Move one request to the dead-letter store."""
-        letter = DeadLetter("request", self.id, reason, entry.items, entry.body, lost=bool(entry.damage))
+        letter = DeadLetter("request", self.id, reason, entry.items, bytes(entry.body), lost=bool(entry.damage))
         while True:
             try:
                 with self._store.transaction() as transaction:

@@ -19,10 +19,9 @@ from collector.component import Payload, Processor, Stage
 from collector.delivery import Outlet
 from collector.dialects import normalise
 from collector.ledger import Ledger
-from collector.memory import joined
 from collector.otlp.decode import read
 from collector.signals import Signal
-from collector.store import Entry, Reader, StateStore, Transaction
+from collector.store import Entry, Reader, StateStore, Transaction, joined
 
 BatchT = TypeVar("BatchT", SpanBatch, RequestBatch)
 Deliveries = list[tuple[Outlet, list[Payload]]]
@@ -104,7 +103,7 @@ class TracesWork(Work[SpanBatch]):
         super().load(state)
 
     def _process(self, entries: Sequence[Entry]) -> Outcome[SpanBatch]:
-        traces = read(joined([entry.body for entry in entries]))
+        traces = read(joined(entries))
         batch = normalise(SpanBatch.blank(traces, _position(entries), _received_ns(entries)))
         for processor in self._reports:
             batch = self._touch(processor).process(batch)
@@ -132,7 +131,7 @@ class RequestsWork(Work[RequestBatch]):
         self._signal = signal
 
     def _process(self, entries: Sequence[Entry]) -> Outcome[RequestBatch]:
-        data, items = joined([entry.body for entry in entries]), sum(entry.items for entry in entries)
+        data, items = joined(entries), sum(entry.items for entry in entries)
         batch = RequestBatch(self._signal, data, items, _position(entries), _received_ns(entries))
         for processor in self._processors:
             batch = self._touch(processor).process_requests(batch)

@@ -8,7 +8,7 @@ from collector.store.crypto import NullSealer, Sealer, open_sealer
 from collector.store.dead_letters import DeadLetter, DeadLetters
 from collector.store.inbox import Inbox
 from collector.store.outbox import Outbox
-from collector.store.queue import Entry, InboxQueue
+from collector.store.queue import Entry, InboxQueue, joined
 from collector.store.state import Reader, StateStore, Transaction
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "Sealer",
     "StateStore",
     "Transaction",
+    "joined",
     "open_sealer",
 ]

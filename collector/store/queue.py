@@ -7,11 +7,14 @@ import logging
 import struct
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from collector.memory import large_buffer
+from collector.otlp.tables import U8
 from collector.store.crypto import Damaged
+from collector.store.environment import Txn
 from collector.store.records import Records
 
 if TYPE_CHECKING:
@@ -19,19 +22,31 @@ if TYPE_CHECKING:
 
 ENTRY_COST = 64  # bytes that an entry counts besides its body
 RECENT_BYTES = 32 * 2**20  # of bodies that are kept in memory until they are read, besides lying on disk
+_LONGEST = 2**31  # bytes of a body
 PREFIX = struct.Struct(">QII")  # of an entry's record: received_ns, items, bytes of the body
 
 log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """One request. Where `damage` is set, the body could not be read back and is empty: say so, then go on."""
+    """One request. Where `damage` is set, the body could not be read back and is empty: say so, then go on.
+
+    The bodies of one `read` stand behind one another in one `buffer`, each from `at` on: see `joined`.
+    """
 
     seq: int
     received_ns: int  # Unix time
     items: int
-    body: bytes
-    damage: str = ""
+    body: memoryview
+    damage: str
+    buffer: U8
+    at: int
+
+
+def joined(entries: Sequence[Entry]) -> U8:
+    """The bodies of entries that one `read` gave, in their order and none left out, as one. Nothing is copied."""
+    first, last = entries[0], entries[-1]
+    return first.buffer[first.at : last.at + len(last.body)]
 
 
 @dataclass(slots=True)
@@ -116,30 +131,45 @@ class InboxQueue:
         A damaged entry comes with `damage` and without a body. Raises `StoreError`.
         """
         entries: list[Entry] = []
-        size = total = kept_items = kept_bytes = 0
         with self._inbox._env.read() as txn:
-            for key, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
-                received_ns, items, length = PREFIX.unpack_from(record)
-                size, total = size + length, total + items
-                if entries and (size > max_bytes or total > max_items):
-                    break
-                seq = int.from_bytes(key)
+            found = self._within(txn, after, max_bytes, max_items)
+            buffer, at = large_buffer(sum(length for _, _, _, _, length in found)), 0
+            room = memoryview(buffer)  # type: ignore[arg-type]
+            for key, record, received_ns, items, length in found:
+                seq, size, damage = int.from_bytes(key), length, ""
                 try:
                     body = self._take(seq)
                     if body is None:
                         body = self._records.open(txn, key, record)
-                    entries.append(Entry(seq, received_ns, items, body))
-                except Damaged as damage:
+                    room[at : at + length] = body
+                except (Damaged, ValueError) as error:  # or not of the length that its record says
+                    size, damage = 0, str(error)
                     self.damaged += 1
                     log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
-                    entries.append(Entry(seq, received_ns, items, b"", str(damage)))
-                kept_items, kept_bytes = kept_items + items, kept_bytes + length + ENTRY_COST
-        if entries:
+                entries.append(Entry(seq, received_ns, items, room[at : at + size], damage, buffer, at))
+                at += length
+        if found:
+            read = (entries[-1].seq, sum(entry.items for entry in entries), at + len(entries) * ENTRY_COST)
             with self._changed:
                 while self._reads and self._reads[-1][0] > after:  # read before, and not finished with
                     self._reads.pop()
-                self._reads.append((entries[-1].seq, kept_items, kept_bytes))
+                self._reads.append(read)
         return entries
+
+    def _within(
+        self, txn: Txn, after: int, max_bytes: int, max_items: int
+    ) -> list[tuple[builtins.bytes, memoryview, int, int, int]]:
+        """Key, record, time of arrival, items and length of the entries that `read` gives."""
+        found: list[tuple[builtins.bytes, memoryview, int, int, int]] = []
+        size = total = 0
+        for key, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
+            received_ns, items, length = PREFIX.unpack_from(record)
+            size, total = size + length, total + items
+            if found and (size > max_bytes or total > max_items):
+                break
+            # The length is not proven yet: no request is as large as one that only a damaged record can claim.
+            found.append((key, record, received_ns, items, min(length, _LONGEST)))
+        return found
 
     def wait(self, after: int, timeout: float) -> bool:
         """Wait until there is something above `after`, at most `timeout` seconds. True if there is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from collector.memory import joined, large_buffer
+from collector.memory import large_buffer
 
 MIB = 2**20
 
@@ -38,10 +38,3 @@ def test_no_more_than_a_few_are_kept_and_every_size_is_served() -> None:
     held = [large_buffer(size * MIB) for size in range(1, 9)]
     assert [len(buffer) for buffer in held] == [size * MIB for size in range(1, 9)]
     assert len({address(buffer) for buffer in held}) == len(held)
-
-
-def test_parts_are_joined_in_order() -> None:
-    assert joined([b"ab", b"", b"cde"]).tobytes() == b"abcde"
-    large = [bytes([number]) * MIB for number in range(3)]
-    assert joined(large).tobytes() == b"".join(large)
-    assert joined([]).tobytes() == b""

@@ -11,7 +11,7 @@ import lmdb
 import pytest
 
 from collector.errors import StoreError, StoreFull
-from collector.store import Inbox
+from collector.store import Inbox, joined
 from collector.store.environment import Environment
 from collector.store.queue import ENTRY_COST
 from tests.store_kit import SEALER, Answer, append, commits, flip
@@ -31,7 +31,7 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
 
 
 def bodies(inbox: Inbox, queue: str = "traces", after: int = 0) -> list[bytes]:
-    return [entry.body for entry in inbox.queue(queue).read(after, 2**40)]
+    return [bytes(entry.body) for entry in inbox.queue(queue).read(after, 2**40)]
 
 
 def test_entries_come_back_in_order_with_what_is_known_of_them(inbox: Inbox) -> None:
@@ -394,6 +394,15 @@ def test_damaged_counters_are_counted_again(tmp_path: Path, caplog: pytest.LogCa
     inbox.close()
 
 
+def test_bodies_of_one_read_stand_behind_one_another(inbox: Inbox) -> None:
+    bodies = [b"ab", b"", bytes(3 * MIB), b"cde"]
+    append(inbox, *bodies)
+    entries = inbox.queue("traces").read(0, 8 * MIB)
+    assert joined(entries).tobytes() == b"".join(bodies)
+    assert joined(entries[1:3]).tobytes() == bodies[2]  # a half of them, as where one cannot be processed
+    assert joined(entries[3:]).tobytes() == b"cde"
+
+
 def test_what_waits_is_what_lies_above_the_position(inbox: Inbox) -> None:
     queue = inbox.queue("traces")
     append(inbox, bytes(10), bytes(20), bytes(30), items=2)
@@ -436,7 +445,7 @@ def test_many_threads_append_while_one_reads_and_trims(inbox: Inbox) -> None:
     while len(found) < 400 and queue.wait(seqs[-1] if seqs else 0, 20):
         for entry in queue.read(seqs[-1] if seqs else 0, 200):
             seqs.append(entry.seq)
-            found.append(entry.body.decode())
+            found.append(bytes(entry.body).decode())
         queue.trim(seqs[-1])
     for thread in threads:
         thread.join()
