@@ -17,6 +17,7 @@ from spanledger.cli import (
     prices,
     print_config,
     query,
+    redact,
     run,
     schema,
     send,
@@ -56,6 +57,7 @@ _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     ],
     "Try it": [
         ("demo", demo.demo, demo.EPILOG),
+        ("redact", redact.redact, redact.EPILOG),
         ("send", send.send, send.EPILOG),
         ("version", version.version, version.EPILOG),
     ],

@@ -1,0 +1,42 @@
+"""Texts with some of their parts exchanged, many at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from collector.otlp.compiled import kernel
+from collector.otlp.tables import I64, U8
+from collector.otlp.wire import address, copy
+
+
+@kernel
+def assemble(
+    data: U8, off: I64, size: I64, first: I64, start: I64, end: I64, piece: I64, blob: U8, at: I64, length: I64
+) -> tuple[U8, I64]:
+    """The texts data[off : off + size], in each of which parts are exchanged; one after the other, and where each begins.
+
+    Parts first[i] : first[i + 1] are those of text i: bytes start : end of it, in order, become blob[at : at + length] of
+    their piece. Parts must not overlap.
+    """
+    total = np.int64(0)
+    begin = np.empty(len(off) + 1, np.int64)
+    for i in range(len(off)):
+        begin[i] = total
+        total += size[i]
+        for part in range(first[i], first[i + 1]):
+            total += length[piece[part]] - (end[part] - start[part])
+    begin[len(off)] = total
+    made = np.empty(total if total > 0 else 0, np.uint8)
+    source, pieces, out = address(data), address(blob), address(made)
+    to = np.int64(0)
+    for i in range(len(off)):
+        here = np.int64(0)
+        for part in range(first[i], first[i + 1]):
+            copy(out, to, source, off[i] + here, start[part] - here)
+            to += start[part] - here
+            copy(out, to, pieces, at[piece[part]], length[piece[part]])
+            to += length[piece[part]]
+            here = end[part]
+        copy(out, to, source, off[i] + here, size[i] - here)
+        to += size[i] - here
+    return made, begin

@@ -1,0 +1,150 @@
+"""The columns that were derived before redaction, without what must not leave: nothing computed earlier keeps a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from collector import distinct
+from collector.columns import CALL_HINT, DIALECT, RESPONSE_ID, ROLE, SOURCE, SPAN_ID, STATUS, TRACE_ID, USAGE_FLAGS
+from collector.otlp.tables import I32, I64, U8
+from collector.repeats import coded
+from processors.redaction.actions import marker
+from processors.redaction.assembling import assemble
+from processors.redaction.content import FACTS_OF, NAME_OF, IdentityName
+from processors.redaction.decisions import ATTRIBUTE_GOES, UNSCANNABLE, VALUE_GOES, Decisions, Pieces
+from processors.redaction.persons import Persons
+from processors.redaction.policy import Policy
+from processors.redaction.search import Search, joined
+
+Mask = NDArray[np.bool_]
+#: Our own words, and ids that are digits.
+_OURS = frozenset(column.name for column in (TRACE_ID, SPAN_ID, STATUS, ROLE, DIALECT, USAGE_FLAGS))
+#: What the ledger knows calls by: two that differ must stay two.
+_DISTINCT = frozenset(column.name for column in (RESPONSE_ID, CALL_HINT, SOURCE))
+IDENTITY_OF: dict[str, IdentityName] = {column: name for name, facts in FACTS_OF.items() for column in (name, *facts)}
+_MOST_CLEAN = 100_000
+_TEXT, _LIST = pl.String(), pl.List(pl.String())
+
+
+class Columns:
+    """Redacts frames by the policy. One thread."""
+
+    def __init__(self, policy: Policy, search: Search, decisions: Decisions, persons: Persons) -> None:
+        self._policy = policy
+        self._search = search
+        self._decisions = decisions
+        self._persons = persons
+        self._clean: set[str] = set()  # texts that repeat, and in which there is nothing
+
+    def redact(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame, every column of texts redacted: identities are exchanged, in others what detectors find."""
+        changed: list[pl.Series] = []
+        searched: list[_Texts] = []
+        for series in frame.get_columns():
+            ours = series.name in _OURS or series.name.endswith("_rule")
+            if series.dtype not in (_TEXT, _LIST) or ours or series.null_count() == len(series):
+                continue
+            identity = IDENTITY_OF.get(series.name)
+            if identity in self._policy.pseudonymised:
+                changed.append(self._pseudonymised(series, identity, frame))
+            else:
+                searched.append(_Texts(series))
+        changed += self._searched(searched)
+        return frame.with_columns(changed) if changed else frame
+
+    def _pseudonymised(self, series: pl.Series, identity: IdentityName, frame: pl.DataFrame) -> pl.Series:
+        """An identity as pseudonyms; what attribution writes where it knows nobody stays."""
+        texts = distinct.texts(series)[1].to_list()
+        new = {text: self._persons.token(NAME_OF[identity], text.encode()).decode() for text in texts}
+        made = _exchanged(series, new)
+        rule = f"{series.name}_rule"
+        return made if rule not in frame.columns else series.zip_with(frame[rule].eq_missing("default"), made)
+
+    def _searched(self, columns: Sequence[_Texts]) -> list[pl.Series]:
+        """The columns in whose texts something was found, without it."""
+        if not columns:
+            return []
+        parts = [column.unless(self._clean) for column in columns]
+        count = np.array([len(size) for _, _, size in parts])
+        begin = np.cumsum([0, *(len(data) for data, _, _ in parts)])
+        data = np.concatenate([data for data, _, _ in parts])
+        off = np.concatenate([off + start for (_, off, _), start in zip(parts, begin.tolist(), strict=False)])
+        size = np.concatenate([size for _, _, size in parts])
+        of = np.repeat(np.arange(len(columns)), count)
+        apart = np.array([column.name in _DISTINCT for column in columns])
+        kept = np.array([IDENTITY_OF.get(column.name) in self._policy.kept for column in columns])
+        new: dict[int, dict[str, str]] = {}
+        for row, text in self._new(data, off, size, apart[of], kept[of]).items():
+            new.setdefault(int(of[row]), {})[_decoded(data, off, size, row)] = text
+        if len(self._clean) > _MOST_CLEAN:
+            self._clean.clear()
+        for number, column in enumerate(columns):
+            self._clean.update(column.repeating - new.get(number, {}).keys())
+        return [_exchanged(columns[number].series, texts) for number, texts in new.items()]
+
+    def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask) -> dict[int, str]:
+        """Of the texts data[off : off + size] those that change, by number."""
+        found, _, unscanned = self._search.texts(data, off, size)
+        pieces = Pieces()
+        comes_to, _ = self._decisions.decide(found, apart[found.leaf], kept[found.leaf], pieces)
+        inline = np.flatnonzero(comes_to >= 0)
+        part = found.taken(inline)
+        rows, first = np.unique(part.leaf, return_index=True)
+        first = np.append(first, len(part)).astype(np.int64)
+        made, begin = assemble(data, off[rows], size[rows].astype(np.int64), first, part.start, part.end, comes_to[inline], pieces.blob, *pieces.places)  # fmt: skip
+        new = {row: _decoded(made, begin, np.diff(begin), number) for number, row in enumerate(rows.tolist())}
+        gone = np.flatnonzero((comes_to == VALUE_GOES) | (comes_to == ATTRIBUTE_GOES))
+        why = [(row, self._policy.detectors[d].id) for row, d in zip(found.leaf[gone].tolist(), found.detector[gone].tolist(), strict=True)]  # fmt: skip
+        why += [(row, UNSCANNABLE) for rows_ in unscanned.values() for row in rows_.tolist()]
+        for row, name in why:
+            text = _decoded(data, off, size, row).encode()
+            new[row] = (self._persons.pseudonyms.token(name, text) if apart[row] else marker(name)).decode()
+        return new
+
+
+class _Texts:
+    """The texts of a column: the distinct ones where they repeat, else row by row."""
+
+    def __init__(self, series: pl.Series) -> None:
+        self.series = series
+        self.name = series.name
+        self.repeating: set[str] = set()
+        if series.dtype == _LIST:
+            self.repeating = {text for texts in distinct.lists(series)[1] for text in texts}
+            return
+        views = series.to_arrow(compat_level=pl.CompatLevel.newest())
+        found = coded(views.combine_chunks() if isinstance(views, pa.ChunkedArray) else views)
+        if found is not None:
+            self.repeating = set(found.dictionary.to_pylist())
+
+    def unless(self, clean: set[str]) -> tuple[U8, I64, I32]:
+        """The texts that are to be searched, as data[off : off + size]."""
+        if self.repeating:
+            return joined([text.encode() for text in self.repeating - clean])
+        array = self.series.to_arrow(compat_level=pl.CompatLevel.oldest())
+        _, offsets, data = array.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+        return np.frombuffer(data, np.uint8), bounds[:-1].copy(), np.diff(bounds).astype(np.int32)
+
+
+def _exchanged(series: pl.Series, new: Mapping[str, str]) -> pl.Series:
+    """A column with other texts in the place of some."""
+    values: list[Any]
+    if series.dtype == _TEXT:
+        codes, found = distinct.texts(series)
+        values = [new.get(text, text) for text in found.to_list()]
+    else:
+        codes, lists = distinct.lists(series)
+        values = [[new.get(text, text) for text in texts] for texts in lists]
+    rows = np.where(codes < 0, len(values), codes).astype(np.uint32)
+    return pl.Series(series.name, [*values, None], dtype=series.dtype)[rows]
+
+
+def _decoded(data: U8, off: I64, size: NDArray[np.integer[Any]], row: int) -> str:
+    return data[off[row] : off[row] + size[row]].tobytes().decode("utf-8", "replace")

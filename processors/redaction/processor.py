@@ -1,0 +1,116 @@
+"""Takes out what must neither be kept nor leave: personal data, secrets and, if wanted, all that was said to a model.
+
+It covers every string of the request (attributes of spans, events, links, scopes and resources, names, messages, bodies,
+metric labels, keys, documents inside texts), numbers that are cards or national ids, and every column derived so far. It runs
+after all that may read raw values and before all that keeps or sends.
+
+```yaml
+processors:
+  redaction:
+    profile: default
+    identities: {keep: [user]}
+    detectors: {card: {mask: {keep_last: 4}}, ip_address: off}
+    attributes: [{match: "http.request.header.*", action: drop}]
+    allow: [support@acme.example]
+```
+"""
+
+from __future__ import annotations
+
+import logging
+
+import polars as pl
+
+from collector import columns
+from collector.batch import RequestBatch, SpanBatch
+from collector.component import Context, Processor, Stage, StateWriter
+from collector.otlp import decode
+from collector.otlp.tables import U8, Traces
+from collector.signals import Signal
+from processors.redaction.audit import Audit
+from processors.redaction.columns import Columns
+from processors.redaction.config import RedactionConfig
+from processors.redaction.content import places
+from processors.redaction.decisions import Decisions
+from processors.redaction.engine import Engine, Outcome
+from processors.redaction.findings import counts
+from processors.redaction.hits import read_only
+from processors.redaction.metrics import Tally, metrics_of
+from processors.redaction.persons import Persons
+from processors.redaction.policy import Policy
+from processors.redaction.pseudonyms import Pseudonyms, load_keys
+from processors.redaction.search import Search
+
+logger = logging.getLogger(__name__)
+
+
+class Redaction(Processor[RedactionConfig]):
+    """Takes out personal data, secrets and, if wanted, content; users become pseudonyms, so that cost per user still adds up."""
+
+    Config = RedactionConfig
+    signals = frozenset(Signal)
+    stage = Stage.REDACTION
+    adds = (columns.PII, columns.PII_IN_REQUEST)
+
+    def __init__(self, config: RedactionConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self._metrics = metrics_of(context.metrics)
+        self._tally = Tally()
+        if config.idle:
+            logger.warning("%s is OFF (profile: off): personal data, prompts and secrets are kept and sent on as they come", context.id)  # fmt: skip
+            return
+        pseudonyms = Pseudonyms(load_keys(config.pseudonyms.key, config.pseudonyms.key_file, context.data_dir))
+        self.parts = Parts(config, pseudonyms)
+        self._audit = Audit(self.parts, self._metrics, context.id) if config.audit else None
+
+    def process(self, batch: SpanBatch) -> SpanBatch:
+        if self.config.idle or not len(batch):
+            return batch
+        outcome = self.parts.engine.redact(Signal.TRACES, batch.otlp.data, batch.otlp)
+        data = outcome.data if self._audit is None else self._audit.request(Signal.TRACES, outcome.data)
+        found = counts(outcome, self.parts.policy.detectors, len(batch))
+        spans = self._columns(batch.spans).with_columns(found) if found else self._columns(batch.spans)
+        self._note(outcome)
+        return batch.with_(otlp=_decoded(data, batch.otlp), spans=spans, reports=self._columns(batch.reports))
+
+    def process_requests(self, batch: RequestBatch) -> RequestBatch:
+        if self.config.idle:
+            return batch
+        outcome = self.parts.engine.redact(batch.signal, read_only(batch.data))
+        data = outcome.data if self._audit is None else self._audit.request(batch.signal, outcome.data)
+        self._note(outcome)
+        return batch.with_(data=data)
+
+    def save(self, state: StateWriter) -> None:  # noqa: ARG002
+        """Nothing is kept; what the batch came to counts from now on."""
+        self._metrics.add(self._tally)
+        self._tally = Tally()
+
+    def rollback(self) -> None:
+        self._tally = Tally()
+
+    def _columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        redacted = self.parts.columns.redact(frame)
+        return redacted if self._audit is None else self._audit.frame(redacted)
+
+    def _note(self, outcome: Outcome) -> None:
+        self._tally = self._tally.plus(outcome, self.parts.policy.detectors)
+
+
+class Parts:
+    """What redaction is made of, for one config. One thread."""
+
+    def __init__(self, config: RedactionConfig, pseudonyms: Pseudonyms) -> None:
+        self.policy = Policy(config)
+        persons = Persons(pseudonyms, places().nobody, places().members)
+        search = Search(self.policy, persons if "user" in self.policy.pseudonymised else None, config.max_value_size)
+        decisions = Decisions(self.policy, pseudonyms)
+        self.engine = Engine(self.policy, search, decisions, persons)
+        self.columns = Columns(self.policy, search, decisions, persons)
+
+
+def _decoded(data: U8, before: Traces) -> Traces:
+    return before if data is before.data else decode.read(data)
+
+
+__all__ = ["Parts", "Redaction", "RedactionConfig"]
