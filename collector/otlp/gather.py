@@ -50,7 +50,10 @@ def strings(decoded: Decoded, rows: I32) -> pa.Array:
     """The values of attribute rows as text (large_string; `rendering.py` says how), null for row -1 and for EMPTY."""
     table = decoded.attributes
     rows = _rows(decoded, rows)
-    offsets, values = gathering.values(decoded.data, table.type, table.number, table.value.off, table.value.len, rows)
+    buffer = np.empty(64 + 24 * len(rows), np.uint8)
+    offsets, values = gathering.values(
+        decoded.data, table.type, table.number, table.value.off, table.value.len, rows, buffer
+    )
     return _large_string(offsets, values, _take(table.type, rows) != ValueType.EMPTY)
 
 
@@ -58,7 +61,11 @@ def value_texts(decoded: Decoded, values: ValueTable) -> pa.Array:
     """Values as text, as `strings` gives them, but never null: EMPTY is empty."""
     rows = np.arange(len(values.type), dtype=np.int32)
     value = values.value
-    return _large_string(*gathering.values(decoded.data, values.type, values.number, value.off, value.len, rows))
+    # Text is rarely longer than what it is made of; the kernel wants room for the worst that the next value can be.
+    buffer = large_buffer(int(value.len.sum(dtype=np.int64)) + 16 * len(rows) + 6 * int(value.len.max(initial=0)) + 128)
+    return _large_string(
+        *gathering.values(decoded.data, values.type, values.number, value.off, value.len, rows, buffer)
+    )
 
 
 def codes(decoded: Decoded, rows: I32) -> tuple[I32, pa.Array]:

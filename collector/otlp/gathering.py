@@ -95,11 +95,13 @@ def hashes(body: U8, offset: I64, size: I32) -> U64:
 
 
 @kernel
-def values(body: U8, type_: U8, number: I64, offset: I64, size: I32, rows: I32) -> tuple[I64, U8]:
-    """Arrow's offsets and bytes of the attribute rows' values as text; nothing for row -1."""
+def values(body: U8, type_: U8, number: I64, offset: I64, size: I32, rows: I32, buffer: U8) -> tuple[I64, U8]:
+    """Arrow's offsets and bytes of the attribute rows' values as text; nothing for row -1.
+
+    The bytes stand in `buffer`, if it is large enough.
+    """
     data = address(body)
     offsets = np.empty(len(rows) + 1, np.int64)
-    buffer = np.empty(64 + 24 * len(rows), np.uint8)
     out = address(buffer)
     at = np.int64(0)
     for i in range(len(rows)):
