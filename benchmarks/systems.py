@@ -180,7 +180,7 @@ service:
     def settle(self, spans: int) -> None:
         def done() -> bool:
             status = self._get(f"http://127.0.0.1:{self.admin}/status")
-            waiting = sum(pipeline["waiting_spans"] for pipeline in status["pipelines"].values())
+            waiting = sum(pipeline["waiting_items"] for pipeline in status["pipelines"].values())
             return not waiting + sum(exporter["waiting_deliveries"] for exporter in status["exporters"].values())
 
         self._wait(done, 120, "not everything was delivered")

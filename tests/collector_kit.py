@@ -130,7 +130,7 @@ class Collector:
         while time.monotonic() < until:
             status = json.loads(self.get("/status")[1])
             assert not status["dead_letters"], f"dead letters: {self.log.read_text()[-6000:]}"
-            waiting = sum(p["waiting_spans"] for p in status["pipelines"].values())
+            waiting = sum(p["waiting_items"] for p in status["pipelines"].values())
             waiting += sum(e["waiting_deliveries"] for e in status["exporters"].values())
             if not waiting:
                 return

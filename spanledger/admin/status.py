@@ -37,10 +37,10 @@ def status(service: Service) -> dict[str, Any]:
 
 
 def _pipeline(pipeline: Pipeline) -> dict[str, Any]:
-    spans, size = pipeline.waiting
+    items, size = pipeline.waiting
     return {
         "position": pipeline.position,
-        "waiting_spans": spans,
+        "waiting_items": items,
         "waiting_bytes": size,
         "oldest_seconds": round(pipeline.lag, 3),
         "failed": pipeline.failed,

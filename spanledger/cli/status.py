@@ -105,7 +105,7 @@ def view(found: dict[str, Any]) -> RenderableType:
         "inbox", "", _size(inbox["bytes"]), _share(inbox["bytes"], inbox["capacity_bytes"]), "", _state(inbox["failed"])
     )
     for id_, pipeline in found["pipelines"].items():
-        waiting, size = count(pipeline["waiting_spans"]), _size(pipeline["waiting_bytes"])
+        waiting, size = count(pipeline["waiting_items"]), _size(pipeline["waiting_bytes"])
         table.add_row(
             f"pipeline {id_}", waiting, size, "", _age(pipeline["oldest_seconds"]), _state(pipeline["failed"])
         )

@@ -16,7 +16,7 @@ STATUS: dict[str, Any] = {
     "receivers": ["OTLP/gRPC 127.0.0.1:4317", "OTLP/HTTP http://127.0.0.1:4318"],
     "inbox": {"bytes": 3 * 2**20, "capacity_bytes": 2**31, "failed": None},
     "pipelines": {
-        "traces": {"position": 9, "waiting_spans": 1234, "waiting_bytes": 3 * 2**20, "oldest_seconds": 1.25, "failed": None}
+        "traces": {"position": 9, "waiting_items": 1234, "waiting_bytes": 3 * 2**20, "oldest_seconds": 1.25, "failed": None}
     },
     "exporters": {
         "traces/clickhouse": {
