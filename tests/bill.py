@@ -33,6 +33,7 @@ from collector.store import StateStore, open_sealer
 from config.model import EncryptionConfig, LedgerConfig
 from processors.attribution import Attribution, AttributionConfig
 from processors.pricing import Pricing, PricingConfig
+from processors.redaction import Redaction
 
 CAPTURES = Path(__file__).parent / "captures"
 PIPELINE = "traces"
@@ -144,7 +145,8 @@ def requests(folder: Path) -> list[bytes]:
 class Pipeline:
     """Decoding to pricing as the collector does it, with its state; `rows` is what ClickHouse would show."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, redaction: Redaction | None = None) -> None:
+        self._redaction = redaction
         self.rows: dict[str, dict[str, Any]] = {}
         self.total_pico = 0  # as a counter has it that moves by `calls` minus `replaced`
         self.spans_pico = 0
@@ -168,6 +170,8 @@ class Pipeline:
         spans = pl.DataFrame({n: pl.Series([None] * len(traces), dtype=t) for n, t in schema(SPAN_COLUMNS).items()})
         batch = normalise(SpanBatch(traces, Position(self._position, self._position), 1_795_500_000 * 10**9, spans))
         batch = self._attribution.process(batch)
+        if self._redaction is not None:
+            batch = self._redaction.process(batch)
         with self._store.reader() as reader:
             batch = self._ledger.merge(batch, reader.component(PIPELINE))
         batch = self._ledger.annotate(self._pricing.process(batch))
@@ -192,13 +196,13 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline() -> Iterator[Pipeline]:
+def pipeline(redaction: Redaction | None = None) -> Iterator[Pipeline]:
     """A pipeline on an empty state. In memory where that can be had: a batch of one span would wait for the disk most of all."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         store = StateStore(Path(folder) / "state", open_sealer(EncryptionConfig(), Path(folder)))
         try:
-            yield Pipeline(store)
+            yield Pipeline(store, redaction)
         finally:
             store.close()
 
