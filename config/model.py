@@ -24,7 +24,7 @@ class ClientConfig(StrictModel):
     token: Secret
     """What it sends as `Authorization: Bearer TOKEN`."""
     attributes: dict[str, str] = Field(default_factory=dict)
-    """Resource attributes that its spans get whatever they say themselves, such as `team: search`."""
+    """Resource attributes that its spans, logs and metrics get whatever they say themselves, such as `team: search`."""
 
 
 class AuthConfig(StrictModel):

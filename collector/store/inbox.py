@@ -88,7 +88,7 @@ class Inbox:
 
     @property
     def items(self) -> int:
-        """Spans on disk, counted once for each queue that they are in."""
+        """Items on disk, counted once for each queue that they are in."""
         return sum(queue.items for queue in list(self._queues.values()))
 
     @property

@@ -97,7 +97,7 @@ class InboxQueue:
 
     @property
     def items(self) -> int:
-        """Spans on disk, likewise."""
+        """Items on disk, likewise."""
         return self._counters.items
 
     @property
@@ -106,7 +106,7 @@ class InboxQueue:
         return self._counters.bytes
 
     def waiting(self, after: int) -> tuple[int, int]:
-        """Spans, and bytes as in `bytes`, that came in above `after`, which the pipeline has read and finished with.
+        """Items, and bytes as in `bytes`, that came in above `after`, which the pipeline has read and finished with.
 
         What is finished with stays on disk until it is trimmed, a second or so; it is not work any more.
         """

@@ -34,7 +34,7 @@ _MAX_BODY = 2**20
 _INDEX = """Spanledger {version}
 
 /healthz      200 while the collector works
-/readyz       200 while it takes spans
+/readyz       200 while it takes requests
 /metrics      Prometheus
 /status       what runs, what waits, what is wrong, as JSON
 /clickhouse/  read-only SQL over the embedded store (ClickHouse's HTTP interface)

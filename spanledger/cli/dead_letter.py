@@ -97,7 +97,7 @@ def list_(
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """List the dead letters: when, of what, how many spans or rows, and why. Works while the collector runs."""
+    """List the dead letters: when, of what, how many items, and why. Works while the collector runs."""
     with _reading(_settings(config, set_)) as letters:
         found = letters.list()
     names = ["id", "time", "kind", "origin", "items", "bytes", "reason"]

@@ -43,7 +43,7 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
     _welcome(service)
     while not stop.wait(3600):
         pass
-    err.print("Stopping: no new spans, working off what is there. Once more to stop at once.", markup=False)
+    err.print("Stopping: nothing new is taken, working off what is there. Once more to stop at once.", markup=False)
     service.stop()
     err.print("Stopped.")
 

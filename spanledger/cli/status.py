@@ -119,7 +119,7 @@ def view(found: dict[str, Any]) -> RenderableType:
     for id_, part in (("inbox", inbox), *((f"pipeline {id_}", part) for id_, part in found["pipelines"].items())):
         notes += [Text(f"{id_}: {part['failed']}", style="red")] if part["failed"] else []
     notes += [Text("dead letters: `spanledger dead-letter list` shows them", style="yellow")] if letters else []
-    ready = "takes spans" if found["ready"] else "starting or stopping"
+    ready = "takes requests" if found["ready"] else "starting or stopping"
     head = Text(f"Spanledger {found['version']}: {ready}", style="bold")
     return Group(head, Text("listens on " + ", ".join(found["receivers"]), style="dim"), table, *notes)
 

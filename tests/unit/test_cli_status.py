@@ -53,7 +53,7 @@ def test_all_that_an_operator_wants_to_know(capsys: pytest.CaptureFixture[str]) 
         result = run(capsys, "status", "--admin", there.address)
     assert result.code == 0
     lines = [" ".join(line.split()) for line in result.out.splitlines()]
-    assert lines[0] == "Spanledger 1.2.3: takes spans"
+    assert lines[0] == "Spanledger 1.2.3: takes requests"
     assert "inbox 3.0 MiB 0% ok" in lines
     assert "pipeline traces 1,234 3.0 MiB 1.2s ok" in lines
     assert "exporter traces/clickhouse 0 0% ok" in lines
