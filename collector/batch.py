@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, schema
+from collector.findings import Finding, Observation
 from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
 
@@ -37,6 +38,8 @@ class SpanBatch:
     calls:     CALL_COLUMNS, one row per call that this batch made new or better (or withdrew); empty before merging
     replaced:  CALL_COLUMNS, the versions that were in force before, of those rows of `calls` that had one:
                sums move by `calls` minus `replaced` (a withdrawn row counts as nothing)
+    observed:  what the CALLS processors noticed in this batch
+    findings:  what became of it: findings that this batch opened, updated or resolved; filled behind the processors
     """
 
     otlp: Traces
@@ -46,6 +49,8 @@ class SpanBatch:
     reports: pl.DataFrame = field(default_factory=lambda: NO_REPORTS)
     calls: pl.DataFrame = field(default_factory=lambda: NO_CALLS)
     replaced: pl.DataFrame = field(default_factory=lambda: NO_CALLS)
+    observed: tuple[Observation, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def blank(cls, otlp: Traces, position: Position, received_ns: int) -> SpanBatch:

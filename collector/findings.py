@@ -1,0 +1,79 @@
+"""Findings: what processors notice about spend and behaviour. One thing, whoever notices it.
+
+A processor says what it observes (`Observation`), as often as it sees it. The book keeps one open `Finding` per kind and
+subject: the first observation opens it, further ones update it, one that no longer holds resolves it. Exporters get the
+findings that a batch opened, updated or resolved.
+
+All times are event time (Unix, ns): the same input gives the same findings, whenever it is processed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How soon somebody should look."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class State(StrEnum):
+    """Whether it still is so."""
+
+    OPEN = "open"
+    RESOLVED = "resolved"
+
+
+#: Whom a finding is about: (dimension, value) pairs, by name of the dimension, such as (("model", "gpt-4o"), ("team", "search")).
+Subject = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A span that shows it. Ids in lower-case hex."""
+
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a processor saw at one moment. `kind` is `processor.what`, such as `budget.hard` or `routing.premium_instead`."""
+
+    kind: str
+    subject: Subject
+    at_ns: int
+    message: str  # a sentence a person understands; never a prompt or an answer
+    severity: Severity = Severity.WARNING
+    holds: bool = True  # False: it is so no more, which resolves the open finding, if there is one
+    measured: float | None = None
+    expected: float | None = None
+    unit: str = ""
+    cost_pico: int | None = None  # money at stake that this observation adds to the finding's
+    evidence: tuple[Evidence, ...] = ()
+    quiet_ns: int | None = None  # resolve when nothing was observed for so long; None: only an observation resolves
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The book's entry: what is known of one kind and subject since it opened."""
+
+    id: str  # of kind, subject and first_seen_ns: the same in every run over the same input
+    kind: str
+    subject: Subject
+    state: State
+    severity: Severity  # the highest observed
+    first_seen_ns: int
+    last_seen_ns: int
+    observations: int
+    measured: float | None
+    expected: float | None
+    unit: str
+    cost_pico: int | None
+    message: str  # the newest
+    evidence: tuple[Evidence, ...]  # the first few
+    version: int  # rises with every change
