@@ -24,13 +24,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 from genai_prices import UpdatePrices
 from numpy.typing import NDArray
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 from pydantic import Field
 
 from collector import columns, distinct
@@ -137,12 +138,7 @@ class Pricing(Processor[PricingConfig]):
         self.book = Book(config.overrides)
         self._lookups: OrderedDict[Wanted, Found | None] = OrderedDict()
         self._warned: set[str] = set()
-        self._unpriced = Counter(
-            "spanledger_pricing_unpriced_calls",
-            "Calls whose model has no price: their cost is unknown.",
-            ["provider", "model"],
-            registry=context.metrics,
-        )
+        self._unpriced = _unpriced_of(context.metrics)
         self._updater = UpdatePrices(update_interval=config.refresh.interval) if config.refresh.enabled else None
         if self._updater:
             self._updater.start()
@@ -262,6 +258,21 @@ class Pricing(Processor[PricingConfig]):
                     name,
                 )
             self._unpriced.labels(provider, name).inc(count)
+
+
+_known: WeakKeyDictionary[CollectorRegistry, Counter] = WeakKeyDictionary()
+
+
+def _unpriced_of(registry: CollectorRegistry) -> Counter:
+    """The counter in a registry: one, however many pipelines price."""
+    if registry not in _known:
+        _known[registry] = Counter(
+            "spanledger_pricing_unpriced_calls",
+            "Calls whose model has no price: their cost is unknown.",
+            ["provider", "model"],
+            registry=registry,
+        )
+    return _known[registry]
 
 
 def _times(cost: I64, numerator: I64, denominator: I64) -> I64:
