@@ -17,8 +17,8 @@ import re2
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from processors.redaction.checks import CHECKS
-from processors.redaction.patterns import composed, defects
+from processors.redaction.checks import named
+from processors.redaction.patterns import Expression, Zone, composed, defects, words
 
 #: Taken out of examples when they are loaded: it keeps them from being taken for leaked secrets where they are written.
 BREAK = "¦"
@@ -60,34 +60,65 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Context(Strict):
-    """Words (RE2, in any case) one of which must stand before a hit, or `after` it too, in the same line."""
+Boundary = Literal["none", "word", "number", "alone"]
+Words = tuple[Annotated[str, Field(min_length=1)], ...]
+_GAP = r"[^\n]{0,24}?"
 
-    words: Annotated[tuple[str, ...], Field(min_length=1)]
-    gap: Annotated[int, Field(ge=1, le=100)] = 24  # characters between the word and the hit, at most
+
+class Pattern(Strict):
+    """A pattern, in RE2's syntax. Groups may be named `value`, the hit, and `unless`: where that takes part there is none.
+
+    boundary: other than that of its detector
+    trigger:  something that every match has in it and that is quicker to find: it is looked for first
+    """
+
+    pattern: Annotated[str, Field(min_length=1)]
+    boundary: Boundary | None = None
+    trigger: str | None = None
+
+
+Patterns = tuple[str | Pattern, ...]
+
+
+class Context(Strict):
+    """Patterns that count only where a word stands before what they find.
+
+    words:   RE2, in any case; a word may be part of a key (`user_ssn`), a space in it may be `_`, `-`, or missing
+    unless:  words that must not stand directly before it
+    link:    what may stand between the word and the hit; by default anything but the end of a line, up to 24 characters
+    after:   whether the word may also stand behind the hit
+    trigger: as of a pattern; by default the words
+    """
+
+    words: Annotated[Words, Field(min_length=1)]
+    patterns: Annotated[Patterns, Field(min_length=1)]
+    unless: Words = ()
+    link: str = _GAP
     after: bool = False
+    trigger: str | None = None
 
 
 class Detector(Strict):
-    """One kind of thing that is looked for.
+    """One kind of thing that is looked for, by its patterns alone, or by those of its context.
 
-    boundary:  what may not stand beside a hit: nothing is said (`none`), a word character (`word`), a part of a longer
-               number (`number`)
-    digits:    a hit always has seven digits of which no two are further apart than three bytes, none of these a letter or
-               digit: it is only looked for where there are such
+    boundary:  what may not stand beside a hit: nothing is said (`none`); a word character (`word`); what makes it part of
+               a longer number (`number`), or of a row of numbers (`alone`)
+    digits:    a hit always has seven digits with three bytes or less between two, all of these spaces or of `.()/-`; it is
+               looked for only around such: words up to 96 bytes away, shapes where they begin up to 16 bytes away
+    min_length: of a hit, in characters
     default:   whether it is on without being named
     """
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
     title: Annotated[str, Field(min_length=1, max_length=80)]
     kind: Literal["pii", "secret"]
-    patterns: Annotated[tuple[str, ...], Field(min_length=1)]
-    boundary: Literal["none", "word", "number"] = "none"
+    patterns: Patterns = ()
+    boundary: Boundary = "none"
     certainty: Certainty = Certainty.SHAPE
     digits: bool = False
     check: str | None = None
     context: Context | None = None
-    min_length: Annotated[int, Field(ge=1)] = 1  # of a hit, in characters
+    min_length: Annotated[int, Field(ge=1)] = 1
     default: bool = True
     examples: tuple[Annotated[Example, BeforeValidator(_example)], ...] = ()
     counter_examples: tuple[Annotated[str, BeforeValidator(_plain)], ...] = ()
@@ -104,25 +135,39 @@ class Detector(Strict):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.check is not None and self.check not in CHECKS:
-            raise ValueError(f"no check is named {self.check!r}; there are {', '.join(sorted(CHECKS))}")
-        for pattern in self.expressions:
-            if found := defects(pattern):
+        if self.check is not None:
+            named(self.check)
+        if not self.expressions:
+            raise ValueError(f"detector {self.id!r} has no pattern")
+        for expression in self.expressions:
+            if found := defects(expression.pattern):
                 raise ValueError(f"detector {self.id!r}: {found}")
         return self
 
     @property
-    def expressions(self) -> tuple[str, ...]:
+    def expressions(self) -> tuple[Expression, ...]:
         """Complete patterns, with boundaries and context; what is found is the group `value`."""
-        words = self.context.words if self.context else ()
-        gap, after = (self.context.gap, self.context.after) if self.context else (0, False)
-        return tuple(
-            source for pattern in self.patterns for source in composed(pattern, self.boundary, words, gap, after)
-        )
+        zone = Zone.NUMBERS if self.digits else Zone.TEXT
+        found = [Expression.of(*self._complete(pattern), zone) for pattern in self.patterns]
+        if context := self.context:
+            zone = Zone.AROUND_NUMBERS if self.digits else Zone.TEXT
+            word = words(context.words, context.unless)
+            trigger = context.trigger or words(context.words, bounded=not context.unless)
+            if context.trigger is None and context.link != _GAP and not context.after:
+                trigger += context.link
+            beside = [self._complete(pattern)[0] for pattern in context.patterns]
+            found += [Expression.of(word + context.link + value, trigger, zone) for value in beside]
+            if context.after:
+                found += [Expression.of(value + context.link + word, trigger, zone) for value in beside]
+        return tuple(found)
+
+    def _complete(self, pattern: str | Pattern) -> tuple[str, str | None]:
+        one = Pattern(pattern=pattern) if isinstance(pattern, str) else pattern
+        return composed(one.pattern, one.boundary or self.boundary), one.trigger
 
     def accepts(self, value: str) -> bool:
         """Whether what a pattern found is a hit after all."""
-        return len(value) >= self.min_length and (self.check is None or CHECKS[self.check](value))
+        return len(value) >= self.min_length and (self.check is None or named(self.check)(value))
 
 
 @cache
@@ -154,15 +199,15 @@ def user_detector(
     `keywords` are plain words, in any case, one of which must stand within 24 characters before or after a hit;
     `min_length` is in characters.
     """
-    words = tuple(re2.escape(word) for word in keywords if word.strip())
-    if len(words) != len(keywords):
+    escaped = tuple(re2.escape(word) for word in keywords if word.strip())
+    if len(escaped) != len(keywords):
         raise ValueError("a keyword is empty")
     return Detector(
         id=id,
         title=title or id,
         kind=kind,
-        patterns=(pattern,),
+        patterns=() if keywords else (pattern,),
+        context=Context(words=escaped, patterns=(pattern,), after=True) if keywords else None,
         check=check,
-        context=Context(words=words, after=True) if words else None,
         min_length=min_length,
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import re2
 
 from collector.otlp.tables import I64, U8
-from processors.redaction.patterns import compiled, shortened
+from processors.redaction.patterns import compiled
 
 hyperscan: Any
 try:
@@ -57,9 +57,9 @@ class HyperscanEngine:
         if hyperscan is None:
             raise ImportError("hyperscan is not installed")
         self._local = threading.local()
-        sources = [shortened(expression) for expression in expressions]
+        sources = list(expressions)
         try:
-            self._database, left = _database(sources, range(len(sources))), []
+            self._database, left = _database(sources, range(len(sources))) if sources else None, []
         except hyperscan.error:  # it does not know a construct that RE2 does, or finds it too large
             left = [number for number, source in enumerate(sources) if not _takes(source)]
             taken = sorted(set(range(len(sources))) - set(left))
@@ -94,12 +94,12 @@ class Re2Engine:
     """A pass per pattern, of those whose literals are in the buffer."""
 
     def __init__(self, expressions: Sequence[str]) -> None:
-        self._regexps = [compiled("(?m)" + shortened(expression)) for expression in expressions]
+        self._regexps = [compiled("(?m)" + expression) for expression in expressions]
         self._literals = re2.Filter()
         options = re2.Options()
         options.log_errors = False
         for expression in expressions:
-            self._literals.Add(("(?m)" + shortened(expression)).encode(), options)
+            self._literals.Add(("(?m)" + expression).encode(), options)
         if expressions:
             self._literals.Compile()
 
@@ -121,7 +121,39 @@ class Re2Engine:
         return _spots(row, np.array(expressions, np.int64), start[row], start[row + 1])
 
 
+class Look:
+    """An engine for the triggers of expressions, which tells of the expressions that have them."""
+
+    def __init__(self, engine: str, triggers: Mapping[int, str]) -> None:
+        """`engine` is `hyperscan` or `re2`, `triggers` are by number of expression: many may have one trigger."""
+        distinct = list(dict.fromkeys(triggers.values()))
+        self._engine: Engine = (HyperscanEngine if engine == "hyperscan" else Re2Engine)(distinct)
+        of = [[number for number, one in triggers.items() if one == trigger] for trigger in distinct]
+        self._count = np.array([len(numbers) for numbers in of], np.int64)
+        self._first = np.cumsum(self._count) - self._count
+        self._numbers = np.array([number for numbers in of for number in numbers], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __call__(self, buffer: U8, start: I64) -> Spots:
+        """As of an engine, by number of expression."""
+        if not len(buffer):
+            return NOWHERE
+        spots = self._engine.look(buffer, start)
+        which, place = repeated(self._first[spots.expression], self._count[spots.expression])
+        return Spots(spots.row[which], self._numbers[place], spots.first[which], spots.last[which])
+
+
+def repeated(first: I64, count: I64) -> tuple[I64, I64]:
+    """Of ranges first[i] : first[i] + count[i], one after the other: the number of the range, and what is in it."""
+    which = np.repeat(np.arange(len(first)), count)
+    place = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(len(which))
+    return which, place
+
+
 def united(one: Spots, other: Spots) -> Spots:
+    """The spots of both; those of one pair as one."""
     return _spots(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
 
 

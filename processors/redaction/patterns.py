@@ -7,21 +7,26 @@ are the ends of a text (and of a line after `(?m)`); `\\w`, `\\d`, `\\s` and `\\
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
 import re2
 
-VALUE = "value"
-_GROUP = f"(?P<{VALUE}>"
+#: Names of groups: what is found, and what must not be part of a match; as RE2 tells them.
+VALUE, UNLESS = b"value", b"unless"
+_GROUP = "(?P<value>"
 
-#: Before and after a value. What stands beside a number must not make it a longer one: a letter, a digit, or a dot or
-#: dash with one of these behind it.
+#: Before and after a value.
 _BOUNDARIES = {
     "none": ("", ""),
     "word": (r"\b", r"\b"),
+    # No part of a longer number: no letter or digit, and no dot or dash with one of these behind it.
     "number": (r"(?:^|[^\w.-]|(?:^|[^\w.-])[.-])", r"(?:$|[^\w.-]|[.-](?:$|\W))"),
+    # Nor of a row of numbers.
+    "alone": (r"(?:(?P<unless>\d[ ./-]{1,2})|^|[^\w.-]|(?:^|[^\w.-])[.-])", r"(?:$|[^\w.-]|[.-](?:$|\W))"),
 }
+_ENOUGH = 12  # of one character, for a first look
 _LARGEST_PROGRAM = 20_000  # of RE2's instructions
 _PROBES = ("", "a", "0", " ", "\n", "a b", "ü", "-.")
 
@@ -39,21 +44,60 @@ _ASCII_ONLY = re.compile(
 _QUANTIFIER = re.compile(r"(?:([*+?])|\{(\d+)(?:,\d*)?\})\??")
 
 
-def composed(pattern: str, boundary: str, words: Sequence[str], gap: int, after: bool) -> Iterator[str]:
-    """The complete patterns for one pattern of a detector: with boundaries, and once per place of its context's words.
+class Zone(Enum):
+    """Where a trigger is looked for."""
 
-    A word may be part of a key: `user_ssn`, `ssn-hash`.
+    TEXT = auto()  # everywhere
+    NUMBERS = auto()  # where a number stands that is not dull, see folding.py
+    AROUND_NUMBERS = auto()  # within reach of any number: it is a word
+
+
+class Expression(NamedTuple):
+    """A complete pattern, and what an engine looks for in its stead: its trigger, which every match has in it.
+
+    reach: bytes between the beginning of a match and the end of the first trigger in it, at most; None: any number
     """
+
+    pattern: str
+    trigger: str
+    reach: int | None
+    zone: Zone
+
+    @classmethod
+    def of(cls, pattern: str, trigger: str | None, zone: Zone) -> Expression:
+        """With a trigger somewhere in it; without one it is what every match begins with."""
+        if trigger is not None:
+            return cls(pattern, trigger, width(pattern), zone)
+        trigger = shortened(pattern)
+        return cls(pattern, trigger, width(trigger), zone)
+
+
+def composed(pattern: str, boundary: str) -> str:
+    """The pattern between boundaries; what is found is its group `value`, all of it where it has none of that name."""
     left, right = _BOUNDARIES[boundary]
-    value = pattern if _GROUP in pattern else f"{_GROUP}{pattern})"
-    value = left + value + right
-    if not words:
-        yield value
-        return
-    word = rf"(?:\b|_)(?i:{'|'.join(words)})(?:\b|_)"
-    yield rf"{word}[^\n]{{0,{gap}}}?{value}"
-    if after:
-        yield rf"{value}[^\n]{{0,{gap}}}?{word}"
+    return f"{left}(?:{pattern}){right}" if _GROUP in pattern else f"{left}{_GROUP}{pattern}){right}"
+
+
+def words(choice: Sequence[str], unless: Sequence[str] = (), bounded: bool = True) -> str:
+    """One of the words, in any case, which may be part of a key: `user_ssn`, `ssn-hash`. A space in it may be any of the
+    separators of keys, or missing: `dateOfBirth`. Behind one of `unless` it is none, see UNLESS."""
+    if unless:
+        not_behind = rf"(?:\b|_)(?P<unless>(?i:{'|'.join(map(_spaced, unless))}))[ _.-]?"
+        return rf"(?:{not_behind}|\b|_)(?i:{'|'.join(map(_spaced, choice))})(?:\b|_)"
+    if not bounded:
+        return f"(?i:{'|'.join(map(_spaced, choice))})"
+    return f"(?:{'|'.join(_bounded(one) for one in choice)})"
+
+
+def _bounded(one: str) -> str:
+    """\\b knows ASCII only: beside another letter there is none."""
+    last = one.rstrip("?)*+") or ")"
+    left, right = (r"(?:\b|_)" if side.isascii() else "" for side in (one[0], last[-1]))
+    return f"{left}(?i:{_spaced(one)}){right}"
+
+
+def _spaced(one: str) -> str:
+    return "".join("[ _-]{0,2}" if atom == " " else atom for atom in _ATOM.findall(one))
 
 
 def compiled(pattern: str) -> Any:
@@ -139,7 +183,7 @@ def _without_tail(atoms: list[_Atom]) -> str:
         opening = _OPENING.match(text)
         if opening and least == 1:
             text = opening[0] + shortened(text[opening.end() : -1]) + ")"
-        atoms.append(_Atom(text, "" if least == 1 else f"{{{least}}}"))
+        atoms.append(_Atom(text, "" if least == 1 else f"{{{min(least, _ENOUGH)}}}"))
         break
     return "".join(atom.text + atom.quantifier for atom in atoms)
 

@@ -22,9 +22,9 @@ from collector.otlp import interning
 from collector.otlp.tables import I32, I64, U8, Text
 from processors.redaction import folding
 from processors.redaction.detector import Detector
-from processors.redaction.engines import Engine, HyperscanEngine, Re2Engine, Spots, installed, united
+from processors.redaction.engines import Look, Spots, installed, repeated, united
 from processors.redaction.folding import Folded
-from processors.redaction.patterns import VALUE, compiled, shortened, width
+from processors.redaction.patterns import UNLESS, VALUE, Expression, Zone, compiled
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,10 @@ Mask = NDArray[np.bool_]
 CHUNK_BYTES = 16 << 20
 #: A text with more hits is given up: its time and memory would be the hits', not the text's.
 MOST_HITS = 10_000
-#: What is written of digits: see Detector.digits. The margin is more than such a pattern has before and after them.
-_LEAST_DIGITS, _GAP, _MARGIN = 7, 3, 64
+#: A number is worth a look from so many digits on, with so many bytes between two of them; see Detector.digits.
+LEAST_DIGITS, GAP = 7, 3
+#: Bytes around a number: shapes begin and end near it, words stand further away.
+SHAPES, WORDS = 16, 96
 
 
 class Hits(NamedTuple):
@@ -52,7 +54,8 @@ class _Expression(NamedTuple):
     detector: int
     regexp: Any
     value: int  # number of the group that is the hit
-    reach: int | None  # bytes between a match's beginning and the end of its shortest form, at most; None: any number
+    unless: int  # of the group whose part in a match makes it none; 0: there is no such group
+    reach: int | None  # see Expression
 
 
 class _Hit(NamedTuple):
@@ -71,13 +74,12 @@ class Scanner:
     def __init__(self, detectors: Sequence[Detector], engine: Literal["hyperscan", "re2"] | None = None) -> None:
         self.detectors = tuple(detectors)
         self.engine = engine or ("hyperscan" if installed() else "re2")
-        make = HyperscanEngine if self.engine == "hyperscan" else Re2Engine
-        sources = [(number, source) for number, one in enumerate(self.detectors) for source in one.expressions]
-        self._expressions = [_expression(number, source) for number, source in sources]
-        in_digits = np.array([self.detectors[number].digits for number, _ in sources], np.bool_)
-        self._in_digits, self._in_text = np.flatnonzero(in_digits), np.flatnonzero(~in_digits)
-        self._digits_engine: Engine = make([sources[number][1] for number in self._in_digits])
-        self._text_engine: Engine = make([sources[number][1] for number in self._in_text])
+        expressions = [(number, one) for number, detector in enumerate(self.detectors) for one in detector.expressions]
+        self._expressions = [_compiled(number, one) for number, one in expressions]
+        self._looks = {
+            zone: Look(self.engine, {at: one.trigger for at, (_, one) in enumerate(expressions) if one.zone is zone})
+            for zone in Zone
+        }
 
     def scan(self, data: U8, off: I64, size: I32) -> tuple[Hits, Mask]:
         """The hits in the texts data[off:off + size], and which texts could not be scanned: of these there are no hits.
@@ -124,24 +126,17 @@ class Scanner:
 
     def _look(self, folded: Folded) -> Spots:
         """What to look at, in the rows of a buffer."""
-        buffer, start = folded.buffer, folded.start
-        spots = self._text_engine.look(buffer, start)
-        spots = spots._replace(expression=self._in_text[spots.expression])
-        if not len(self._in_digits):
+        spots = self._looks[Zone.TEXT](folded.buffer, folded.start)
+        in_numbers, in_words = self._looks[Zone.NUMBERS], self._looks[Zone.AROUND_NUMBERS]
+        if not in_numbers and not in_words:
             return spots
-        row, low, high = folding.numbers(buffer, start, _LEAST_DIGITS, _GAP, _MARGIN)
-        pieces = folding.fold(buffer, low, (high - low).astype(np.int32))
-        inside = self._digits_engine.look(pieces.buffer, pieces.start)
-        move = low[inside.row] - pieces.start[inside.row]
-        return united(
-            spots,
-            Spots(
-                row[inside.row].astype(np.int64),
-                self._in_digits[inside.expression],
-                inside.first + move,
-                inside.last + move,
-            ),
-        )
+        runs = folding.numbers(folded, LEAST_DIGITS, GAP)
+        for look, near, margin in ((in_numbers, runs.shapely(), SHAPES), (in_words, runs, WORDS)):
+            pieces, row, moved = folding.around(folded, near, margin)
+            found = look(pieces.buffer, pieces.start)
+            at, move = row[found.row].astype(np.int64), moved[found.row]
+            spots = united(spots, Spots(at, found.expression, found.first + move, found.last + move))
+        return spots
 
     def _decide(self, folded: Folded, row: int, spots: Spots, low: int, high: int) -> list[_Hit]:
         """The hits in a row, by offset in the row of the buffer. Raises for a text that cannot be judged."""
@@ -157,6 +152,8 @@ class Scanner:
                 start, place = match.span(expression.value)
                 if start < 0 or start == place:  # a group that took no part, or nothing
                     place = max(match.end(), match.start() + 1)
+                elif expression.unless and match.start(expression.unless) >= 0:
+                    continue
                 elif detector.accepts(text[start:place].decode()):
                     hits.append(_Hit(start, place, expression.detector))
                     if len(hits) > MOST_HITS:
@@ -179,9 +176,10 @@ class Scanner:
         return result
 
 
-def _expression(detector: int, source: str) -> _Expression:
-    regexp = compiled(source)
-    return _Expression(detector, regexp, regexp.groupindex[VALUE.encode()], width(shortened(source)))
+def _compiled(detector: int, expression: Expression) -> _Expression:
+    regexp = compiled(expression.pattern)
+    groups = regexp.groupindex
+    return _Expression(detector, regexp, groups[VALUE], groups.get(UNLESS, 0), expression.reach)
 
 
 def _chunks(size: I32) -> Iterator[slice]:
@@ -207,6 +205,5 @@ def _spread(found: Hits, codes: I32, texts: int) -> Hits:
     count = np.bincount(found.row, minlength=texts)
     before = np.cumsum(count) - count
     row = np.flatnonzero(count[codes]) if len(found.row) else np.empty(0, np.int64)
-    each = count[codes[row]]
-    at = np.repeat(before[codes[row]] - (np.cumsum(each) - each), each) + np.arange(each.sum())
-    return Hits(np.repeat(row, each).astype(np.int32), found.start[at], found.end[at], found.detector[at])
+    which, at = repeated(before[codes[row]], count[codes[row]])
+    return Hits(row[which].astype(np.int32), found.start[at], found.end[at], found.detector[at])
