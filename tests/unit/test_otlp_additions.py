@@ -21,16 +21,18 @@ from collector.component import Context
 from collector.dialects import normalise
 from collector.ledger import Ledger
 from collector.otlp.decode import decode
+from collector.otlp.otlp_json import to_protobuf
 from collector.signals import Signal
 from collector.warmup import _Memory
 from config.model import LedgerConfig
+from exporters.otlp import Otlp
 from exporters.otlp.additions import added_to
 from processors.attribution import Attribution
 from processors.pricing import Pricing
 from tests.otlp_oracle import parse_any
 from tests.otlp_strategies import requests_of
 from tests.spans_kit import request, span
-from tests.vendor_kit import http_exporter, request_batch, span_batch
+from tests.vendor_kit import grpc_exporter, grpc_vendor, http_exporter, request_batch, span_batch, vendor
 
 CAPTURES = sorted(p for p in (Path(__file__).parents[1] / "captures").iterdir() if p.is_dir())
 
@@ -82,6 +84,42 @@ def test_without_additions_what_leaves_decodes_equal_to_what_came(data: st.DataO
         sent = list(exporter.encode_requests(request_batch(signal, joined)))
     assert b"".join(p.body for p in sent) == joined
     assert parse_any(joined, signal) == parse_any(b"".join(p.body for p in sent), signal)
+
+
+def test_over_the_wire_every_encoding_decodes_equal_to_what_came() -> None:
+    """Generated requests of all signals, through real connections: protobuf and JSON, each compression."""
+    with vendor() as web, grpc_vendor() as rpc:
+        exporters: list[Any] = [
+            http_exporter(web.address, attributes=False, compression="gzip"),
+            http_exporter(web.address, attributes=False, compression="zstd", encoding="json"),
+            grpc_exporter(rpc.address, attributes=False, compression="gzip"),
+            grpc_exporter(rpc.address, attributes=False, compression="none"),
+        ]
+
+        @settings(deadline=None, max_examples=25)
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            signal = data.draw(st.sampled_from(list(Signal)))
+            request = data.draw(requests_of[signal])
+            body = request.SerializeToString()
+            for exporter in exporters:
+                there: Any = rpc if isinstance(exporter, Otlp) else web
+                there.got.clear()
+                batch: Any = span_batch(body) if signal is Signal.TRACES else request_batch(signal, body)
+                for payload in exporter.encode(batch) if signal is Signal.TRACES else exporter.encode_requests(batch):
+                    exporter.send(payload)
+                sent = b"".join(
+                    to_protobuf(got.body, signal) if "json" in got.headers.get("content-type", "") else got.body
+                    for got in there.got
+                )
+                arrived = parse_any(sent, signal)
+                assert arrived.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
+
+        try:
+            check()
+        finally:
+            for exporter in exporters:
+                exporter.close()
 
 
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda p: p.name)
