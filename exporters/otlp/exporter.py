@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ConfigT = TypeVar("ConfigT", bound=CommonConfig)
+#: So many times, for spans of ordinary attributes, rounded up.
+_JSON_IS_LARGER = 2
 
 
 class _OtlpExporter(Exporter[ConfigT]):
@@ -41,6 +43,7 @@ class _OtlpExporter(Exporter[ConfigT]):
         self._headers = Headers(config.headers, f"exporters.{context.id}.headers")
         self._transport: Transport | None = None
         self._refused_since: float | None = None  # the first setup error since the last success
+        self._most = config.max_request_size  # bytes of protobuf in a request
         if config.tls.insecure_skip_verify:
             logger.warning("exporters.%s.tls.insecure_skip_verify: whoever is in between can read what is sent, and its headers", context.id)  # fmt: skip
 
@@ -50,16 +53,16 @@ class _OtlpExporter(Exporter[ConfigT]):
         from exporters.otlp.additions import added_to
 
         request = added_to(batch, self.config.attributes, self.config.also_as)
-        return self._payloads(Signal.TRACES, request, len(batch), self.config.max_request_size)
+        return self._payloads(Signal.TRACES, request, len(batch))
 
     def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
-        return self._payloads(batch.signal, batch.data, batch.items, self.config.max_request_size)
+        return self._payloads(batch.signal, batch.data, batch.items)
 
-    def _payloads(self, signal: Signal, data: U8, items: int, most: int) -> Iterator[Payload]:
+    def _payloads(self, signal: Signal, data: U8, items: int) -> Iterator[Payload]:
         from collector.otlp.parts import split
 
         if len(data):
-            for part in split(signal, data, items, most):
+            for part in split(signal, data, items, self._most):
                 yield from self._encoded(signal, part.data, part.items)
 
     @abstractmethod
@@ -144,6 +147,11 @@ class OtlpHttp(_OtlpExporter[OtlpHttpConfig]):
     Config = OtlpHttpConfig
     http2 = False
 
+    def __init__(self, config: OtlpHttpConfig, context: Context) -> None:
+        super().__init__(config, context)
+        if config.encoding == "json":
+            self._most //= _JSON_IS_LARGER
+
     def _encoded(self, signal: Signal, data: U8, items: int) -> Iterable[Payload]:
         from exporters.otlp import http
 
@@ -153,7 +161,7 @@ class OtlpHttp(_OtlpExporter[OtlpHttpConfig]):
             yield self._payload(signal, data, items, http.PROTOBUF)
 
     def _as_json(self, signal: Signal, data: U8, items: int) -> Iterator[Payload]:
-        """JSON is larger than what was cut: what is too large is halved until it fits."""
+        """What is too large as JSON all the same is halved until it fits."""
         from collector.otlp.json_writer import to_json
         from collector.otlp.parts import split
         from exporters.otlp import http
