@@ -17,6 +17,7 @@ exporters:
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -154,7 +155,9 @@ class CommonConfig(ExporterConfig):
     def _known(cls, names: dict[str, str]) -> dict[str, str]:
         for name, attribute in names.items():
             if attribute not in ATTRIBUTES:
-                raise ValueError(f"nothing is known of a span as {attribute!r}; there are {', '.join(ATTRIBUTES)}")
+                match = get_close_matches(attribute, ATTRIBUTES, n=1, cutoff=0.4)
+                hint = f"did you mean {match[0]!r}? " if match else ""
+                raise ValueError(f"nothing is known of a span as {attribute!r}; {hint}docs/otlp.md lists what is")
             if not name or name in ATTRIBUTES:
                 raise ValueError(f"{name!r} is no further name")
         return names

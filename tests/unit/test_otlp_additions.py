@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from prometheus_client import CollectorRegistry
 
 from collector.batch import Position, SpanBatch
-from collector.columns import SPAN_COLUMNS
+from collector.columns import COUNTS, SPAN_COLUMNS, Column
 from collector.component import Context
 from collector.dialects import normalise
 from collector.ledger import Ledger
@@ -195,6 +195,16 @@ def test_nothing_to_add_leaves_the_array_alone() -> None:
     batch = span_batch(request(spans=[span("x")]))
     assert added_to(batch, True, {}) is batch.otlp.data
     assert added_to(batch, False, {}) is batch.otlp.data
+
+
+@pytest.mark.parametrize("column", SPAN_COLUMNS, ids=lambda c: c.name)
+def test_every_column_of_spans_can_leave(column: Column) -> None:
+    """A column that is added later must not make batches fail here."""
+    samples: dict[Any, Any] = {
+        pl.String(): "x", pl.Int64(): 5, pl.Boolean(): True, COUNTS: [{"name": "email", "count": 2}],
+    }  # fmt: skip
+    batch = span_batch(request(spans=[span()])).with_(spans=spans_with(**{column.name: [samples[column.dtype]]}))
+    assert any(key.startswith(column.attribute or "-") for key in attributes(added_to(batch, True, {})))
 
 
 # Chained ------------------------------------------------------------------------------------------------------------
