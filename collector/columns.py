@@ -267,7 +267,7 @@ WITHDRAWN = Column(
 SPAN = Column("span", pl.Int32(), "Row of `SpanBatch.spans`")
 ROLE = _text(
     "role",
-    "call; wrapper (a call must stand below it); rollup (usage of the calls below: counts only if there are none); context (identity for the calls below); abort (the client hung up: the gateway's usage below is its own estimate)",
+    "call; copy (tells again what the call above it tells: counts only if there is none); wrapper (a call must stand below it); rollup (usage of the calls below: counts only if there are none); context (identity for the calls below); caller (who asked a gateway: identity for calls that it does not report itself); abort (the client hung up: the gateway's usage below is its own estimate)",
 )
 SOURCE = _text("source", "Scope and service that reported: two reports of one source are two calls")
 RANK = Column(

@@ -32,12 +32,31 @@ def calls(spans: Iterable[Span]) -> list[dict[str, Any]]:
     reports = sorted(best.values(), key=when)
     for report in reports:
         report["above"] = above(report["place"], parents, best)
-    groups = [*same_answer([r for r in reports if r["role"] == "call"])]
+    for report in reports:
+        report["counts"] = report["role"] == "call" or (
+            report["role"] == "copy" and not any(a["role"] == "call" for a in report["above"])
+        )
+    groups = [*same_answer([r for r in reports if r["counts"]])]
     groups = same_numbers(groups)
     for report in reports:
         if only_witness(report, reports):
             groups.append({"reports": [report], "replay": False, "ids": set()})
-    return [row(group["reports"], group["replay"]) for group in groups]
+    reported = [r for group in groups for r in group["reports"] if r.get("rank") == 1]
+    callers = [r for r in reports if r["role"] == "caller" and not any(is_above(r, other) for other in reported)]
+    return [row(group["reports"], group["replay"], caller(group["reports"], callers)) for group in groups]
+
+
+def caller(reports: Sequence[Report], callers: Sequence[Report]) -> Report | None:
+    """Who asked for a call that no gateway reports."""
+    if any(r.get("rank") == 1 for r in reports):
+        return None
+    found = []
+    for one in callers:
+        for report in reports:
+            if one["trace_id"] == report["trace_id"] and (nested(one, report) or overlap(one, report)):
+                away = abs(one["start_ns"] - report["start_ns"])
+                found.append((not nested(one, report), away, when(one), one))
+    return min(found, key=lambda f: f[:3])[3] if found else None
 
 
 def when(report: Report) -> tuple[int, Any, Any]:
@@ -185,20 +204,22 @@ def same_numbers(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def only_witness(report: Report, reports: Sequence[Report]) -> bool:
     if report["role"] not in ("wrapper", "rollup"):
         return False
-    ids = {r["response_id"] for r in reports if r["role"] == "call" and r.get("response_id")}
+    ids = {r["response_id"] for r in reports if r["counts"] and r.get("response_id")}
     if report.get("response_id") in ids:
         return False
     below = [r for r in reports if is_above(report, r)]
-    told = [r for r in below if usage(r) is not None and r["role"] in ("call", "wrapper", "rollup")]
+    told = [r for r in below if usage(r) is not None and (r["counts"] or r["role"] in ("wrapper", "rollup"))]
     if report["role"] == "rollup":
         return usage(report) is not None and not told
-    return not any(r["role"] in ("call", "wrapper") for r in below) and not any(r["role"] == "rollup" for r in told)
+    return not any(r["counts"] or r["role"] == "wrapper" for r in below) and not any(
+        r["role"] == "rollup" for r in told
+    )
 
 
 # Fields ----------------------------------------------------------------------------------------------------------------
 
 
-def row(reports: list[Report], replay: bool) -> dict[str, Any]:
+def row(reports: list[Report], replay: bool, asked: Report | None) -> dict[str, Any]:
     by_count = sorted(reports, key=lambda r: (estimated(r), r.get("rank") or 0, when(r)))
     near = sorted(reports, key=lambda r: ({3: 0, 2: 1, 0: 2, 1: 3, 4: 4}.get(r.get("rank"), 5), when(r)))  # type: ignore[arg-type]
     gateways = sorted((r for r in reports if r.get("rank") == 1), key=when)
@@ -206,7 +227,9 @@ def row(reports: list[Report], replay: bool) -> dict[str, Any]:
     upstream = gateways[::-1] + others
     around: list[Report] = []
     for report in near:
-        around += [a for a in report["above"] if a["role"] != "call" and not _in(a, around) and not _in(a, reports)]
+        others_above = [a for a in report["above"] if a["role"] not in ("call", "copy", "caller")]
+        around += [a for a in others_above if not _in(a, around) and not _in(a, reports)]
+    around += [asked] if asked else []
     out: dict[str, Any] = {
         "start_ns": near[0]["start_ns"],
         "duration_ns": near[0].get("duration_ns"),

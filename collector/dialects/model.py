@@ -26,7 +26,7 @@ def _listed(value: Any) -> Any:
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-Role = Literal["call", "wrapper", "rollup", "context", "abort", "none"]
+Role = Literal["call", "copy", "wrapper", "rollup", "context", "caller", "abort", "none"]
 Rank = Literal["sdk", "gateway", "instrumentor", "framework", "server"]
 RANKS: dict[str, int] = {rank: number for number, rank in enumerate(get_args(Rank))}
 Kind = Literal["unspecified", "internal", "server", "client", "producer", "consumer"]
@@ -256,6 +256,11 @@ class Dialect(Model):
     """Spans that failed although their status does not say so."""
     replayed: Annotated[tuple[When, ...], BeforeValidator(_listed)] = ()
     """Spans that the gateway answered from its own response cache."""
+
+    @property
+    def scope(self) -> str | None:
+        """The scope of the emitter's own spans, where a match names it."""
+        return next((s for match in self.match for s in match.scope or () if "*" not in s), None)
 
     @cached_property
     def text_keys(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from collector.batch import SpanBatch
 from collector.dialects.choose import Chooser
 from collector.dialects.load import dialects, resource_keys, span_keys
 from collector.dialects.model import MONEY, TIME
-from collector.dialects.report import ERROR, ROLES, Part, report
+from collector.dialects.report import CALLER, ERROR, ROLES, Part, report
 from collector.dialects.table import Coded, Mask, Table, as_int64, distinct, first_of
 from collector.otlp import gather
 from collector.otlp.tables import I64, Text
@@ -76,12 +76,12 @@ class _Reports:
         self.parts = [part for _, part in parts]
         self.rows: I64 = np.sort(np.concatenate([part.rows for part in self.parts]))
         self.places = [np.searchsorted(self.rows, part.rows) for part in self.parts]
-        names = [dialect.name for dialect in _readers().chooser.dialects]
-        dialect = self._spread(
+        self._dialects = [_readers().chooser.dialects[number] for number, _ in parts]
+        numbers = self._spread(
             [np.full(len(part.rows), number, np.int32) for number, part in enumerate(self.parts)], -1
         )
         self._texts: dict[str, Coded | None] = {
-            "dialect": Coded(dialect, pa.array([names[number] for number, _ in parts], pa.large_string()))
+            "dialect": Coded(numbers, pa.array([dialect.name for dialect in self._dialects], pa.large_string()))
         }
 
     def _spread(self, parts: list[NDArray[Number] | None], nothing: Any) -> NDArray[Number]:
@@ -140,7 +140,7 @@ class _Reports:
         start = as_int64(spans.start_ns[rows])
         service = self.table.resource("service.name")
         service = Coded(service.codes[spans.resource[rows]], service.values)
-        scope = Coded(self.table.scope_name.codes[spans.scope[rows]], self.table.scope_name.values)
+        scope = self._emitters(Coded(self.table.scope_name.codes[spans.scope[rows]], self.table.scope_name.values))
         told = spans.status_code[rows]
         failed = self._spread([part.failed for part in self.parts], False)
         status = np.where(failed, ERROR, np.where((told >= 0) & (told <= ERROR), told, 0)).astype(np.int32)
@@ -159,6 +159,20 @@ class _Reports:
             "source": _sources(scope, service).taken(),
             "rank": pl.Series(values=self._spread([part.rank for part in self.parts], 0)),
         }
+
+    def _emitters(self, scope: Coded) -> Coded:
+        """The scope of each report; where it says who asked a gateway, the one of the calls that the gateway reports."""
+        for dialect, part, places in zip(self._dialects, self.parts, self.places, strict=True):
+            asked = part.role == CALLER
+            if dialect.scope is None or not asked.any():
+                continue
+            values = scope.values.to_pylist()
+            if dialect.scope not in values:
+                values.append(dialect.scope)
+            codes = scope.codes.copy()
+            codes[places[asked]] = values.index(dialect.scope)
+            scope = Coded(codes, pa.array(values, pa.large_string()))
+        return scope
 
     def _said(self) -> dict[str, pl.Series]:
         found: dict[str, pl.Series] = {}

@@ -16,8 +16,8 @@ from collector.dialects.table import Coded, Mask, Rows, Table, first_of
 from collector.dialects.usage import settle
 from collector.otlp.tables import I64
 
-ROLES = ("call", "wrapper", "rollup", "context", "abort", "none")
-CALL, WRAPPER, ROLLUP, CONTEXT, ABORT, NONE = range(len(ROLES))
+ROLES = ("call", "copy", "wrapper", "rollup", "context", "caller", "abort", "none")
+CALL, COPY, WRAPPER, ROLLUP, CONTEXT, CALLER, ABORT, NONE = range(len(ROLES))
 ERROR = 2  # of a span's status
 IDENTITY = tuple(column.name for column in columns.IDENTITY)
 #: What a report that is no call says: who, and in which conversation.
@@ -91,7 +91,7 @@ def _everything(facts: Facts, role: NDArray[np.int8]) -> Part:
 
 def _operations(facts: Facts, role: NDArray[np.int8]) -> Coded:
     named = facts.text("operation")
-    missing = (role == CALL) & (named.codes < 0)
+    missing = ((role == CALL) | (role == COPY)) & (named.codes < 0)
     if not missing.any():
         return named
     default = pa.array([facts.dialect.default_operation], pa.large_string())
@@ -131,7 +131,7 @@ def _useful(part: Part) -> Part | None:
         coded = part.texts.get(name, part.lists.get(name))
         if coded is not None:
             known |= coded.codes >= 0
-    context = role == CONTEXT
+    context = (role == CONTEXT) | (role == CALLER)
     part = part._replace(role=role)
     if context.any():
         part = _blank(part, context)
@@ -142,7 +142,7 @@ def _useful(part: Part) -> Part | None:
 
 
 def _blank(part: Part, context: Mask) -> Part:
-    """Context carries identity only."""
+    """Context, and who asked, carry identity only."""
     texts = {
         name: coded if name in _HANDED_DOWN else Coded(np.where(context, np.int32(-1), coded.codes), coded.values)
         for name, coded in part.texts.items()

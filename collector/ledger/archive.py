@@ -108,11 +108,15 @@ def write_fresh(reports: pl.DataFrame, made: pl.DataFrame, calls: pl.DataFrame) 
     return write(list(columns.items()), rows)
 
 
+def write_reports(reports: pl.DataFrame) -> bytes:
+    """Reports as they are."""
+    rows = len(reports)
+    return write([(s.name, arrow(s)) for s in reports.get_columns() if s.null_count() < rows], rows)
+
+
 def write_records(records: Sequence[Record]) -> bytes:
     """Rows with any columns."""
-    frame = pl.DataFrame(records, infer_schema_length=None)
-    told = [name for name in frame.columns if frame[name].null_count() < len(frame)]
-    return write([(name, arrow(frame[name])) for name in told], len(frame))
+    return write_reports(pl.DataFrame(records, infer_schema_length=None))
 
 
 def split(record: Record) -> tuple[Record, Record]:

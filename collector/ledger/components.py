@@ -3,8 +3,10 @@
     identity     a span is itself once: trace id and span id
     id           the same response id, over traces too; unless the id proves to be nobody's
     numbers      one trace, a common model name and equal numbers: one above the other, or side by side at one time
+    copy         is a call, if no call stands above it
     wrapper      stands for one unknown call, while no call stands below it
     rollup       is a call, if nothing below it tells usage
+    caller       who asked a gateway: of use to a call that no gateway reports, as when it refused it
 
 Two reports of one source are two calls, two ids are two calls. Nothing but the set of reports goes in, so neither order
 nor batches nor restarts can matter.
@@ -62,6 +64,11 @@ class Report:
         return bool(self.row.get("rank") == GATEWAY)
 
     @property
+    def calls(self) -> bool:
+        """Whether it reports a call of its own."""
+        return self.role == "call" or (self.role == "copy" and not any(a.role == "call" for a in self.ancestors()))
+
+    @property
     def hit(self) -> bool:
         return bool(self.row.get("response_cache_hit"))
 
@@ -85,16 +92,18 @@ class Call:
     reports: list[Report]
     replay: bool = False
     id: str = ""  # the response id that made them one; empty where none did
+    caller: Report | None = None  # who asked for it, as a gateway has it that does not report the call
 
 
 def calls_of(reports: Sequence[Report]) -> list[Call]:
     """The calls of a component, each report in one of them at most; in order of their first report."""
-    own = sorted((r for r in reports if r.role == "call"), key=lambda r: r.order)
+    own = sorted((r for r in reports if r.calls), key=lambda r: r.order)
     calls = _by_id(own)
     calls = _by_numbers(calls)
     calls += [Call([report]) for report in _standing_for(reports, calls)]
     for call in calls:
         call.reports.sort(key=lambda r: r.order)
+    _ask(reports, calls)
     return sorted(calls, key=lambda call: call.reports[0].order)
 
 
@@ -204,7 +213,7 @@ def _ranked(reports: list[Report]) -> Iterator[tuple[bool, int, Report, Report]]
                 yield False, _distance(report, above), report, above
     for one, other in _neighbours(reports):
         apart = (id(one), id(other)) not in nested and (id(other), id(one)) not in nested
-        if apart and one.start <= other.end and other.start <= one.end:
+        if apart and _at_one_time(one, other):
             yield True, _distance(one, other), one, other
 
 
@@ -304,7 +313,43 @@ def covered(reports: Sequence[Report]) -> set[Report]:
     """The wrappers with a call below and the rollups with usage below. Once covered is covered, whatever is forgotten."""
     hidden = {r for r in reports if r.row.get("covered")}
     for report in reports:
-        tells = report.usage is not None and report.role in ("call", "wrapper", "rollup")
-        if tells or report.role in ("call", "wrapper"):
+        calls = report.calls
+        tells = report.usage is not None and (calls or report.role in ("wrapper", "rollup"))
+        if tells or calls or report.role == "wrapper":
             hidden.update(a for a in report.ancestors() if a.role == "wrapper" or (a.role == "rollup" and tells))
     return hidden
+
+
+# Who asked ------------------------------------------------------------------------------------------------------------
+
+
+def _ask(reports: Sequence[Report], calls: Sequence[Call]) -> None:
+    """Give calls that no gateway reports their caller: above or below them, else at the same time, the nearest.
+
+    A caller whose request a gateway did report is that call's own.
+    """
+    served = {above for call in calls for r in call.reports if r.gateway for above in r.ancestors()}
+    free: defaultdict[str, list[Report]] = defaultdict(list)
+    for report in sorted((r for r in reports if r.role == "caller" and r not in served), key=lambda r: r.order):
+        free[report.key[0]].append(report)
+    if not free:
+        return
+    call_of = {r: call for call in calls if not any(other.gateway for other in call.reports) for r in call.reports}
+    found: defaultdict[Call, list[tuple[bool, int, Report]]] = defaultdict(list)
+    for report, call in call_of.items():
+        callers = free.get(report.key[0], [])
+        at = bisect_left(callers, report.order, key=lambda r: r.order)
+        beside = [c for c in callers[max(at - NEIGHBOURS, 0) : at + NEIGHBOURS] if _at_one_time(report, c)]
+        above = [c for c in report.ancestors() if c.role == "caller" and c not in served]
+        found[call] += [(False, abs(c.start - report.start), c) for c in above]
+        found[call] += [(True, abs(c.start - report.start), c) for c in beside]
+    for caller in (c for callers in free.values() for c in callers):
+        for report in caller.ancestors():
+            if report in call_of:
+                found[call_of[report]].append((False, abs(caller.start - report.start), caller))
+    for call, told in found.items():
+        call.caller = min(told, key=lambda t: (*t[:2], t[2].order))[2] if told else None
+
+
+def _at_one_time(one: Report, other: Report) -> bool:
+    return one.start <= other.end and other.start <= one.end

@@ -4,7 +4,7 @@ counts           the provider's own SDK, the gateway, instrumentors, frameworks,
 provider …       the gateway nearest to the provider: upstream model, reported cost
 key, team …      the gateway nearest to the app
 start, span …    the report nearest to the app; so do service, app, user and conversation
-dimensions       the lowest rule number over all reports and the spans above them, then in the order above
+dimensions       the lowest rule number over all reports, the spans above them and the caller, then in the order above
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def row_of(call: Call) -> Record:
     inward = sorted((r for r in reports if r.gateway), key=lambda r: r.order)
     upstream = [*reversed(inward), *(r for r in counting if not r.gateway)]
     trusted = [*inward, *(r for r in near if not r.gateway)]
-    around = _around(near)
+    around = _around(near) + ([call.caller] if call.caller else [])
     namer = near[0]
     row: Record = {
         "start_ns": namer.row["start_ns"],
@@ -79,10 +79,10 @@ def _estimates(report: Report) -> bool:
 
 
 def _around(near: Sequence[Report]) -> list[Report]:
-    """The reports above the call that are no call, nearest first: they may know who asked."""
+    """The reports above the call that are no call, nearest first: they may know who asked. Not callers: see `Call.caller`."""
     found: dict[Report, None] = {}
     for report in near:
-        found |= {above: None for above in report.ancestors() if above.role != "call"}
+        found |= {above: None for above in report.ancestors() if above.role not in ("call", "copy", "caller")}
     return [report for report in found if report not in near]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from collector.batch import SpanBatch
 from collector.ledger import kernels
+from collector.ledger.index import contains
 from collector.ledger.kernels import I32, I64
 from collector.ledger.rows import equal_to
 
@@ -17,7 +18,7 @@ from collector.ledger.rows import equal_to
 @dataclass(frozen=True, slots=True)
 class Hashes:
     """A batch's ids. `trace`, `span`, `parent` (0: none) per span; `report_span` (row of the span), `response` and
-    `source` (0: no call) per report."""
+    `source` (0: no call, nor who asked for one) per report."""
 
     trace: I64
     span: I64
@@ -35,9 +36,25 @@ class Hashes:
         )  # fmt: skip
         reports = batch.reports
         source = hash_column(reports["source"], seed)
-        source[~equal_to(reports["role"], "call")] = 0
+        role = reports["role"]
+        source[~(equal_to(role, "call") | equal_to(role, "caller"))] = 0
         response = hash_column(reports["response_id"], seed)
         return cls(trace, span, parent, reports["span"].to_numpy(), response, source)
+
+
+def without_copies(batch: SpanBatch, hashes: Hashes) -> tuple[SpanBatch, Hashes]:
+    """Without the copies whose call stands right above them in the batch: they can never tell anything more."""
+    role = batch.reports["role"]
+    copies = np.flatnonzero(equal_to(role, "copy"))
+    if not len(copies):
+        return batch, hashes
+    calls = hashes.span[hashes.report_span[equal_to(role, "call")]]
+    keep = np.ones(len(role), dtype=np.bool_)
+    keep[copies] = ~contains(hashes.parent[hashes.report_span[copies]], calls)
+    if keep.all():
+        return batch, hashes
+    found = replace(hashes, report_span=hashes.report_span[keep], response=hashes.response[keep], source=hashes.source[keep])  # fmt: skip
+    return batch.with_(reports=batch.reports.filter(pl.Series(keep))), found
 
 
 def hash_column(texts: pl.Series, seed: int) -> I64:

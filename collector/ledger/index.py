@@ -104,23 +104,23 @@ class Place:
     """Where a report's record lies: the value of the state, the section of it, the row there."""
 
     value: int
-    section: int  # FRESH or MERGED
+    section: int  # FRESH, MERGED or CALLERS
     row: int
 
 
-FRESH, MERGED = 0, 1
-_ROW_BITS = 24
-_SECTION_BIT = 1 << _ROW_BITS
+FRESH, MERGED, CALLERS = range(3)
+_ROW_BITS, _SECTION_BITS = 24, 2
+_ROWS, _SECTIONS = (1 << _ROW_BITS) - 1, (1 << _SECTION_BITS) - 1
 
 
 def places(value: int, section: int, count: int) -> I64:
     """The places of rows 0..count of a section, each as one number."""
-    return (value << (_ROW_BITS + 1)) + section * _SECTION_BIT + np.arange(count, dtype=np.int64)
+    return (((value << _SECTION_BITS) + section) << _ROW_BITS) + np.arange(count, dtype=np.int64)
 
 
 def merged(places: I64) -> Mask:
     """Which of these places are in the section MERGED."""
-    found: Mask = places & _SECTION_BIT != 0
+    found: Mask = (places >> _ROW_BITS) & _SECTIONS == MERGED
     return found
 
 
@@ -201,7 +201,7 @@ class Reports:
 
     def place(self, entry: int) -> Place:
         number = self.value("place", entry)
-        return Place(number >> (_ROW_BITS + 1), (number >> _ROW_BITS) & 1, number & (_SECTION_BIT - 1))
+        return Place(number >> (_ROW_BITS + _SECTION_BITS), (number >> _ROW_BITS) & _SECTIONS, number & _ROWS)
 
     def alone(self, trace: I64, span: I64, response: I64, source: I64, plain: Mask) -> Mask:
         """Which reports of a batch share nothing with what is known, nor with each other."""

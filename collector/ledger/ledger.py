@@ -26,10 +26,10 @@ from collector.ledger.annotations import annotated
 from collector.ledger.archive import Record
 from collector.ledger.changes import Component, settle
 from collector.ledger.closure import Touched
-from collector.ledger.hashes import Hashes
+from collector.ledger.hashes import Hashes, without_copies
 from collector.ledger.memory import Memory
 from collector.ledger.metrics import metrics_of
-from collector.ledger.rows import fresh_calls, kept, plain
+from collector.ledger.rows import equal_to, fresh_calls, kept, plain
 from config.model import LedgerConfig
 
 
@@ -40,6 +40,8 @@ class Pending:
     fresh:      rows of `batch.reports` that stand alone; their calls are the first rows of `batch.calls`, in this order
     reports:    these rows' columns that are kept
     made:       their calls as merged
+    callers:    rows of `batch.reports` that say who asked, and of which nothing came so far
+    callers_reports: these rows' columns that are kept
     components: what was settled one by one
     shown:      per row of `batch.calls`, whether a span shows its cost
     """
@@ -48,6 +50,8 @@ class Pending:
     fresh: kernels.I64
     reports: pl.DataFrame
     made: pl.DataFrame
+    callers: kernels.I64
+    callers_reports: pl.DataFrame
     components: list[Component]
     shown: kernels.Mask = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     saved: bool = False
@@ -75,6 +79,7 @@ class Ledger:
         self._enter()
         version = batch.position.last
         hashes = Hashes.of(batch, self._memory.seed)
+        batch, hashes = without_copies(batch, hashes)
         alone = self._memory.reports.alone(
             hashes.trace[hashes.report_span],
             hashes.span[hashes.report_span],
@@ -82,9 +87,10 @@ class Ledger:
             hashes.source,
             plain(batch.reports),
         )
-        every = bool(alone.all())
         reports = kept(batch.reports)
-        fresh = np.arange(len(alone)) if every else np.flatnonzero(alone)
+        asked = alone & equal_to(batch.reports["role"], "caller")
+        callers, fresh = np.flatnonzero(asked), np.flatnonzero(alone & ~asked)
+        every = len(fresh) == len(alone)
         stored, made = fresh_calls(reports if every else reports[fresh], version)
         calls = made
         touched = Touched(hashes, alone, self._memory, state)
@@ -95,7 +101,7 @@ class Ledger:
         if changed:
             calls = pl.concat([calls, pl.DataFrame(changed, schema=schema(CALL_COLUMNS), strict=False)], rechunk=False)
         replaced = [row for component in components for row in component.replaced]
-        self._pending = Pending(hashes, fresh, stored, made, components)
+        self._pending = Pending(hashes, fresh, stored, made, callers, reports[callers], components)
         return batch.with_(calls=calls, replaced=_frame(replaced) if replaced else batch.replaced)
 
     def annotate(self, batch: SpanBatch) -> SpanBatch:
@@ -111,7 +117,8 @@ class Ledger:
         final: Sequence[Record] = batch.calls[rows].to_dicts() if rows else []
         by_number = dict(zip(rows, final, strict=True))
         self._memory.write(
-            state, batch, pending.hashes, pending.fresh, pending.reports, pending.made, pending.components, by_number, pending.shown
+            state, batch, pending.hashes, pending.fresh, pending.reports, pending.made, pending.callers, pending.callers_reports,
+            pending.components, by_number, pending.shown,
         )  # fmt: skip
         pending.saved = True
 

@@ -5,6 +5,7 @@ Keys, `n` being a number that rises with every batch that writes:
     i<n>      per remembered report of the batch: hashes of trace, span, response id, span above and source, place, call
     l<n>      hashes of spans and their parents
     f<n>      Arrow: reports that stood alone, each with its call's columns where these differ
+    s<n>      Arrow: who asked a gateway, in traces where nothing else is known but calls that it reports itself
     m<n>      Arrow: reports that were settled in components
     c<n>      Arrow: the calls of these
 What is touched later is written again under a later number; the newest holds.
@@ -26,7 +27,7 @@ from collector.ledger import archive
 from collector.ledger.archive import Record, Stored
 from collector.ledger.changes import Component, Known, Spot, Unit
 from collector.ledger.hashes import Hashes
-from collector.ledger.index import FRESH, MERGED, Links, Reports, merged, places
+from collector.ledger.index import CALLERS, FRESH, MERGED, Links, Reports, merged, places
 from collector.ledger.kernels import I64, Mask
 from config.model import LedgerConfig
 
@@ -132,6 +133,8 @@ class Memory:
                 pairs = [archive.split(record) for record in self._stored(state, b"f", value).rows(rows)]
                 shown = [call.get("cost_pico") is not None for _, call in pairs]
                 found: list[tuple[Record, Record | None, bool]] = [(r, c, s) for (r, c), s in zip(pairs, shown, strict=True)]  # fmt: skip
+            elif section == CALLERS:
+                found = [(report, None, False) for report in self._stored(state, b"s", value).rows(rows)]
             else:
                 reports = self._stored(state, b"m", value).rows(rows)
                 numbers = [self.reports.value("call", entry) for entry in group]
@@ -170,6 +173,8 @@ class Memory:
         fresh: I64,
         reports: pl.DataFrame,
         made: pl.DataFrame,
+        callers: I64,
+        callers_reports: pl.DataFrame,
         components: Sequence[Component],
         rows: dict[int, Record],
         shown: Mask,
@@ -182,11 +187,12 @@ class Memory:
         if not self._seeded:
             state.put(b"seed", self.seed.to_bytes(8, "big"))
         if len(fresh):
-            count = len(fresh)
-            state.put(_key(b"f", coming.number), archive.write_fresh(reports, made, batch.calls.head(count)))
-            spans = hashes.report_span[fresh]
-            where = places(coming.number, FRESH, count)
-            coming.parts.append((hashes.trace[spans], hashes.span[spans], hashes.response[fresh], hashes.parent[spans], hashes.source[fresh], where, np.arange(count)))  # fmt: skip
+            state.put(_key(b"f", coming.number), archive.write_fresh(reports, made, batch.calls.head(len(fresh))))
+            coming.parts.append(_entries(hashes, fresh, places(coming.number, FRESH, len(fresh)), np.arange(len(fresh))))  # fmt: skip
+        if len(callers):
+            state.put(_key(b"s", coming.number), archive.write_reports(callers_reports))
+            none = np.full(len(callers), -1, dtype=np.int64)
+            coming.parts.append(_entries(hashes, callers, places(coming.number, CALLERS, len(callers)), none))
         units = [(component, unit) for component in components for unit in component.units if unit.stored]
         if units:
             self._write_units(state, coming, units, rows, shown)
@@ -200,7 +206,7 @@ class Memory:
         self._coming = coming
         self._plan(coming)
         for value in coming.dropped:
-            for kind in (b"i", b"f", b"m", b"c"):
+            for kind in (b"i", b"f", b"s", b"m", b"c"):
                 state.delete(_key(kind, value))
         for value in coming.unlinked:
             state.delete(_key(b"l", value))
@@ -322,6 +328,12 @@ class Memory:
             coming.links = (links[0], links[1])
             self._follow(coming)
             self._next = max(self._next, coming.number + 1)
+
+
+def _entries(hashes: Hashes, rows: I64, where: I64, call: I64) -> tuple[I64, ...]:
+    """The index's columns of some of a batch's reports."""
+    spans = hashes.report_span[rows]
+    return (hashes.trace[spans], hashes.span[spans], hashes.response[rows], hashes.parent[spans], hashes.source[rows], where, call)  # fmt: skip
 
 
 def _key(kind: bytes, number: int) -> bytes:

@@ -32,7 +32,7 @@ _AS_IT_IS = pl.CompatLevel.newest()
 
 
 def plain(reports: pl.DataFrame) -> Mask:
-    """Which reports may be calls just as they are: calls, whose counts, if they have any, are not all zero."""
+    """Which reports may be left as they are: who asked, and calls whose counts, if they have any, are not all zero."""
     mask: Mask = equal_to(reports["role"], "call")
     total = numbers(reports["input_tokens"])[0] + numbers(reports["output_tokens"])[0]
     if not total.all():
@@ -40,7 +40,7 @@ def plain(reports: pl.DataFrame) -> Mask:
         for name in _COUNTS:
             told |= numbers(reports[name])[1]
         mask &= (total != 0) | ~told
-    return mask
+    return mask | equal_to(reports["role"], "caller")
 
 
 def kept(reports: pl.DataFrame) -> pl.DataFrame:

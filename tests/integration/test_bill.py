@@ -13,6 +13,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.columns import PICO_PER_USD
+from spanledger.demo.calls import Gateway, Outcome
+from spanledger.demo.spans import requests as demo_requests
 from tests.bill import CAPTURES, Bill, Pipeline, compare, folders, main, pipeline, requests
 
 
@@ -158,6 +160,59 @@ def _counted_by_the_proxy(folder: Path) -> dict[Place, dict[str, int]]:
                 place = (said["metadata.user_api_key_team_alias"], said["gen_ai.request.model"])
                 counted[place].update({kind: int(point.sum), **({"calls": point.count} if kind == "input" else {})})
     return {place: dict(sums) for place, sums in counted.items()}
+
+
+@pytest.mark.parametrize("largest", [0, 1], ids=["as it came", "a span a batch"])
+def test_litellm_calls_whose_own_spans_are_lost(largest: int) -> None:
+    """Scenario: LiteLLM wrote its calls on spans that had ended, so that only the providers' raw answers below are left.
+    What these tell is the bill, to the last digit; of the rest there is a row that says openly that nobody knows."""
+    folder = CAPTURES / "litellm-v1-upstream"
+    lost = [_without(body, "litellm_request") for body in requests(folder)]
+    copies = sum(body.count(b"raw_gen_ai_request") for body in lost)
+    with pipeline() as pipe:
+        for batch in in_batches(spans_alone(lost), seed=6, largest=largest) if largest else ([body] for body in lost):
+            pipe.take(batch)
+        result = compare(Bill.read(folder), pipe.rows.values())
+        assert (result.exact, result.twice, result.silent) == (11, 0, 0)
+        untold = [row for row in pipe.rows.values() if row["price_status"] == "missing_usage"]
+        assert len(untold) == copies - result.exact
+        assert {row["cost_pico"] for row in untold} == {None}
+        again_changes_nothing(pipe, lost)
+        # The calls' own spans come after all: the rows are theirs, and nothing of the copies is left.
+        pipe.take(requests(folder))
+        is_the_bill(folder, pipe)
+
+
+def _without(body: bytes, name: str) -> bytes:
+    """A request without its spans of this name."""
+    message = ExportTraceServiceRequest.FromString(body)
+    for scope in (scope for resource in message.resource_spans for scope in resource.scope_spans):
+        kept = [span for span in scope.spans if span.name != name]
+        del scope.spans[:]
+        scope.spans.extend(kept)
+    return message.SerializeToString()
+
+
+@pytest.mark.parametrize("largest", [0, 5, 1], ids=["one batch", "small batches", "a span a batch"])
+def test_calls_that_a_gateway_refused_are_their_teams(largest: int) -> None:
+    """Scenario: a guardrail blocks requests, so that the gateway makes no call; the app's own span of the failed call does
+    not know its team, but where the gateway authenticated the request it does."""
+    gateway = Gateway(seed=11)
+    now = 1_795_500_000 * 10**9
+    drawn = [gateway.call(now) for _ in range(3000)]
+    blocked = [call for call in drawn if call.outcome is Outcome.BLOCKED and call.app.instrumented and call.app.key]
+    others = [call for call in drawn if call.outcome is Outcome.OK][:20]
+    assert len(blocked) > 5
+    bodies = [body for body, _ in demo_requests([*blocked, *others], random.Random(1))]
+    expected = Counter(call.app.team for call in blocked)
+    with pipeline() as pipe:
+        for batch in in_batches(spans_alone(bodies), seed=7, largest=largest) if largest else [bodies]:
+            pipe.take(batch)
+        refused = [row for row in pipe.rows.values() if row["price_status"] == "failed"]
+        assert Counter(row["team"] for row in refused) == expected
+        assert {row["attribution_source"].split(";")[0] for row in refused} == {"team=gateway"}
+        assert sum(1 for row in pipe.rows.values() if row["price_status"] != "failed") == len(others)
+        again_changes_nothing(pipe, bodies)
 
 
 def test_the_table_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,12 +59,17 @@ def spans(draw: st.DrawFn) -> list[Span]:
             **draw(OPTIONAL),
             **draw(TEAM),
             **draw(APP),
-            "role": draw(st.sampled_from(["call"] * 6 + ["wrapper", "rollup", "context", "abort"])),
+            "role": draw(st.sampled_from(["call"] * 6 + ["wrapper", "rollup", "context", "abort", "copy", "caller"])),
             "response_id": draw(st.sampled_from([None, None, "x", "y"])),
             "request_model": draw(
                 st.sampled_from(["gpt-4o-mini", "gpt-4o-mini", "openai/GPT-4o-mini", "claude", None])
             ),
         }
+        if columns["role"] == "caller":  # a gateway's, and nothing but who it was
+            gateway = draw(st.sampled_from([source for source in SOURCES if source.get("rank") == 1]))
+            who = {**draw(TEAM), **draw(APP), "conversation_id": draw(st.sampled_from([None, "c3"]))}
+            found.append(call(trace, id_, parent, draw(st.sampled_from([0, 50])), 60, **gateway, **who, role="caller", operation=None, model=None))  # fmt: skip
+            continue
         tokens = draw(st.sampled_from([(None, None), (0, 0), (10, 5), (10, 5), (10, 7), (9, None)]))
         at, took = draw(st.sampled_from([0, 0, 50, 90, 300])), draw(st.sampled_from([10, 100, 400]))
         found.append(call(trace, id_, parent, at, took, i=tokens[0], o=tokens[1], **columns))

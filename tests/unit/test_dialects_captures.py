@@ -86,9 +86,14 @@ def roles(folder: str) -> Counter[tuple[str, str]]:
 
 def test_what_each_span_of_a_capture_is() -> None:
     """Wrappers, copies and raw requests are no calls; failed calls are."""
-    assert roles("litellm-v1") == {("litellm_v1", "call"): 31}
-    assert roles("litellm-v2") == {("litellm_v2", "call"): 28}
-    assert roles("litellm-v1-upstream") == {("litellm_v1", "call"): 23, ("http_server", "abort"): 1}
+    assert roles("litellm-v1") == {("litellm_v1", "call"): 31, ("litellm_v1", "copy"): 24}
+    assert roles("litellm-v2") == {("litellm_v2", "call"): 28, ("litellm_v2", "caller"): 27}
+    assert roles("litellm-v1-upstream") == {
+        ("litellm_v1", "call"): 23,
+        ("litellm_v1_raw", "copy"): 14,
+        ("litellm_v1", "copy"): 5,
+        ("http_server", "abort"): 1,
+    }
     assert roles("openai-v2") == {("otel_openai_v2", "call"): 16}
     assert roles("openinference") == {("openinference", "call"): 27, ("anthropic_sdk", "call"): 9}
     assert roles("traceloop") == {("traceloop", "call"): 27, ("anthropic_sdk", "call"): 9}
@@ -101,6 +106,7 @@ def test_what_each_span_of_a_capture_is() -> None:
     }
     assert roles("chain-app-litellm") == {
         ("litellm_v2", "call"): 14,
+        ("litellm_v2", "caller"): 13,
         ("otel_contrib", "call"): 13,
         ("anthropic_sdk", "call"): 2,
         ("app_context", "context"): 13,

@@ -68,9 +68,39 @@ class TestLiteLLM:
         assert facts(found, "gateway_team", "gateway_key_alias", "gateway_key_hash") == ("team-7", None, "abc")
         assert facts(found, "claimed_app", "conversation_id", "claimed_tags") == ("bot", "s-1", ["a", "b"])
 
-    def test_the_raw_request_is_no_call_though_it_repeats_usage(self) -> None:
-        raw = {"llm.openai.usage": "{'prompt_tokens': 1}", "metadata.user_api_key_team_id": "team-7"}
-        assert report(raw, scope="litellm", name="raw_gen_ai_request") is None
+    def test_the_raw_request_is_a_copy_of_the_call_in_the_providers_own_words(self) -> None:
+        openai = {
+            "llm.openai.id": "chatcmpl-1", "llm.openai.model": "gpt-4o-2024", "llm.openai.object": "chat.completion", "llm.openai.service_tier": "flex",
+            "llm.openai.usage": "{'prompt_tokens': 100, 'completion_tokens': 20, 'total_tokens': 120, 'prompt_tokens_details': {'cached_tokens': 60}}",
+            "metadata.user_api_key_team_id": "team-7",
+        }  # fmt: skip
+        found = report(openai, scope="litellm", name="raw_gen_ai_request", resource={"service.name": "proxy"})
+        assert facts(found, "role", "source", "rank", "operation", "provider") == ("copy", "litellm@proxy", 1, "chat", "openai")  # fmt: skip
+        assert facts(found, "response_model", "response_id", "service_tier", "gateway_team") == ("gpt-4o-2024", "chatcmpl-1", "flex", "team-7")  # fmt: skip
+        assert facts(found, "input_tokens", "output_tokens", "cache_read_tokens", "usage_flags") == (100, 20, 60, None)
+        anthropic = {
+            "llm.anthropic.id": "msg_1", "llm.anthropic.model": "claude", "llm.anthropic.usage":
+            "{'input_tokens': 10, 'cache_read_input_tokens': 90, 'cache_creation_input_tokens': 5, 'output_tokens': 7}",
+        }  # fmt: skip
+        found = report(anthropic, scope="litellm", name="raw_gen_ai_request")
+        assert facts(found, "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens") == (105, 7, 90, 5)  # fmt: skip
+        assert facts(found, "provider", "usage_flags") == ("anthropic", ["input_exclusive:raw_response"])
+        embeddings = {"llm.openai.model": "text-embedding-3-small", "llm.openai.object": "list"}
+        assert facts(report(embeddings, scope="litellm", name="raw_gen_ai_request"), "operation") == ("embeddings",)
+
+    @pytest.mark.parametrize("said", [{"llm.gemini.stringified_raw_response": "…"}, {"llm.openai.usage": "no repr", "llm.openai.id": "x"}, {}])  # fmt: skip
+    def test_a_raw_request_that_says_nothing_usable_is_a_copy_without_counts(self, said: dict[str, Any]) -> None:
+        found = report({**said, "metadata.user_api_key_team_id": "team-7"}, scope="litellm", name="raw_gen_ai_request")
+        assert facts(found, "role", "input_tokens", "output_tokens", "gateway_team") == ("copy", None, None, "team-7")
+
+    @pytest.mark.parametrize(("scope", "name"), [("fastapi", "fastapi.dependencies"), ("litellm", "auth /chat/completions")])  # fmt: skip
+    def test_where_the_proxy_authenticates_it_says_who_asked(self, scope: str, name: str) -> None:
+        who = {"litellm.team.alias": "Search", "litellm.api_key.hash": "b0", "gen_ai.request.model": "smart"}
+        found = report(who, scope=scope, name=name, resource={"service.name": "proxy"})
+        assert facts(found, "role", "gateway_team", "gateway_key_hash", "rank") == ("caller", "Search", "b0", 1)
+        assert facts(found, "request_model", "operation") == (None, None)
+        assert facts(found, "source") == ("litellm@proxy",), "the calls' own, whoever made this span"
+        assert report({}, scope=scope, name=name) is None
 
     def test_an_id_that_is_the_call_id_again_is_none(self) -> None:
         found = report({**self.V1, "gen_ai.response.id": "c-1"}, scope="litellm", name="litellm_request")
