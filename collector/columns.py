@@ -254,6 +254,12 @@ CALL_ID = _text(
     "CallId",
     "spanledger.call_id",
     low=False,
+FINDINGS = _text(
+    "findings",
+    "Kinds of the findings that the span is evidence of, separated by commas; null: none was made of it in its batch",
+    "Findings",
+    "spanledger.findings",
+)
 )
 DAY = Column("day", pl.Date(), "UTC day that the row is kept under; stays whatever Timestamp does", "Day", "Date")
 REPORTS = _list("reports", "Dialects of the spans that reported the call, best first", "Reports")
@@ -329,7 +335,7 @@ CALL_COLUMNS: tuple[Column, ...] = (
 #: The typed columns that follow the Collector's 22 in `otel_traces`, and leave as attributes on OTLP output.
 SPAN_COLUMNS: tuple[Column, ...] = (
     DIALECT, CALL_ID, PRICE_STATUS, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL, INPUT_TOKENS, OUTPUT_TOKENS, TEAM, APP, USER, ENVIRONMENT, COST,
-    PII, PII_IN_REQUEST,
+    PII, PII_IN_REQUEST, FINDINGS,
 )  # fmt: skip
 
 

@@ -28,6 +28,22 @@ class State(StrEnum):
     RESOLVED = "resolved"
 
 
+class Resolution(StrEnum):
+    """Why it is so no more."""
+
+    RECOVERED = "recovered"  # a processor saw that it holds no longer
+    QUIET = "quiet"  # nothing of it was observed for as long as its kind says
+    EVICTED = "evicted"  # too many were open at once, and it was the one seen least recently
+
+
+class Transition(StrEnum):
+    """What somebody wants to be told. Of one finding each happens once; `raised` once per severity."""
+
+    OPENED = "opened"
+    RAISED = "raised"  # more severe than it was
+    RESOLVED = "resolved"
+
+
 #: Whom a finding is about: (dimension, value) pairs, by name of the dimension, such as (("model", "gpt-4o"), ("team", "search")).
 Subject = tuple[tuple[str, str], ...]
 
@@ -77,3 +93,6 @@ class Finding:
     message: str  # the newest
     evidence: tuple[Evidence, ...]  # the first few
     version: int  # rises with every change
+    resolution: Resolution | None = None  # of a resolved one
+    resolved_ns: int | None = None  # when it was so no more
+    transitions: tuple[Transition, ...] = ()  # that it made in this batch, in this order; empty: an update

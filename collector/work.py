@@ -1,6 +1,6 @@
 """What a pipeline does with a batch: the part that depends on the signal.
 
-    traces          join, decode ─▶ normalise ─▶ REPORTS, REDACTION ─▶ merge ─▶ CALLS ─▶ annotate ─▶ encode
+    traces          join, decode ─▶ normalise ─▶ REPORTS, REDACTION ─▶ merge ─▶ CALLS ─▶ annotate, findings ─▶ encode
     logs, metrics   join ─▶ processors ─▶ encode
 
 The loop around it (`pipeline.py`) is the same for all. The order of calls is that of a processor:
@@ -18,6 +18,8 @@ from collector.batch import Position, RequestBatch, SpanBatch
 from collector.component import Payload, Processor, Stage
 from collector.delivery import Outlet
 from collector.dialects import normalise
+from collector.evidence import marked
+from collector.findings_book import FindingsBook
 from collector.ledger import Ledger
 from collector.otlp.decode import read
 from collector.signals import Signal
@@ -44,7 +46,7 @@ class Work(ABC, Generic[BatchT]):
         self.outlets = outlets
         self._pipeline = pipeline
         self._processors = processors
-        self._touched: list[Processor[Any] | Ledger] = []  # by the last `process`, in order
+        self._touched: list[Processor[Any] | Ledger | FindingsBook] = []  # by the last `process`, in order
 
     def load(self, state: Reader) -> None:
         """Rebuild what was remembered. Called once, before the first batch."""
@@ -82,7 +84,7 @@ class Work(ABC, Generic[BatchT]):
 
 
 class TracesWork(Work[SpanBatch]):
-    """Spans become reports, reports calls, and calls are priced and kept."""
+    """Spans become reports, reports calls, calls are priced and kept, and what is noticed about them becomes findings."""
 
     def __init__(
         self,
@@ -90,16 +92,19 @@ class TracesWork(Work[SpanBatch]):
         processors: Sequence[Processor[Any]],
         outlets: Sequence[Outlet],
         ledger: Ledger,
+        book: FindingsBook,
         store: StateStore,
     ) -> None:
         super().__init__(pipeline, processors, outlets)
         self._reports = [p for stage in (Stage.REPORTS, Stage.REDACTION) for p in processors if p.stage is stage]
         self._calls = [p for p in processors if p.stage is Stage.CALLS]
         self._ledger = ledger
+        self._book = book
         self._store = store
 
     def load(self, state: Reader) -> None:
         self._ledger.load(state.component(self._namespace("ledger")))
+        self._book.load(state.component(self._namespace("findings")))
         super().load(state)
 
     def _process(self, entries: Sequence[Entry]) -> Outcome[SpanBatch]:
@@ -112,12 +117,15 @@ class TracesWork(Work[SpanBatch]):
             batch = self._ledger.merge(batch, reader.component(self._namespace("ledger")))
         for processor in self._calls:
             batch = self._touch(processor).process(batch)
-        batch = self._ledger.annotate(batch)
+        batch = marked(self._ledger.annotate(batch))
+        self._touched.append(self._book)
+        batch = self._book.observe(batch)
         deliveries = [(outlet, list(outlet.exporter.encode(batch))) for outlet in self.outlets]
         return Outcome(batch, len(batch), len(batch.calls), deliveries)
 
     def save(self, state: Transaction, outcome: Outcome[SpanBatch]) -> None:
         self._ledger.save(state.component(self._namespace("ledger")), outcome.batch)
+        self._book.save(state.component(self._namespace("findings")))
         super().save(state, outcome)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from collector.component import Context, Exporter, Processor, Receiver
 from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
+from collector.findings_book import FindingsBook
 from collector.ledger import Ledger
 from collector.memory import keep_freed_memory
 from collector.pipeline import Pipeline
@@ -124,7 +125,8 @@ class Service:
         """What the pipeline does with its batches."""
         if signal is not Signal.TRACES:
             return RequestsWork(signal, id_, processors, outlets)
-        return TracesWork(id_, processors, outlets, Ledger(self.config.service.ledger, self.metrics), self.store)
+        ledger, book = Ledger(self.config.service.ledger, self.metrics), FindingsBook(self.metrics)
+        return TracesWork(id_, processors, outlets, ledger, book, self.store)
 
     def _receivers(self, pipelines: Mapping[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
         fed: dict[str, dict[Signal, tuple[str, ...]]] = {}

@@ -27,6 +27,7 @@ from collector.batch import SpanBatch
 from collector.component import Context, Exporter, Payload, Processor, Stage, StateReader, StateWriter
 from collector.delivery import Delivery, Outlet
 from collector.errors import Permanent, Retryable
+from collector.findings_book import FindingsBook
 from collector.ledger import Ledger
 from collector.ledger.index import Reports
 from collector.pipeline import Pipeline
@@ -155,7 +156,7 @@ class Rig:
         with self.store.reader() as reader:
             self.queue = self.inbox.queue(ID, after=reader.position(ID))
         self.ledger = Ledger(LedgerConfig(), registry)
-        work = TracesWork(ID, self.processors, [outlet], self.ledger, self.store)
+        work = TracesWork(ID, self.processors, [outlet], self.ledger, FindingsBook(registry), self.store)
         self.pipeline = Pipeline(ID, self.queue, self.store, work, self._batching, PipelineMetrics(registry))
         self.pipeline.load()
 

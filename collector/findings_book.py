@@ -1,0 +1,353 @@
+"""The book of findings: observations become findings, of which one per kind and subject is open.
+
+An *episode* is what happens to one kind and subject from the observation that opens it until it recovers, or until nothing
+more was observed for as long as the observation says (`quiet_ns`). Which episodes there are depends on the observations of
+that kind and subject alone, in the order in which they come: an observation belongs to the last episode unless its time lies
+behind that one's end. The clock, the newest event time that was seen, only tells which episodes are over. So the findings
+are the same wherever batches begin and end and whatever restarts, and evidence that comes late updates its finding,
+also one that is resolved. That holds for what comes at most a day behind the clock, and while the book is not full.
+
+An episode keeps its place in memory for a day after it was resolved, for such late evidence. Where there are more than
+`most` of them, those seen least recently go, resolved ones first; an open one that goes is resolved as `evicted`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from weakref import WeakKeyDictionary
+
+import prometheus_client as prometheus
+from prometheus_client import CollectorRegistry
+
+from collector.batch import SpanBatch
+from collector.component import StateReader, StateWriter
+from collector.findings import Evidence, Finding, Observation, Resolution, Severity, State, Subject, Transition
+
+MOST = 10_000
+EVIDENCE = 5
+#: How long a resolved finding still takes late evidence.
+REMEMBER_NS = 24 * 3600 * 10**9
+#: How far ahead of its arrival an event may say it happened. What is further ahead has a wrong clock, and would end all episodes.
+AHEAD_NS = 3600 * 10**9
+_EPISODE = b"e"
+_CLOCK = b"clock"
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Episode:
+    """The last episode of a kind and subject."""
+
+    finding: Finding  # as it was given out last, without its transitions
+    changes: int  # observations that had an effect
+    quiet_ns: int | None  # of the newest observation
+    told: bool = False  # that it was resolved; an episode that late evidence reopens is resolved once more, silently
+
+    @property
+    def until(self) -> int | None:
+        """The last moment that belongs to it; None: it has no end yet."""
+        finding = self.finding
+        if finding.resolution is Resolution.RECOVERED:
+            return finding.resolved_ns
+        return None if self.quiet_ns is None else finding.last_seen_ns + self.quiet_ns
+
+    @property
+    def due(self) -> int | None:
+        """When the clock has passed it, something is to be done: resolve the finding, or forget the episode."""
+        resolved = self.finding.resolved_ns
+        return self.until if resolved is None else resolved + REMEMBER_NS
+
+
+class FindingsBook:
+    """Turns `batch.observed` into `batch.findings`. Stands in a pipeline as a processor does, and behind all of them.
+
+    The order of calls is a processor's: load → (observe → save)*, `rollback` where the batch is given up.
+    """
+
+    def __init__(self, registry: CollectorRegistry, most: int = MOST) -> None:
+        self._most = most
+        self._metrics = _metrics_of(registry)
+        self._episodes: dict[bytes, _Episode] = {}
+        self._clock = 0
+        self._queue: list[tuple[int, bytes]] = []  # a heap of when to look at an episode, at the latest when it is due
+        self._queued: dict[bytes, int] = {}  # the earliest time in the queue of each
+        # Of the last batch:
+        self._before: dict[bytes, _Episode | None] = {}
+        self._clock_before = 0
+        self._out: dict[str, Finding] = {}
+        self._counted = True  # whether the metrics have it
+
+    # In the pipeline ------------------------------------------------------------------------------------------------
+
+    def load(self, state: StateReader) -> None:
+        """Rebuild what `save` wrote."""
+        self._clock = int(state.get(_CLOCK) or 0)
+        for name, value in state.items(_EPISODE):
+            key = name[len(_EPISODE) :]
+            self._episodes[key] = _read(value)
+            self._schedule(key)
+        self._metrics.open(self)
+
+    def observe(self, batch: SpanBatch) -> SpanBatch:
+        """The batch with the findings that it opened, updated or resolved."""
+        findings = self.take(batch.observed, _newest(batch), batch.received_ns + AHEAD_NS)
+        return batch.with_(findings=findings) if findings else batch
+
+    def take(self, observed: Iterable[Observation], clock_ns: int, latest_ns: int | None = None) -> tuple[Finding, ...]:
+        """What becomes of observations, in their order, once it is `clock_ns`. No event happened after `latest_ns`."""
+        self._before.clear()
+        self._out.clear()
+        self._clock_before, self._counted = self._clock, False
+        self._clock = max(self._clock, clock_ns)
+        for observation in observed:
+            one = observation
+            if latest_ns is not None and one.at_ns > latest_ns:
+                one = replace(one, at_ns=latest_ns)
+            self._clock = max(self._clock, one.at_ns)
+            self._apply(one)
+        self._close()
+        if len(self._episodes) > self._most:
+            self._evict()
+        return tuple(self._out.values())
+
+    def save(self, state: StateWriter) -> None:
+        """Write what the batch changed. May run again for the same batch."""
+        for key in self._before:
+            episode = self._episodes.get(key)
+            if episode is None:
+                state.delete(_EPISODE + key)
+            else:
+                state.put(_EPISODE + key, _written(episode))
+        if self._clock != self._clock_before:
+            state.put(_CLOCK, str(self._clock).encode())
+        if not self._counted:
+            self._metrics.add(self._out.values())
+            self._counted = True
+
+    def rollback(self) -> None:
+        """Forget what the last batch did."""
+        for key, episode in self._before.items():
+            if episode is None:
+                self._episodes.pop(key, None)
+            else:
+                self._episodes[key] = episode
+            self._schedule(key)
+        self._clock = self._clock_before
+        self._before.clear()
+        self._out.clear()
+
+    @property
+    def open(self) -> int:
+        """How many findings are open."""
+        return sum(episode.finding.state is State.OPEN for episode in list(self._episodes.values()))
+
+    # One observation ------------------------------------------------------------------------------------------------
+
+    def _apply(self, one: Observation) -> None:
+        key = _digest(one.kind, one.subject)
+        episode = self._episodes.get(key)
+        if episode is not None and (episode.until is None or one.at_ns <= episode.until):
+            if one.holds:
+                self._update(key, episode, one)
+            elif episode.finding.resolution is not Resolution.RECOVERED and one.at_ns >= episode.finding.last_seen_ns:
+                self._recover(key, episode, one)
+        elif one.holds:
+            if episode is not None:
+                self._resolve_quiet(key, episode)
+            self._open(key, one)
+
+    def _open(self, key: bytes, one: Observation) -> None:
+        subject = tuple(sorted(one.subject))
+        finding = Finding(
+            id=_digest(one.kind, subject, str(one.at_ns)).hex(), kind=one.kind, subject=subject, state=State.OPEN, severity=one.severity,
+            first_seen_ns=one.at_ns, last_seen_ns=one.at_ns, observations=1, measured=one.measured, expected=one.expected, unit=one.unit,
+            cost_pico=one.cost_pico, message=one.message, evidence=_first((), one.evidence), version=2,
+        )  # fmt: skip
+        self._put(key, _Episode(finding, 1, one.quiet_ns), Transition.OPENED)
+
+    def _update(self, key: bytes, episode: _Episode, one: Observation) -> None:
+        """More of the same. One that is not newer than what is known adds to the sums and says nothing else."""
+        was = episode.finding
+        recovered = was.resolution is Resolution.RECOVERED
+        raised = _RANK[one.severity] > _RANK[was.severity]
+        finding = replace(
+            was,
+            severity=one.severity if raised else was.severity,
+            last_seen_ns=max(was.last_seen_ns, one.at_ns),
+            observations=was.observations + 1,
+            cost_pico=was.cost_pico if one.cost_pico is None else (was.cost_pico or 0) + one.cost_pico,
+            evidence=_first(was.evidence, one.evidence),
+        )
+        quiet_ns = episode.quiet_ns
+        if one.at_ns >= was.last_seen_ns and not recovered:
+            finding = replace(finding, measured=one.measured, expected=one.expected, unit=one.unit, message=one.message)
+            quiet_ns = one.quiet_ns
+        if not recovered:  # what was quiet is open again, until the clock is found to be past its new end
+            finding = replace(finding, state=State.OPEN, resolution=None, resolved_ns=None)
+        changes = episode.changes + 1
+        changed = _Episode(replace(finding, version=2 * changes + recovered), changes, quiet_ns, episode.told)
+        self._put(key, changed, Transition.RAISED if raised and not recovered else None)
+
+    def _recover(self, key: bytes, episode: _Episode, one: Observation) -> None:
+        finding = replace(episode.finding, message=one.message)
+        if one.measured is not None:
+            finding = replace(finding, measured=one.measured, expected=one.expected, unit=one.unit)
+        episode = replace(episode, finding=finding, changes=episode.changes + 1)
+        self._resolve(key, episode, Resolution.RECOVERED, one.at_ns)
+
+    def _resolve_quiet(self, key: bytes, episode: _Episode) -> None:
+        """Resolve an episode that is over, unless it is resolved already."""
+        if episode.finding.state is State.OPEN and episode.until is not None:
+            self._resolve(key, episode, Resolution.QUIET, episode.until)
+
+    def _resolve(self, key: bytes, episode: _Episode, why: Resolution, at_ns: int) -> None:
+        finding = replace(
+            episode.finding, state=State.RESOLVED, resolution=why, resolved_ns=at_ns, version=2 * episode.changes + 1
+        )
+        told = None if episode.told else Transition.RESOLVED
+        self._put(key, replace(episode, finding=finding, told=True), told)
+
+    def _put(self, key: bytes, episode: _Episode, transition: Transition | None) -> None:
+        """Keep an episode and give out its finding, once per batch, with all that happened to it in the batch."""
+        self._before.setdefault(key, self._episodes.get(key))
+        self._episodes[key] = episode
+        self._schedule(key)
+        finding = episode.finding
+        before = self._out.get(finding.id)
+        made = before.transitions if before is not None else ()
+        # Nobody was told of the lower severity of one that opened, or was raised, a moment ago.
+        if transition is not None and not (transition is Transition.RAISED and made):
+            made = (*made, transition)
+        self._out[finding.id] = replace(finding, transitions=made)
+
+    # What the clock does ------------------------------------------------------------------------------------------------
+
+    def _schedule(self, key: bytes) -> None:
+        """Look at an episode at the latest when it is due."""
+        episode = self._episodes.get(key)
+        due = episode.due if episode is not None else None
+        if due is not None and due < self._queued.get(key, due + 1):
+            self._queued[key] = due
+            heapq.heappush(self._queue, (due, key))
+
+    def _close(self) -> None:
+        """Resolve what was quiet for long enough, forget what nothing can come to any more."""
+        while self._queue and self._queue[0][0] < self._clock:
+            at_ns, key = heapq.heappop(self._queue)
+            if self._queued.get(key) != at_ns:
+                continue  # it is looked at at another time
+            del self._queued[key]
+            episode = self._episodes.get(key)
+            if episode is None or episode.due is None:
+                continue
+            if episode.due >= self._clock:
+                self._schedule(key)  # something came meanwhile
+            elif episode.finding.state is State.OPEN:
+                self._resolve_quiet(key, episode)
+            else:
+                self._forget(key)
+
+    def _forget(self, key: bytes) -> None:
+        self._before.setdefault(key, self._episodes.get(key))
+        del self._episodes[key]
+
+    def _evict(self) -> None:
+        """Let go of what is too much: resolved episodes first, then those seen least recently."""
+
+        def order(key: bytes) -> tuple[bool, int, bytes]:
+            finding = self._episodes[key].finding
+            return finding.state is State.OPEN, finding.last_seen_ns, key
+
+        for key in heapq.nsmallest(len(self._episodes) - self._most, self._episodes, key=order):
+            episode = self._episodes[key]
+            if episode.finding.state is State.OPEN:
+                self._resolve(key, episode, Resolution.EVICTED, episode.finding.last_seen_ns)
+            self._forget(key)
+
+
+def _newest(batch: SpanBatch) -> int:
+    """The newest start of the batch's calls, of those that are not ahead of their arrival; 0 for none."""
+    starts = batch.calls["start_ns"]
+    newest = starts.max()
+    latest = batch.received_ns + AHEAD_NS
+    if isinstance(newest, int) and newest > latest:
+        newest = starts.filter(starts <= latest).max()
+    return newest if isinstance(newest, int) else 0
+
+
+def _first(known: tuple[Evidence, ...], more: Iterable[Evidence]) -> tuple[Evidence, ...]:
+    """The first few distinct ones."""
+    return tuple(dict.fromkeys((*known, *more)))[:EVIDENCE] if len(known) < EVIDENCE else known
+
+
+def _digest(kind: str, subject: Subject, *more: str) -> bytes:
+    """Tells one kind and subject from another."""
+    text = json.dumps([kind, sorted(subject), *more], ensure_ascii=False, separators=(",", ":"))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+# On disk ----------------------------------------------------------------------------------------------------------------
+
+
+def _written(episode: _Episode) -> bytes:
+    return json.dumps(asdict(episode), separators=(",", ":")).encode()
+
+
+def _read(value: bytes) -> _Episode:
+    found = json.loads(value)
+    finding = found.pop("finding")
+    resolution = finding.pop("resolution")
+    return _Episode(
+        finding=Finding(**finding | {
+            "subject": tuple((name, text) for name, text in finding["subject"]),
+            "evidence": tuple(Evidence(**one) for one in finding["evidence"]),
+            "state": State(finding["state"]),
+            "severity": Severity(finding["severity"]),
+            "resolution": Resolution(resolution) if resolution else None,
+            "transitions": (),
+        }),
+        **found,
+    )  # fmt: skip
+
+
+# Metrics ----------------------------------------------------------------------------------------------------------------
+
+
+class _Metrics:
+    """Of all books of a service. Kinds are the processors' own words: there are few."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._books: list[FindingsBook] = []
+        self._transitions = prometheus.Counter("spanledger_findings", "Findings that opened, became more severe, or were resolved.", ["kind", "transition"], registry=registry)  # fmt: skip
+        self._evicted = prometheus.Counter("spanledger_findings_evicted", "Open findings that had to go because there were too many.", registry=registry)  # fmt: skip
+        open_ = prometheus.Gauge("spanledger_findings_open", "Findings that are open.", registry=registry)
+        open_.set_function(lambda: sum(book.open for book in self._books))
+
+    def open(self, book: FindingsBook) -> None:
+        """Count the book's open findings from now on."""
+        self._books.append(book)
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Count what a batch came to."""
+        made = Counter((finding.kind, transition) for finding in findings for transition in finding.transitions)
+        for (kind, transition), number in made.items():
+            self._transitions.labels(kind, transition.value).inc(number)
+        self._evicted.inc(sum(finding.resolution is Resolution.EVICTED for finding in findings))
+
+
+_of_registry: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+
+
+def _metrics_of(registry: CollectorRegistry) -> _Metrics:
+    found = _of_registry.get(registry)
+    if found is None:
+        found = _of_registry[registry] = _Metrics(registry)
+    return found
+
+
+__all__ = ["FindingsBook"]
