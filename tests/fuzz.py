@@ -31,6 +31,7 @@ from collector.otlp import checking, encode, gather, logs, messages, strings, wa
 from collector.otlp.decode import read
 from collector.otlp.tables import Owner
 from collector.signals import Signal
+from processors.redaction.views import needs_quotes, views
 from tests.otlp_mutations import mutate
 from tests.otlp_oracle import agree, parse
 from tests.strings_oracle import survives
@@ -135,6 +136,7 @@ def fuzz_fenced(seconds: float, seed: int) -> int:
             some = np.array([row for row in range(len(leaves)) if random.random() < 0.2], np.int32)
             strings.replace(array, leaves, some, array, leaves.off[some], leaves.size[some])
             strings.rewrite(array, leaves, dropped=some[::2], removed=some[1::2])
+            _search(array, leaves)
         if signal is Signal.LOGS:
             with contextlib.suppress(Malformed):
                 decoded = logs.read(array)
@@ -159,6 +161,18 @@ def fuzz_fenced(seconds: float, seed: int) -> int:
         if time.monotonic() > end:
             break
     return tried
+
+
+def _search(array: np.ndarray, leaves: strings.Strings) -> None:
+    """The views of all texts, and ways back from all of each."""
+    texts = np.flatnonzero(leaves.size > 0)
+    off, size = leaves.off[texts], leaves.size[texts]
+    found = views(array, off, size)
+    view = np.flatnonzero(found.size > 0).astype(np.int32)
+    found.to_raw(view, np.zeros(len(view), np.int32), found.size[view])
+    found.to_raw(view, found.size[view] - 1, found.size[view])
+    every = np.arange(len(texts), dtype=np.int32)
+    needs_quotes(array, off, size, every, size // 2, size)
 
 
 def fenced_process(seconds: float, seed: int) -> subprocess.CompletedProcess[str]:

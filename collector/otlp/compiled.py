@@ -14,19 +14,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Compile at the first call, once per machine and per state of this package's sources.
+    """Compile at the first call, once per machine and per state of the sources.
 
     Numba keeps compiled code for as long as the file of the function itself is unchanged. But a kernel holds copies of what it
-    calls from other files, so all files of this package count.
+    calls from other files, so all files of this package and of the function's own count.
     """
     compiled = njit(cache=True, nogil=True)(function)
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(index, "_source_stamp"):
-        index._source_stamp = (index._source_stamp, _package_stamp())
+        packages = {Path(__file__).parent, Path(function.__code__.co_filename).parent}
+        index._source_stamp = (index._source_stamp, *map(_stamp, sorted(packages)))
     return cast(Function, compiled)
 
 
 @cache
-def _package_stamp() -> str:
-    stamps = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in Path(__file__).parent.glob("*.py")]
+def _stamp(package: Path) -> str:
+    stamps = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in package.glob("*.py")]
     return hashlib.sha256(repr(sorted(stamps)).encode()).hexdigest()
