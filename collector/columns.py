@@ -218,6 +218,12 @@ PII_IN_REQUEST = Column(
     "Map(LowCardinality(String), UInt32)",
     attribute="spanledger.pii_in_request",
 )
+FINDINGS = _text(
+    "findings",
+    "Kinds of the findings that the span is evidence of, separated by commas; null: none was made of it in its batch",
+    "Findings",
+    "spanledger.findings",
+)
 
 # Money --------------------------------------------------------------------------------------------------------------
 COST = _money("cost_pico", "What the call costs; null where that is unknown", "CostUSD", "spanledger.cost_usd")
@@ -254,12 +260,6 @@ CALL_ID = _text(
     "CallId",
     "spanledger.call_id",
     low=False,
-FINDINGS = _text(
-    "findings",
-    "Kinds of the findings that the span is evidence of, separated by commas; null: none was made of it in its batch",
-    "Findings",
-    "spanledger.findings",
-)
 )
 DAY = Column("day", pl.Date(), "UTC day that the row is kept under; stays whatever Timestamp does", "Day", "Date")
 REPORTS = _list("reports", "Dialects of the spans that reported the call, best first", "Reports")
