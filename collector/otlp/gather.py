@@ -129,6 +129,8 @@ def texts(decoded: Decoded, text: Text) -> pa.Array:
 
 def text_codes(decoded: Decoded, text: Text) -> tuple[I32, pa.Array]:
     """Texts, interned: a code per row (never -1: what is absent is empty), and the distinct texts."""
+    if len(text.len) and not text.len.any():
+        return np.zeros(len(text.len), np.int32), pa.array([""], pa.large_string())
     numbers, first = interning.texts(decoded.data, text)
     return numbers, texts(decoded, Text(text.off[first], text.len[first]))
 
