@@ -93,7 +93,7 @@ def _checked(dsn: Secret) -> Secret:
 
 
 class ClickHouseConfig(ExporterConfig):
-    """Writes spans, calls, hourly sums and log records to ClickHouse, embedded or on a server."""
+    """Writes spans, calls, hourly sums, findings and log records to ClickHouse, embedded or on a server."""
 
     dsn: Annotated[Secret, AfterValidator(_checked)] = Secret("chdb://spanledger-data/clickhouse")
     """`chdb://DIRECTORY` for the embedded ClickHouse, `http(s)://user:password@host:8123/database` for a server."""
@@ -105,6 +105,8 @@ class ClickHouseConfig(ExporterConfig):
     """How long spans and log records are kept after they came in, in whole days, rounded up. 0 keeps them for ever."""
     ledger_ttl: Duration = Field(default=0.0, ge=0)
     """How long calls and hourly sums are kept after the day of the call, in whole days, rounded up. 0 keeps them for ever."""
+    findings_ttl: Duration = Field(default=0.0, ge=0)
+    """How long findings are kept after the day they were first seen, in whole days, rounded up. 0 keeps them for ever."""
     traces_table_name: Annotated[str, Field(pattern=_NAME)] = "otel_traces"
     """Table of the spans, as in the OpenTelemetry Collector's exporter."""
     logs_table_name: Annotated[str, Field(pattern=_NAME)] = "otel_logs"

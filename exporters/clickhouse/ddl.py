@@ -33,6 +33,7 @@ class Layout:
     logs: str = "otel_logs"
     ttl_days: int = 0
     ledger_ttl_days: int = 0
+    findings_ttl_days: int = 0
     cluster: str | None = None
     distributed: bool = False
 
@@ -45,6 +46,7 @@ class Layout:
             config.logs_table_name,
             math.ceil(config.ttl / 86400),
             math.ceil(config.ledger_ttl / 86400),
+            math.ceil(config.findings_ttl / 86400),
             config.cluster,
             config.distributed,
         )
@@ -65,6 +67,8 @@ class Layout:
         """How many days the rows of a table are kept, 0 for ever."""
         if table.name == schema.SCHEMA_TABLE:
             return 0
+        if table.name == schema.FINDINGS_TABLE:
+            return self.findings_ttl_days
         return self.ledger_ttl_days if table.name in (schema.CALLS_TABLE, schema.HOURLY_TABLE) else self.ttl_days
 
     @property
@@ -151,6 +155,7 @@ def select_of(view: View, layout: Layout) -> str:
         calls_table=layout.name(schema.CALLS_TABLE),
         hourly=layout.name(schema.HOURLY),
         hourly_table=layout.name(schema.HOURLY_TABLE),
+        findings_table=layout.name(schema.FINDINGS_TABLE),
     )
 
 

@@ -21,6 +21,7 @@ from collector.batch import RequestBatch, SpanBatch
 from collector.component import Payload
 from exporters.clickhouse import schema
 from exporters.clickhouse.arrow import batch_of
+from exporters.clickhouse.finding_rows import finding_rows
 from exporters.clickhouse.ledger_rows import call_rows, hourly_rows, within
 from exporters.clickhouse.log_rows import log_rows
 from exporters.clickhouse.span_rows import span_rows
@@ -38,12 +39,15 @@ def log_payloads(batch: RequestBatch, exporter: str, table: str, compression: Co
 
 
 def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Compression) -> Iterator[Payload]:
-    """What to insert of a batch: its spans, the new versions of its calls, and how they move the hourly sums."""
+    """What to insert of a batch: its spans, its findings, the new versions of its calls, and how they move the hourly sums."""
     position = _position(batch, exporter)
     if len(batch):
         rows = span_rows(batch)
         # Spans go by their day of arrival, so they are one partition.
         yield _payload(rows, traces_table, position, "", rows.column("SpanId"), compression)
+    for month, rows in finding_rows(batch.findings):
+        ids = rows.column("FindingId")
+        yield _payload(rows, schema.FINDINGS_TABLE, position, month, ids, compression)
     calls, replaced = within(batch.calls), within(batch.replaced)
     if calls.is_empty() and replaced.is_empty():
         return
@@ -92,7 +96,9 @@ def _token(rows: pa.RecordBatch, table: str, position: str, partition: str, ids:
     Positions alone would not do: two collectors may write to one server, and a data directory that was wiped counts
     from one again. So the time of arrival and the ids of the rows are in it too.
     """
-    digest = hashlib.sha256(f"{position}\n{table}\n{partition}\n{rows.num_rows}".encode())  # processors have it built in
+    digest = hashlib.sha256(
+        f"{position}\n{table}\n{partition}\n{rows.num_rows}".encode()
+    )  # processors have it built in
     values = ids.buffers()[-1]
     if values is not None:
         digest.update(values)

@@ -26,7 +26,7 @@ _MIGRATING = threading.Lock()
 
 
 class ClickHouse(Exporter[ClickHouseConfig]):
-    """Spans, calls, hourly sums and log records in ClickHouse, embedded or on a server.
+    """Spans, calls, hourly sums, findings and log records in ClickHouse, embedded or on a server.
 
     A payload is one block of one table, inserted under a token: sending it again changes nothing, for as long as the
     table remembers the token (the last 10,000 inserts; on a replicated table also a week at most).

@@ -10,6 +10,7 @@ columns come from `collector.columns`.
 | otel_logs | MergeTree | a log record as it came | day of arrival |
 | otel_traces_trace_id_ts | AggregatingMergeTree | first and last second of a trace | month |
 | llm_calls_versions | ReplacingMergeTree | one version of a call; read `llm_calls` | month of Day |
+| llm_findings_versions | ReplacingMergeTree | one version of a finding; read `llm_findings` | month of Day |
 | llm_costs_hourly_sums | SummingMergeTree | one movement of the hourly sums; read `llm_costs_hourly` | month |
 | spanledger_schema | MergeTree | a schema version that was put in place | - |
 
@@ -33,6 +34,8 @@ CALLS = "llm_calls"
 CALLS_TABLE = "llm_calls_versions"
 HOURLY = "llm_costs_hourly"
 HOURLY_TABLE = "llm_costs_hourly_sums"
+FINDINGS = "llm_findings"
+FINDINGS_TABLE = "llm_findings_versions"
 SCHEMA_TABLE = "spanledger_schema"
 #: The model that a call is charged under: what the gateway asked its provider for, else who answered, else who was asked.
 MODEL = "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', ResponseModel, RequestModel)"
@@ -238,6 +241,41 @@ HOURLY_OF = Table(
     sharding="cityHash64(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
 )
 
+#: Whom findings are about most often, as columns; all of it is in Subject. Column → dimension.
+FINDING_SUBJECT = {"Team": "team", "App": "app", "User": "user", "Model": "model", "Provider": "provider"}
+_MOMENT = "DateTime64(9)"
+FINDINGS_OF = Table(
+    FINDINGS_TABLE,
+    "Every version of every finding. Ask `llm_findings`, which shows the newest one",
+    (
+        _text("FindingId", "The finding's id; stays while it is open and when it is resolved"),
+        _low("Kind", "What was noticed, such as budget.hard or privacy.pii_sent"),
+        _low("State", "open, or resolved"),
+        _low("Severity", "info, warning or critical: the highest that was observed"),
+        Field("FirstSeen", _MOMENT, TIME, doc="When it was first observed (the time of the calls, not of processing)"),
+        Field("LastSeen", _MOMENT, TIME, doc="When it was last observed"),
+        Field("ResolvedAt", f"Nullable({_MOMENT})", TIME, doc="When it was so no more; NULL: it is open"),
+        _low("Resolution", "Why it is resolved: recovered, quiet (not observed for long enough), evicted (too many were open)"),
+        *(_text(name, f"Of the subject; empty where the finding is not about one {dimension}") for name, dimension in FINDING_SUBJECT.items()),
+        Field("Subject", MAP, ZSTD, doc="Whom it is about, by dimension"),
+        Field("Measured", "Nullable(Float64)", ZSTD, doc="What was measured last"),
+        Field("Expected", "Nullable(Float64)", ZSTD, doc="What it was measured against"),
+        _low("Unit", "Unit of both"),
+        Field("CostUSD", "Nullable(Decimal(38, 12))", ZSTD, doc="Money at stake; NULL where no observation names any"),
+        _text("Message", "What it is, in a sentence"),
+        Field("Observations", "UInt64", "T64, ZSTD(1)", doc="How often it was observed"),
+        Field("TraceIds", "Array(String)", ZSTD, doc="Evidence: traces of the first few spans that show it"),
+        Field("SpanIds", "Array(String)", ZSTD, doc="Evidence: these spans"),
+        Field("Day", "Date", ZSTD, doc="UTC day of FirstSeen"),
+        Field("Version", "UInt64", "T64, ZSTD(1)", doc="Rises with every change"),
+    ),
+    engine="ReplacingMergeTree(`Version`)",
+    order_by="(Day, Kind, FindingId)",
+    partition_by="toYYYYMM(Day)",
+    ttl="Day",
+    sharding="cityHash64(FindingId)",
+)  # fmt: skip
+
 SCHEMA_OF = Table(
     SCHEMA_TABLE,
     "Which schema versions were put in place, and when",
@@ -326,4 +364,4 @@ def trace_times_view(name: str) -> MaterializedView:
 
 def tables(traces_name: str, logs_name: str) -> tuple[Table, ...]:
     """All tables, in the order in which they are made."""
-    return traces(traces_name), trace_times(traces_name), logs(logs_name), CALLS_OF, HOURLY_OF, SCHEMA_OF
+    return traces(traces_name), trace_times(traces_name), logs(logs_name), CALLS_OF, HOURLY_OF, FINDINGS_OF, SCHEMA_OF

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporters.clickhouse.schema import CALL_NAMES, CALLS, HOURLY, HOURLY_KEYS, MEASURES, MODEL
+from exporters.clickhouse.schema import CALL_NAMES, CALLS, FINDINGS, FINDINGS_OF, HOURLY, HOURLY_KEYS, MEASURES, MODEL
 
 #: All versions of a call lie in one partition, so none has to be merged with another's rows. The minmax index on Timestamp
 #: may be used although versions differ in it: the engine reads again what an older version could have hidden.
@@ -60,6 +60,12 @@ VIEWS: tuple[View, ...] = (
         HOURLY,
         "Sums by hour, team, app, user, environment, provider and model; equal to sums over `llm_calls`",
         f"SELECT {_HOURLY_KEYS}, {_sums()} FROM {{hourly_table}} GROUP BY {_HOURLY_KEYS} HAVING Calls != 0",
+    ),
+    View(
+        FINDINGS,
+        "One row per finding, exact as it is asked: the newest version",
+        f"SELECT {', '.join(f'`{field.name}`' for field in FINDINGS_OF.fields if field.name != 'Version')} FROM {{findings_table}} FINAL "
+        "SETTINGS do_not_merge_across_partitions_select_final = 1",
     ),
     View("llm_costs_by_hour", "Cost by hour", f"SELECT h.Hour AS Hour, {_TOTALS} FROM {{hourly}} AS h GROUP BY Hour"),
     *(_by(dimension) for dimension in ("team", "app", "user", "environment", "model", "provider")),

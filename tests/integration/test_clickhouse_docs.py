@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from collector.findings import Evidence
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.document import PAGE, SECTIONS, render
 from exporters.clickhouse.exporter import ClickHouse
 from exporters.clickhouse.reader import Reader
+from tests.findings_kit import finding
 from tests.integration.clickhouse_matrix import log_batch
 from tests.ledger_rows import batch, call, context
 from tests.signals_kit import logs, record
@@ -43,7 +45,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
         "a", trace_id=one.trace_id.hex(), start_ns=now, day=datetime.date(*today[:3]), cost_pico=5, list_cost_pico=5, reported_cost_pico=6,
         cache_savings_pico=1, cache_read_tokens=1, input_tokens=2, output_tokens=3, time_to_first_token_ns=5, price_status="priced",
     )  # fmt: skip
-    for payload in exporter.encode(batch(request(spans=[one]), made=[made])):
+    shown = finding(evidence=(Evidence(one.trace_id.hex(), one.span_id.hex()),), first_seen_ns=now, last_seen_ns=now)
+    for payload in exporter.encode(batch(request(spans=[one]), made=[made]).with_(findings=(shown,))):
         exporter.send(payload)
     for payload in exporter.encode_requests(log_batch(logs(record(trace_id=one.trace_id, time_unix_nano=now)))):
         exporter.send(payload)

@@ -76,15 +76,16 @@ def test_names_are_quoted_wherever_a_statement_has_one() -> None:
     created = re.findall(
         r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW|MATERIALIZED VIEW|DATABASE)(?: IF NOT EXISTS)? ([^\s;]+)", all_of()
     )
-    assert len(created) == 1 + 6 + 1 + len(VIEWS)
+    assert len(created) == 1 + 7 + 1 + len(VIEWS)
     assert all(re.fullmatch(r"(`\w+`\.)?`\w+`", name) for name in created)
 
 
 def test_ttl_is_in_whole_days_rounded_up_and_absent_without_the_option() -> None:
     assert "TTL" not in all_of()
-    kept = all_of(ttl="36h", ledger_ttl="90d")
+    kept = all_of(ttl="36h", ledger_ttl="90d", findings_ttl="30d")
     assert kept.count("TTL toDate(Received) + toIntervalDay(2)") == 2
     assert kept.count("TTL Day + toIntervalDay(90)") == 1
+    assert kept.count("TTL Day + toIntervalDay(30)") == 1
     assert kept.count("TTL toDate(Hour) + toIntervalDay(90)") == 1
 
 
