@@ -84,7 +84,36 @@ def put_int(out: Int, at: Int, value: Int) -> Int:
 
 
 @kernel
-def _digits(value: float, out: Int, at: Int) -> tuple[Int, Int]:
+def _next_up(out: Int, at: Int, precision: Int) -> bool:
+    """Make the decimal text at `at`, which `gcvt` wrote, the next one of so many digits. Not behind a nine: what comes of that
+    has a digit less, and was tried before."""
+    end, count, point = at, 0, False
+    while load8(out, end) != 0 and load8(out, end) != 101:  # e
+        c = load8(out, end)
+        point |= c == 46
+        count += 1 if 48 <= c <= 57 and (count > 0 or c != 48) else 0
+        end += 1
+    if count == precision:
+        c = load8(out, end - 1)
+        store8(out, end - 1, c + 1)
+        return bool(48 <= c < 57)
+    # The zeros at the end are not written: with them, and a one, the exponent moves on.
+    more = precision - count + (0 if point else 1)
+    tail = end
+    while load8(out, tail) != 0:
+        tail += 1
+    for i in range(tail, end - 1, -1):
+        store8(out, i + more, load8(out, i))
+    for i in range(end, end + more):
+        store8(out, i, 48)
+    store8(out, end + more - 1, 49)
+    if not point:
+        store8(out, end, 46)
+    return True
+
+
+@kernel
+def _digits(bits: Int, value: float, out: Int, at: Int) -> tuple[Int, Int]:
     """The shortest digits of a positive finite double, written at `at`: how many, and p in 0.DIGITS * 10**p."""
     if 1e-6 <= value < 1e15:
         # m / 10**k is rounded correctly when both are exact, and no two decimals of 15 digits are the same double.
@@ -98,10 +127,12 @@ def _digits(value: float, out: Int, at: Int) -> tuple[Int, Int]:
                 while count > 1 and load8(out, at + count - 1) == 48:
                     count -= 1
                 return count, point
-    # Of 15 digits all are needed, or zeros; but subnormal numbers have fewer.
+    # Of 15 digits all are needed, or zeros; but subnormal numbers have fewer. Above a power of two the next double is twice
+    # as far as below, so that the nearest decimal may be another double's, and the one behind it be ours.
+    power = bits & _FRACTION == 0
     for precision in range(15 if value >= _NORMAL else 1, 18):
         _gcvt(value, np.int32(precision), out + at)
-        if _strtod(out + at, 0) == value:
+        if _strtod(out + at, 0) == value or (power and _next_up(out, at, precision) and _strtod(out + at, 0) == value):
             break
     # What stands there, zero-terminated: 123.456, 0.00123, 1.5e-07, 5e-324. The digits move together at its front.
     count, point, exponent, sign = 0, 0, 0, 1
@@ -146,7 +177,7 @@ def put_double(out: Int, at: Int, bits: Int, value: float) -> Int:
         store8(out, at, 48)
         return at + 1
     scratch = at + 40
-    count, point = _digits(value, out, scratch)
+    count, point = _digits(bits, value, out, scratch)
     if point < -5 or point > 21:
         store8(out, at, load8(out, scratch))
         at += 1

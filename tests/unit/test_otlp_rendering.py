@@ -66,6 +66,13 @@ def test_doubles_of_any_bits(bits: list[int]) -> None:
         assert math.isnan(number) or float(text) == number
 
 
+def test_powers_of_two_and_their_neighbours() -> None:
+    """Where the doubles above are twice as far apart as those below, the nearest decimal need not be the shortest one."""
+    powers = [math.ldexp(1.0, exponent) for exponent in range(-1074, 1024)]
+    numbers = [n for power in powers for n in (math.nextafter(power, 0), power, math.nextafter(power, math.inf))]
+    assert rendered(*numbers) == [double_text(number) for number in numbers]
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.decimals(-10_000, 10_000, places=6).map(float), max_size=20))
 def test_prices_and_durations(numbers: list[float]) -> None:
