@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from config.errors import Finding
-from config.types import ByteSize, Duration, Secret, StrictModel
+from config.types import ByteSize, Duration, Endpoint, Secret, StrictModel
 
 
 class ClientConfig(StrictModel):
@@ -54,7 +54,7 @@ class AdminAuthConfig(StrictModel):
 class AdminConfig(StrictModel):
     """The admin port: health, metrics, and the read-only query interface of the embedded store."""
 
-    endpoint: str = "127.0.0.1:8787"
+    endpoint: Endpoint = "127.0.0.1:8787"
     """Host and port to listen on. Port 0 takes a free one."""
     auth: AdminAuthConfig | None = None
     """Asked for everywhere but `/healthz` and `/readyz`. Without it anybody who reaches the port may query."""

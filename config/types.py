@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 _DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h|d)")
@@ -42,6 +51,27 @@ def parse_size(value: Any) -> int:
     if isinstance(value, bool) or not match or match[2].upper() not in _SIZE_UNITS:
         raise ValueError(f"not a size: {value!r}; write a number and a unit, such as 512KiB, 64MiB or 2GiB")
     return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """`host:port`, `[v6]:port` or `:port` (every interface, host "") as host and port. Raises ValueError."""
+    if "://" in text:
+        raise ValueError(
+            f"not an endpoint: {text!r}; write host:port without {text.partition('://')[0]}://, such as 127.0.0.1:4317"
+        )
+    host, colon, port = text.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host or "[" in host:
+        raise ValueError(f"not an endpoint: {text!r}; write an IPv6 address in brackets, such as [::1]:4317")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or "/" in host:
+        raise ValueError(f"not an endpoint: {text!r}; write host:port, such as 127.0.0.1:4317")
+    return host, int(port)
+
+
+def _endpoint(text: str) -> str:
+    parse_endpoint(text)
+    return text
 
 
 def read_duration(value: Any, info: ValidationInfo) -> float:
@@ -83,6 +113,8 @@ Duration = Annotated[
 ByteSize = Annotated[
     int, BeforeValidator(parse_size), PlainSerializer(show_size, return_type=str), WithJsonSchema(_SIZE_SCHEMA)
 ]
+#: Where to listen: `host:port`, `[v6]:port` or `:port`.
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
 #: A value that never prints; `.get_secret_value()` reads it.
 Secret = SecretStr
 

@@ -18,24 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from collector.signals import Signal
 from config.model import AuthConfig
-from config.types import ByteSize, Duration, StrictModel
-
-
-def parse_endpoint(text: str) -> tuple[str, int]:
-    """`host:port`, `[v6]:port` or `:port` (every interface, host "") as host and port. Raises ValueError."""
-    host, colon, port = text.strip().rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host or "[" in host:
-        raise ValueError(f"not an endpoint: {text!r}; write an IPv6 address in brackets, such as [::1]:4317")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or "/" in host:
-        raise ValueError(f"not an endpoint: {text!r}; write host:port, such as 127.0.0.1:4317")
-    return host, int(port)
-
-
-def _endpoint(text: str) -> str:
-    parse_endpoint(text)
-    return text
+from config.types import ByteSize, Duration, Endpoint, StrictModel, parse_endpoint
 
 
 def _path(text: str) -> str:
@@ -44,7 +27,6 @@ def _path(text: str) -> str:
     return text
 
 
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
 UrlPath = Annotated[str, AfterValidator(_path)]
 
 

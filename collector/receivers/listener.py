@@ -17,9 +17,9 @@ from functools import partial
 from typing import cast
 
 from collector.errors import SpanledgerError
-from collector.receivers.config import parse_endpoint
 from collector.receivers.telemetry import Tally
 from collector.receivers.tls import Tls
+from config.types import parse_endpoint
 
 logger = logging.getLogger(__name__)
 

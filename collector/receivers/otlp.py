@@ -15,7 +15,7 @@ from collector.errors import SpanledgerError
 from collector.otlp.check import Limits
 from collector.receivers.admission import Admission
 from collector.receivers.auth import Auth
-from collector.receivers.config import GrpcConfig, HttpConfig, OtlpConfig, parse_endpoint
+from collector.receivers.config import GrpcConfig, HttpConfig, OtlpConfig
 from collector.receivers.export_service import ExportService
 from collector.receivers.listener import TICK_SECONDS, Listener
 from collector.receivers.mailbox import Mailbox
@@ -23,6 +23,7 @@ from collector.receivers.otlp_grpc import GrpcServer
 from collector.receivers.otlp_http import HttpServer
 from collector.receivers.telemetry import ReceiverMetrics, Room
 from collector.receivers.tls import Tls
+from config.types import parse_endpoint
 
 logger = logging.getLogger(__name__)
 

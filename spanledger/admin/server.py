@@ -21,6 +21,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from collector.errors import SpanledgerError, StoreError
 from config.model import AdminConfig
+from config.types import parse_endpoint
 from spanledger.admin.control import Control, new_key, publish, withdraw
 from spanledger.admin.guard import Guard
 from spanledger.admin.status import status
@@ -46,8 +47,7 @@ class AdminServer:
 
     def __init__(self, config: AdminConfig, service: Service) -> None:
         self._service = service
-        host, _, port = config.endpoint.rpartition(":")
-        self.host, self._port = host.strip("[]"), port
+        self.host, self._port = parse_endpoint(config.endpoint)
         token = config.auth.token.get_secret_value() if config.auth else None
         self._key = new_key()
         self._app = Guard(self._pages(), self.host, config.allowed_hosts, token, self._key)
@@ -75,12 +75,11 @@ class AdminServer:
         """Listen. Raises `SpanledgerError` where the address cannot be had."""
         try:
             listener = socket.create_server(
-                (self.host or "127.0.0.1", int(self._port)),
+                (self.host or "127.0.0.1", self._port),
                 family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
             )
-        except (OSError, ValueError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise SpanledgerError(f"service.admin.endpoint: cannot listen on {self._endpoint}: {reason}") from None
+        except OSError as error:
+            raise SpanledgerError(f"service.admin.endpoint: cannot listen on {self._endpoint}: {error.strerror or error}") from None  # fmt: skip
         address = listener.getsockname()
         self.endpoint = f"{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
         if self._open and not address[0].startswith("127.") and address[0] != "::1":

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from collector.receivers.config import OtlpConfig, parse_endpoint
+from collector.receivers.config import OtlpConfig
+from config.types import parse_endpoint
 
 
 def test_nothing_at_all_is_a_whole_configuration() -> None:
