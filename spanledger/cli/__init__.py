@@ -14,6 +14,7 @@ from spanledger.cli import (
     costs,
     dead_letter,
     demo,
+    findings,
     prices,
     print_config,
     query,
@@ -52,6 +53,7 @@ _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     ],
     "Ask the ledger": [
         ("costs", costs.costs, costs.EPILOG),
+        ("findings", findings.findings, findings.EPILOG),
         ("query", query.query, query.EPILOG),
         ("schema", schema.schema, schema.EPILOG),
     ],

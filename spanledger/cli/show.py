@@ -55,26 +55,29 @@ def rows(columns: Sequence[str], types: Sequence[str], data: Sequence[Sequence[A
 
 def print_json(data: list[dict[str, Any]]) -> None:
     """A JSON array, one object a line."""
-    sys.stdout.write("[" + ",\n ".join(_json(row) for row in data) + "]\n")
+    sys.stdout.write("[" + ",\n ".join(as_json(row) for row in data) + "]\n")
 
 
 def print_csv(columns: Sequence[str], data: Sequence[Sequence[Any]]) -> None:
-    """CSV with a header line; nothing for NULL."""
+    """CSV with a header line, or without columns none; nothing for NULL."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
+    if columns:
+        writer.writerow(columns)
     writer.writerows(
-        [["" if v is None else v if isinstance(v, str | int | Decimal) else _json(v) for v in r] for r in data]
+        [["" if v is None else v if isinstance(v, str | int | Decimal) else as_json(v) for v in r] for r in data]
     )
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """JSON that keeps a decimal's digits, which `json.dumps` would put through a float."""
     if isinstance(value, Decimal):
         return f"{value:f}"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(k), ensure_ascii=False)}: {_json(v)}" for k, v in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{json.dumps(str(k), ensure_ascii=False)}: {as_json(v)}" for k, v in value.items()) + "}"
+        )
     if isinstance(value, list):
-        return "[" + ", ".join(map(_json, value)) + "]"
+        return "[" + ", ".join(map(as_json, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -83,4 +86,4 @@ def _cell(value: Any) -> Text:
         return Text("NULL", style="dim")
     if isinstance(value, str):
         return Text("".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in value))
-    return Text(_json(value))
+    return Text(as_json(value))
