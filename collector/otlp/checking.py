@@ -27,7 +27,20 @@ from collector.otlp.messages import (
     TYPE,
     WIRE,
 )
-from collector.otlp.splicing import E_AT, E_END, E_NODE, E_SIZE, E_START, EDIT, N_END, N_HEADER, N_PARENT, N_START, NODE
+from collector.otlp.splicing import (
+    E_AT,
+    E_END,
+    E_NODE,
+    E_SIZE,
+    E_START,
+    EDIT,
+    N_END,
+    N_HEADER,
+    N_PARENT,
+    N_START,
+    NODE,
+    with_room,
+)
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import (
     MAX_DEPTH,
@@ -156,21 +169,11 @@ def _repair(data: Int, at: Int, end: Int, out: Int, to: Int) -> Int:
 
 
 @kernel
-def _more(matrix: I64, count: Int) -> I64:
-    """The matrix, or a larger copy of it, with room for one more column behind `count`."""
-    if count < matrix.shape[1]:
-        return matrix
-    larger = np.empty((matrix.shape[0], 2 * matrix.shape[1]), np.int64)
-    larger[:, :count] = matrix[:, :count]
-    return larger
-
-
-@kernel
 def _open(nodes: I64, count: Int, stack: I64, depth: Int) -> tuple[I64, Int]:
     """Nodes for all messages on the stack that have none yet."""
     for level in range(1, depth + 1):
         if stack[level, F_NODE] < 0:
-            nodes = _more(nodes, count)
+            nodes = with_room(nodes, count)
             nodes[N_HEADER, count], nodes[N_START, count] = stack[level, F_HEADER], stack[level, F_START]
             nodes[N_END, count], nodes[N_PARENT, count] = stack[level, F_END], stack[level - 1, F_NODE]
             stack[level, F_NODE] = count
@@ -217,7 +220,7 @@ def check(body: U8, request: Int, limits: I64, nesting: Int, counts: I64) -> tup
                     if stack[level, F_NODE] >= n_nodes:
                         stack[level, F_NODE] = -1
                 nodes, n_nodes = _open(nodes, n_nodes, stack, depth - 1)
-                edits = _more(edits, n_edits)
+                edits = with_room(edits, n_edits)
                 edits[E_START, n_edits], edits[E_END, n_edits] = stack[depth, F_TAG], end
                 edits[E_NODE, n_edits], edits[E_AT, n_edits] = stack[depth - 1, F_NODE], 0
                 edits[E_SIZE, n_edits] = 0
@@ -304,7 +307,7 @@ def check(body: U8, request: Int, limits: I64, nesting: Int, counts: I64) -> tup
                 for i in range(size):
                     store8(out, behind + i, load8(out, text + i))
                 nodes, n_nodes = _open(nodes, n_nodes, stack, depth)
-                edits = _more(edits, n_edits)
+                edits = with_room(edits, n_edits)
                 edits[E_START, n_edits], edits[E_END, n_edits] = header, at
                 edits[E_NODE, n_edits], edits[E_AT, n_edits] = stack[depth, F_NODE], n_blob
                 edits[E_SIZE, n_edits] = behind + size - n_blob

@@ -20,6 +20,16 @@ NODE = 4
 
 
 @kernel
+def with_room(matrix: I64, count: Int) -> I64:
+    """The matrix, or a larger copy of it, with room for one more column behind `count`."""
+    if count < matrix.shape[1]:
+        return matrix
+    larger = np.empty((matrix.shape[0], 2 * matrix.shape[1]), np.int64)
+    larger[:, :count] = matrix[:, :count]
+    return larger
+
+
+@kernel
 def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
     """The edited body; False for edits or nodes that overlap or reach beyond the body."""
     data, pieces = address(body), address(blob)

@@ -13,7 +13,20 @@ from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.compiled import kernel
 from collector.otlp.places import Kind, Place
-from collector.otlp.splicing import E_AT, E_END, E_NODE, E_SIZE, E_START, EDIT, N_END, N_HEADER, N_PARENT, N_START, NODE
+from collector.otlp.splicing import (
+    E_AT,
+    E_END,
+    E_NODE,
+    E_SIZE,
+    E_START,
+    EDIT,
+    N_END,
+    N_HEADER,
+    N_PARENT,
+    N_START,
+    NODE,
+    with_room,
+)
 from collector.otlp.tables import I32, I64, U8
 from collector.otlp.wire import MAX_DEPTH, Int, address, copy, load64, payload, put_varint, skip, store8, tag, varint
 
@@ -148,16 +161,6 @@ def walk(
 
 
 @kernel
-def _room(matrix: I64, count: Int) -> I64:
-    """The matrix, or a larger copy of it, with room for one more column behind `count`."""
-    if count < matrix.shape[1]:
-        return matrix
-    larger = np.empty((matrix.shape[0], 2 * matrix.shape[1]), np.int64)
-    larger[:, :count] = matrix[:, :count]
-    return larger
-
-
-@kernel
 def plan(
     body: U8, request: Int, where: I64, do: U8, blob: U8, text_at: I64, text_size: I64
 ) -> tuple[Int, I64, I64, U8, Int, Int]:
@@ -213,7 +216,7 @@ def plan(
             level += 1
             stack[level, _START], stack[level, _EDITS], stack[level, _NODES] = field_at, n_edits, n_nodes
             stack[level, _NODE] = n_nodes
-            nodes = _room(nodes, n_nodes)
+            nodes = with_room(nodes, n_nodes)
             nodes[N_HEADER, n_nodes], nodes[N_START, n_nodes] = header, start
             nodes[N_END, n_nodes], nodes[N_PARENT, n_nodes] = at, stack[level - 1, _NODE]
             n_nodes += 1
