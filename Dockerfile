@@ -17,11 +17,12 @@ COPY --from=build /opt/spanledger /opt/spanledger
 ENV PATH=/opt/spanledger/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/numba \
     SPANLEDGER_DATA_DIR=/var/lib/spanledger
-USER spanledger
+USER 10001
 RUN spanledger warmup
 VOLUME /var/lib/spanledger
-EXPOSE 4317 4318 8787
+EXPOSE 4317 4318
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8787/readyz', timeout=2)"]
 ENTRYPOINT ["spanledger"]
-CMD ["run"]
+# On every interface of the container's network: what is published to the host, and where, is said at `docker run -p`.
+CMD ["run", "--set", "receivers.otlp.protocols.grpc.endpoint=0.0.0.0:4317", "--set", "receivers.otlp.protocols.http.endpoint=0.0.0.0:4318"]

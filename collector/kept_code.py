@@ -28,8 +28,10 @@ def keep_somewhere() -> None:
     except OSError:
         return  # then Numba says what it looks for
     atexit.register(shutil.rmtree, temporary, ignore_errors=True)
-    if given and Path(given).is_dir():
-        shutil.copytree(given, temporary, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    for file in Path(given).rglob("*.nb[ic]") if given else ():
+        copy = Path(temporary, file.relative_to(given or ""))
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)  # the contents alone: that they may not be written is what this is about
     os.environ[VARIABLE] = temporary
 
 

@@ -66,8 +66,8 @@ def _welcome(service: Service) -> None:
     table.add_column(overflow="fold")
     for endpoint in service.endpoints:
         table.add_row("OTLP in", endpoint)
-    for delivery in service.deliveries:
-        table.add_row("Out", f"{delivery.outlet.exporter.context.id}: {delivery.outlet.exporter}")
+    for exporter in dict.fromkeys(f"{d.outlet.exporter.context.id}: {d.outlet.exporter}" for d in service.deliveries):
+        table.add_row("Out", exporter)
     table.add_row("Data", str(service.config.service.data_dir))
     table.add_row("Admin", f"http://{service.admin.endpoint}  (/readyz, /metrics, SQL at /clickhouse/)")
     err.print()

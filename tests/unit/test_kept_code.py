@@ -43,6 +43,8 @@ def test_without_any_place_it_compiles_all_the_same_and_leaves_nothing_behind(tm
 def test_what_an_image_compiled_is_used_though_its_place_is_read_only(tmp_path: Path) -> None:
     cache, mounted, temporary = tmp_path / "cache", tmp_path / "mounted", tmp_path / "tmp"
     ask(cache, tmp_path, tmp_path)
+    for path in (cache, *cache.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
     mounted.mkdir()
     temporary.mkdir()
     mount = ["mount", "--bind", "-o", "ro", str(cache), str(mounted)]
