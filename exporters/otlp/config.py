@@ -133,6 +133,9 @@ class CommonConfig(ExporterConfig):
     lacks. When false, what was not redacted leaves byte for byte as it came."""
     also_as: dict[str, str] = Field(default_factory=dict)
     """Further names for what is known of a span, where it has no such attribute: `gen_ai.usage.cost: spanledger.cost_usd`."""
+    findings: bool = False
+    """In a pipeline of traces: send each finding that opens, gets worse or is resolved as a log record, an event named
+    `spanledger.finding`."""
     retry_setup_errors_for: Duration = Field(default=3600.0, ge=0)
     """How long, since the last success, to hold what is refused because of the setup and not of the data (wrong key, wrong
     path, a redirect). After that each refusal goes to the dead-letter store at once, as OTLP has it. 0: from the start."""
@@ -195,6 +198,10 @@ class OtlpHttpConfig(CommonConfig):
     def _somewhere(self) -> Self:
         if not any((self.endpoint, self.traces_endpoint, self.logs_endpoint, self.metrics_endpoint)):
             raise ValueError("there is nowhere to send to: set endpoint, or traces_endpoint")
+        if self.findings and not (self.endpoint or self.logs_endpoint):
+            raise ValueError(
+                "findings are log records, and there is nowhere to send them to: set endpoint, or logs_endpoint"
+            )
         return self
 
     def url(self, signal: Signal) -> str | None:

@@ -53,7 +53,12 @@ class _OtlpExporter(Exporter[ConfigT]):
         from exporters.otlp.additions import added_to
 
         request = added_to(batch, self.config.attributes, self.config.also_as)
-        return self._payloads(Signal.TRACES, request, len(batch))
+        yield from self._payloads(Signal.TRACES, request, len(batch))
+        if self.config.findings and any(finding.transitions for finding in batch.findings):
+            from exporters.otlp.finding_records import finding_records
+
+            records, count = finding_records(batch.findings, batch.received_ns)
+            yield from self._payloads(Signal.LOGS, records, count)
 
     def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
         return self._payloads(batch.signal, batch.data, batch.items)
