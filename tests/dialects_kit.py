@@ -20,6 +20,16 @@ from exporters.otlp.additions import added_to
 from tests.spans_kit import request, span
 
 CAPTURES = Path(__file__).parent / "captures"
+#: A chat of the conventions.
+CHAT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "gpt-4o",
+    "gen_ai.usage.input_tokens": 100,
+    "gen_ai.usage.output_tokens": 20,
+}
+CLAUDE = {**CHAT, "gen_ai.provider.name": "anthropic", "gen_ai.request.model": "claude-sonnet-4-5"}
+READ = "gen_ai.usage.cache_read.input_tokens"
+WRITE = "gen_ai.usage.cache_creation.input_tokens"
 
 
 def batch(body: bytes) -> SpanBatch:
@@ -53,6 +63,12 @@ def report(
     found = reports(body)
     assert len(found) <= 1
     return found[0] if found else None
+
+
+def facts(found: dict[str, Any] | None, *names: str) -> tuple[Any, ...]:
+    """What a report tells of these; None where it does not."""
+    assert found is not None
+    return tuple(found.get(name) for name in names)
 
 
 @cache

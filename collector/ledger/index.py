@@ -124,7 +124,33 @@ def merged(places: I64) -> Mask:
     return found
 
 
-class Reports:
+class Entries:
+    """What is remembered, entry by entry: from `low` up to `high`."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    @property
+    def nbytes(self) -> int:
+        return self._ring.nbytes
+
+    @property
+    def low(self) -> int:
+        return self._ring.low
+
+    @property
+    def high(self) -> int:
+        return self._ring.high
+
+    def forget(self, through: int) -> None:
+        """Drop the entries below a number."""
+        self._ring.forget(through)
+
+
+class Reports(Entries):
     """The reports that are remembered.
 
     `up` is the hash of the nearest span above that was known when it was merged, `source` that of a call's source, 0 of
@@ -134,24 +160,13 @@ class Reports:
     NAMES = ("trace", "span", "response", "up", "source", "place", "call")
 
     def __init__(self) -> None:
-        self._ring = Ring(self.NAMES, {"trace": True, "response": True})
+        super().__init__(Ring(self.NAMES, {"trace": True, "response": True}))
         self._dead: U8 = np.zeros(self._ring.capacity, dtype=np.uint8)
         self._mixed: U8 = np.zeros(self._ring.capacity, dtype=np.uint8)
 
-    def __len__(self) -> int:
-        return len(self._ring)
-
     @property
     def nbytes(self) -> int:
-        return self._ring.nbytes + self._dead.nbytes + self._mixed.nbytes
-
-    @property
-    def low(self) -> int:
-        return self._ring.low
-
-    @property
-    def high(self) -> int:
-        return self._ring.high
+        return super().nbytes + self._dead.nbytes + self._mixed.nbytes
 
     def holds(self, entry: int) -> bool:
         """Whether an entry is in force."""
@@ -173,9 +188,6 @@ class Reports:
         grown = np.zeros(self._ring.capacity, dtype=np.uint8)
         grown[entries & (len(grown) - 1)] = flags[entries & (len(flags) - 1)]
         return grown
-
-    def forget(self, through: int) -> None:
-        self._ring.forget(through)
 
     def find(self, trace: int, spans: Sequence[int]) -> list[int]:
         """The entries of some spans of a trace, -1 for those that are not known."""
@@ -222,32 +234,14 @@ class Reports:
         return found
 
 
-class Links:
+class Links(Entries):
     """Parents of remembered spans, whatever they are."""
 
     def __init__(self) -> None:
-        self._ring = Ring(("span", "parent"), {"span": False})
-
-    def __len__(self) -> int:
-        return len(self._ring)
-
-    @property
-    def nbytes(self) -> int:
-        return self._ring.nbytes
-
-    @property
-    def low(self) -> int:
-        return self._ring.low
-
-    @property
-    def high(self) -> int:
-        return self._ring.high
+        super().__init__(Ring(("span", "parent"), {"span": False}))
 
     def append(self, span: I64, parent: I64) -> None:
         self._ring.append({"span": span, "parent": parent})
-
-    def forget(self, through: int) -> None:
-        self._ring.forget(through)
 
     def parent(self, span: int) -> int:
         """The hash of a span's parent; 0: the span is not known, or has none."""

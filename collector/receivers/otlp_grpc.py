@@ -14,6 +14,7 @@ from functools import partial
 from urllib.parse import quote
 
 from collector.errors import Malformed, Refused, TooLarge, UnsupportedMedia
+from collector.grpc_status import Code
 from collector.receivers import health, reflection
 from collector.receivers.admission import Admission, Held
 from collector.receivers.auth import Auth, Client
@@ -25,7 +26,7 @@ from collector.receivers.http2 import Http2Connection
 from collector.receivers.http2_frames import Error, Stream
 from collector.receivers.inflate import ENCODINGS, IDENTITY, known
 from collector.receivers.listener import NEVER, Connection, Listener
-from collector.receivers.status import Code, Status, export_response, status_of
+from collector.receivers.status import Status, export_response, status_of
 from collector.receivers.telemetry import Tally
 from collector.signals import Signal
 

@@ -17,6 +17,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 
 from collector.errors import Refused, TooLarge, Unauthenticated, UnsupportedMedia
+from collector.grpc_status import Code
 from collector.receivers.admission import Admission, Held
 from collector.receivers.auth import Auth, Client
 from collector.receivers.body import Body
@@ -28,7 +29,7 @@ from collector.receivers.http_head import BadHead, Head, HeadReader
 from collector.receivers.inflate import ENCODINGS, known
 from collector.receivers.listener import NEVER, Connection, Listener
 from collector.receivers.routes import routes
-from collector.receivers.status import JSON, PROTOBUF, Code, Status, export_response, export_response_json, status_of
+from collector.receivers.status import JSON, PROTOBUF, Status, export_response, export_response_json, status_of
 from collector.receivers.telemetry import Tally
 from collector.signals import Signal
 from config.types import show_size

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 
 from collector.errors import (
     Malformed,
@@ -27,6 +26,7 @@ from collector.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
+from collector.grpc_status import Code
 from collector.signals import Signal
 
 PROTOBUF = "application/x-protobuf"
@@ -34,23 +34,6 @@ JSON = "application/json"
 #: Seconds after which to come back when the disk is the reason.
 STORE_RETRY_SECONDS = 5.0
 _MAX_MESSAGE = 1024
-
-
-class Code(IntEnum):
-    """gRPC status codes."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    UNAUTHENTICATED = 16
 
 
 @dataclass(frozen=True, slots=True)

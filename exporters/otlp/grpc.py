@@ -9,10 +9,10 @@ for ever    everything else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 from urllib.parse import unquote
 
 from collector.errors import Permanent, Retryable
+from collector.grpc_status import Code
 from collector.signals import Signal
 from exporters.otlp.answers import Partial, Status, partial_success, readable, status_trailer
 from exporters.otlp.errors import SetupError
@@ -24,29 +24,6 @@ PATHS = {
     Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
 _PREFIX = 5  # of a message: whether it is compressed, and its length
-
-
-class Code(IntEnum):
-    """gRPC's status codes."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
-
 
 RETRYABLE = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED, Code.ABORTED, Code.OUT_OF_RANGE, Code.UNAVAILABLE, Code.DATA_LOSS})  # fmt: skip
 SETUP = frozenset({Code.PERMISSION_DENIED, Code.UNAUTHENTICATED, Code.UNIMPLEMENTED})

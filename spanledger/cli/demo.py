@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spanledger.cli.send import Protocol
+from spanledger.cli.send import EndpointOption, Protocol, ProtocolOption, TokenOption
 from spanledger.cli.sender import Body, Sender, SendError, open_sender
 from spanledger.cli.shell import CommandError, err, examples, out, usage
 from spanledger.cli.show import count, money
@@ -42,14 +42,9 @@ def demo(
         str, typer.Option(help="Let the calls have happened within so long before now, instead of now.")
     ] = "0s",
     seed: Annotated[int | None, typer.Option(help="Draw the same calls again.", show_default=False)] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="Where to. Default: http://127.0.0.1:4318, or 127.0.0.1:4317 for gRPC.", show_default=False),
-    ] = None,
-    token: Annotated[
-        str | None, typer.Option(envvar="SPANLEDGER_TOKEN", help="Bearer token of the receiver.", show_default=False)
-    ] = None,
-    protocol: Annotated[Protocol, typer.Option(help="OTLP/HTTP or OTLP/gRPC.")] = Protocol.HTTP,
+    endpoint: EndpointOption = None,
+    token: TokenOption = None,
+    protocol: ProtocolOption = Protocol.HTTP,
 ) -> None:
     """Play an LLM gateway: teams, apps and models, streams, cached prompts, failures, fallbacks, guardrail blocks.
 

@@ -24,6 +24,15 @@ class Protocol(StrEnum):
     GRPC = "grpc"
 
 
+EndpointOption = Annotated[
+    str | None,
+    typer.Option("--endpoint", help="Where to. Default: http://127.0.0.1:4318, or 127.0.0.1:4317 for gRPC.", show_default=False),
+]  # fmt: skip
+TokenOption = Annotated[
+    str | None, typer.Option("--token", envvar="SPANLEDGER_TOKEN", help="Bearer token of the receiver.", show_default=False)
+]  # fmt: skip
+ProtocolOption = Annotated[Protocol, typer.Option("--protocol", help="OTLP/HTTP or OTLP/gRPC.")]
+
 EPILOG = examples(
     ("a folder of captured bodies, in the order of their names", "spanledger send captures/"),
     ("traces only, over gRPC", "spanledger send captures/*-traces.pb --protocol grpc"),
@@ -35,20 +44,15 @@ def send(
     files: Annotated[
         list[Path], typer.Argument(help="Bodies: .pb (protobuf) or .json, .gz if gzipped; or folders of them.")
     ],
-    endpoint: Annotated[
-        str | None,
-        typer.Option(help="Where to. Default: http://127.0.0.1:4318, or 127.0.0.1:4317 for gRPC.", show_default=False),
-    ] = None,
-    token: Annotated[
-        str | None, typer.Option(envvar="SPANLEDGER_TOKEN", help="Bearer token of the receiver.", show_default=False)
-    ] = None,
+    endpoint: EndpointOption = None,
+    token: TokenOption = None,
     header: Annotated[
         list[str] | None,
         typer.Option(
             "--header", "-H", metavar="NAME=VALUE", help="A further header. May be given again.", show_default=False
         ),
     ] = None,
-    protocol: Annotated[Protocol, typer.Option(help="OTLP/HTTP or OTLP/gRPC.")] = Protocol.HTTP,
+    protocol: ProtocolOption = Protocol.HTTP,
     signal: Annotated[
         str | None,
         typer.Option(

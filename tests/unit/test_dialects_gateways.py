@@ -7,23 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.dialects_kit import report, reports
+from tests.dialects_kit import CHAT, CLAUDE, READ, WRITE, facts, report, reports
 from tests.spans_kit import event, request, span
-
-CHAT = {
-    "gen_ai.operation.name": "chat",
-    "gen_ai.request.model": "gpt-4o",
-    "gen_ai.usage.input_tokens": 100,
-    "gen_ai.usage.output_tokens": 20,
-}
-CLAUDE = {**CHAT, "gen_ai.provider.name": "anthropic", "gen_ai.request.model": "claude-sonnet-4-5"}
-READ = "gen_ai.usage.cache_read.input_tokens"
-WRITE = "gen_ai.usage.cache_creation.input_tokens"
-
-
-def facts(found: dict[str, Any] | None, *names: str) -> tuple[Any, ...]:
-    assert found is not None
-    return tuple(found.get(name) for name in names)
 
 
 class TestLiteLLM:

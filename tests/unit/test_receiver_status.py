@@ -23,7 +23,8 @@ from collector.errors import (
     Unauthenticated,
     UnsupportedMedia,
 )
-from collector.receivers.status import JSON, PROTOBUF, Code, Status, export_response, export_response_json, status_of
+from collector.grpc_status import Code
+from collector.receivers.status import JSON, PROTOBUF, Status, export_response, export_response_json, status_of
 from collector.signals import Signal
 
 
