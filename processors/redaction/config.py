@@ -18,6 +18,7 @@ from processors.redaction.actions import Action, What
 from processors.redaction.content import IDENTITIES, IdentityName
 from processors.redaction.detector import Detector, load_detectors, user_detector
 from processors.redaction.patterns import defects
+from processors.redaction.unescaping import MOST_LEVELS
 
 #: Names under `detectors` that mean all of a kind.
 KINDS = ("pii", "secret")
@@ -189,8 +190,9 @@ class RedactionConfig(StrictModel):
     """The key of pseudonyms."""
     max_value_size: ByteSize = Field(default=4 * 2**20, ge=2**10, le=2**28)
     """A value larger than this is not searched: it goes, and is counted."""
-    max_depth: int = Field(default=16, ge=1, le=64)
-    """A document nested deeper inside a text (JSON in JSON …) is not searched: the value goes, and is counted."""
+    max_depth: int = Field(default=MOST_LEVELS, ge=1, le=MOST_LEVELS)
+    """How often a text may be a document in another one (JSON in JSON …). Deeper ones are not searched: the value goes, and is
+    counted."""
     audit: bool = False
     """Search what leaves once more. What is found then is taken out, logged as an error (place and detector, never the value) and
     counted. Costs as much again."""

@@ -15,7 +15,8 @@ Mask = NDArray[np.bool_]
 #: What a hit comes to, besides the number of the piece that takes its place.
 STAYS, VALUE_GOES, ATTRIBUTE_GOES = -1, -2, -3
 UNSCANNABLE, CONTENT, ATTRIBUTE = "unscannable", "content", "attribute"
-_DISTINCT, _QUOTED, _SPARED = 1, 2, 4
+_DISTINCT, _SPARED = 1, 2
+_MOST_SLASHES = 1 << 10  # and more, which are eight levels of quotes inside quotes
 
 
 class Pieces:
@@ -63,20 +64,21 @@ class Decisions:
         if not len(found):
             return np.empty(0, np.int64), np.empty(0, np.bool_)
         spared = spared & ~self._policy.secret[found.detector]
-        variant = distinct * _DISTINCT + found.quoted * _QUOTED + spared * _SPARED
+        variant = distinct * _DISTINCT + spared * _SPARED
         detectors = len(self._policy.detectors) + 1
-        code = (found.text * detectors + found.detector - PERSON) * 8 + variant
+        code = ((found.text * detectors + found.detector - PERSON) * _MOST_SLASHES + found.slashes + 1) * 4 + variant
         _, first, which = np.unique(code, return_index=True, return_inverse=True)
+        texts, columns = found.texts, (found.text, found.detector, found.slashes, variant)
         decided = [
-            self._decide(found.texts[found.text[row]], int(found.detector[row]), int(variant[row]), pieces)
-            for row in first.tolist()
+            self._decide(texts[text], detector, slashes, kind, pieces)
+            for text, detector, slashes, kind in zip(*(column[first].tolist() for column in columns), strict=True)
         ]
         return (
             np.array([piece for piece, _ in decided], np.int64)[which],
             np.array([counts for _, counts in decided], np.bool_)[which],
         )
 
-    def _decide(self, text: bytes, detector: int, variant: int, pieces: Pieces) -> tuple[int, bool]:
+    def _decide(self, text: bytes, detector: int, slashes: int, variant: int, pieces: Pieces) -> tuple[int, bool]:
         if detector == PERSON:
             return pieces.add(text), False
         if (
@@ -95,4 +97,5 @@ class Decisions:
         if variant & _DISTINCT:
             action = action._replace(what=What.PSEUDONYMISE)
         piece = replacement(action, self._policy.detectors[detector].id, text, self._pseudonyms)
-        return pieces.add(b'"' + piece + b'"' if variant & _QUOTED else piece), True
+        quote = b"\\" * slashes + b'"' if slashes >= 0 else b""
+        return pieces.add(quote + piece + quote), True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ class Found:
     start,end: bytes of the leaf's payload (of a number: of its digits)
     detector:  place in `Policy.detectors`; PERSON: a member of a document
     text:      number of the hit's text in `texts`, as it reads without escapes; of a PERSON, of what takes its place
-    quoted:    what takes its place needs quotes: it is a number in a document
+    slashes:   backslashes before the quotes that what takes its place needs around it; -1: it needs none
     """
 
     leaf: I64
@@ -32,7 +32,7 @@ class Found:
     end: I64
     detector: I64
     text: I64
-    quoted: Mask
+    slashes: I64
     texts: list[bytes]
 
     def __len__(self) -> int:
@@ -46,7 +46,7 @@ class Found:
             self.end[rows],
             self.detector[rows],
             self.text[rows],
-            self.quoted[rows],
+            self.slashes[rows],
             self.texts,
         )
 
@@ -54,12 +54,10 @@ class Found:
 def nothing() -> Found:
     """No hits."""
     none = np.empty(0, np.int64)
-    return Found(none, none, none, none, none, np.empty(0, np.bool_), [])
+    return Found(none, none, none, none, none, none, [])
 
 
-def of(
-    leaf: I64, start: I64, end: I64, detector: I64, data: U8, at: I64, size: I64, quoted: Mask | None = None
-) -> Found:
+def of(leaf: I64, start: I64, end: I64, detector: I64, data: U8, at: I64, size: I64) -> Found:
     """Hits whose texts are data[at : at + size]."""
     if not len(leaf):
         return nothing()
@@ -67,7 +65,7 @@ def of(
     texts = [data[at[row] : at[row] + size[row]].tobytes() for row in first.tolist()]
     return Found(
         leaf.astype(np.int64), start.astype(np.int64), end.astype(np.int64), detector.astype(np.int64), codes.astype(np.int64),
-        np.zeros(len(leaf), np.bool_) if quoted is None else quoted, texts,
+        np.full(len(leaf), -1), texts,
     )  # fmt: skip
 
 
@@ -99,11 +97,11 @@ def merged(parts: list[Found]) -> Found:
         codes.append(part.text + len(texts))
         texts += part.texts
         rank.append(np.full(len(part), number, np.int64))
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("leaf", "start", "end", "detector")]
-    leaf, start, end, detector = columns
-    text, quoted, part_of = np.concatenate(codes), np.concatenate([part.quoted for part in parts]), np.concatenate(rank)
+    columns = ("leaf", "start", "end", "detector", "slashes")
+    leaf, start, end, detector, slashes = (np.concatenate([getattr(part, name) for part in parts]) for name in columns)
+    part_of = np.concatenate(rank)
     order = np.lexsort((part_of, start, leaf))
-    found = Found(leaf, start, end, detector, text, quoted, texts).taken(order)
+    found = Found(leaf, start, end, detector, np.concatenate(codes), slashes, texts).taken(order)
     overlaps = np.flatnonzero((found.leaf[1:] == found.leaf[:-1]) & (found.start[1:] < found.end[:-1]))
     if not len(overlaps):
         return found
@@ -127,12 +125,4 @@ def _resolved(found: Found, part: I64, touched: I64, clear: I64) -> Found:
         best = row
         kept.append(row)
     rows = np.sort(np.concatenate([clear, np.array(kept, np.int64)]))
-    return Found(
-        found.leaf[rows],
-        start[rows],
-        end[rows],
-        found.detector[rows],
-        found.text[rows],
-        found.quoted[rows],
-        found.texts,
-    )
+    return replace(found.taken(rows), start=start[rows], end=end[rows])

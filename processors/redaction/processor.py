@@ -103,7 +103,12 @@ class Parts:
     def __init__(self, config: RedactionConfig, pseudonyms: Pseudonyms) -> None:
         self.policy = Policy(config)
         persons = Persons(pseudonyms, places().nobody, places().members)
-        search = Search(self.policy, persons if "user" in self.policy.pseudonymised else None, config.max_value_size)
+        search = Search(
+            self.policy,
+            persons if "user" in self.policy.pseudonymised else None,
+            config.max_value_size,
+            config.max_depth,
+        )
         decisions = Decisions(self.policy, pseudonyms)
         self.engine = Engine(self.policy, search, decisions, persons)
         self.columns = Columns(self.policy, search, decisions, persons)

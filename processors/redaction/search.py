@@ -23,10 +23,11 @@ from processors.redaction.hits import Found
 from processors.redaction.patterns import compiled
 from processors.redaction.persons import Persons
 from processors.redaction.policy import MEMBERS, MOST_KEYS, KeyTable, Mode, Policy
-from processors.redaction.scanner import Scanner
+from processors.redaction.scanner import Hits, Scanner
+from processors.redaction.views import Views, needs_quotes, views
 
 Mask = NDArray[np.bool_]
-TOO_LARGE, ENCODING, ERROR, UNKNOWN_FIELD = "too_large", "encoding", "error", "unknown_field"
+TOO_LARGE, TOO_DEEP, ENCODING, ERROR, UNKNOWN_FIELD = "too_large", "too_deep", "encoding", "error", "unknown_field"
 #: Numbers below it are no card and no national id, but for those whose key says what they are.
 _LEAST_NUMBER = 10**9
 #: Values longer than this bring their own context along.
@@ -37,12 +38,14 @@ _WORDS = re.compile(r"[._\-/:\s]+|(?<=[a-z])(?=[A-Z])")
 class Search:
     """Searches leaves for what the policy's detectors describe. One thread."""
 
-    def __init__(self, policy: Policy, persons: Persons | None, max_size: int) -> None:
-        """`persons`: whose names are looked for in documents; None: nobody's. `max_size`: of a value, in bytes."""
+    def __init__(self, policy: Policy, persons: Persons | None, max_size: int, max_depth: int) -> None:
+        """`persons`: whose names are looked for in documents; None: nobody's. `max_size`: of a value, in bytes. `max_depth`: how
+        often a text may be a document in another one."""
         self.scanner = _scanner(policy.detectors)
         self._policy = policy
         self._persons = persons
         self._max_size = max_size
+        self._max_depth = max_depth
         self._member = policy.detectors.index(MEMBERS)
         self._context = _context_words(policy.detectors)
         self._named: dict[str, bytes] = {}
@@ -85,15 +88,31 @@ class Search:
     def texts(self, data: U8, off: I64, size: I32) -> tuple[Found, I64, dict[str, I64]]:
         """The hits in texts data[off : off + size], by row; rows with members that may name somebody; rows that could not be
         searched, by reason."""
-        found, failed = self.scanner.scan(data, off, size)
-        row, start, end = found.row.astype(np.int64), found.start.astype(np.int64), found.end.astype(np.int64)
-        detector = found.detector.astype(np.int64)
-        member = detector == self._member
-        hit = np.flatnonzero(~member)
-        all_ = hits.of(
-            row[hit], start[hit], end[hit], detector[hit], data, off[row[hit]] + start[hit], (end - start)[hit]
-        )
-        return all_, np.unique(row[member]), {ERROR: np.flatnonzero(failed)}
+        seen = views(data, off, size)
+        deep = seen.unreadable.copy()
+        deep[seen.row[seen.level > self._max_depth]] = True
+        plain = np.flatnonzero(seen.plain)
+        found, failed = self.scanner.scan(data, off[plain], size[plain])
+        row, start, end = plain[found.row], found.start.astype(np.int64), found.end.astype(np.int64)
+        parts = [hits.of(row, start, end, found.detector.astype(np.int64), data, off[row] + start, end - start)]
+        unread = np.zeros(len(off), np.bool_)
+        unread[plain[failed]] = True
+        if len(seen.row):
+            found, failed = self.scanner.scan(seen.data, seen.off, seen.size)
+            unread[seen.row[failed]] = True
+            parts.append(self._of_views(seen, found))
+        all_ = hits.merged(parts)
+        member = all_.detector == self._member
+        members = np.unique(all_.leaf[member])
+        all_ = hits.merged([_quoted(data, off, size, all_.taken(np.flatnonzero(~member)))])
+        return all_, members, {ERROR: np.flatnonzero(unread & ~deep), TOO_DEEP: np.flatnonzero(deep)}
+
+    def _of_views(self, seen: Views, found: Hits) -> Found:
+        """Hits in views as hits in their rows."""
+        raw = seen.to_raw(found.row, found.start, found.end)
+        view, start = found.row[raw.hit], found.start[raw.hit].astype(np.int64)
+        at, length = seen.off[view] + start, found.end[raw.hit] - start
+        return hits.of(raw.row.astype(np.int64), raw.start.astype(np.int64), raw.end.astype(np.int64), found.detector[raw.hit].astype(np.int64), seen.data, at, length)  # fmt: skip
 
     def _in_leaves(self, data: U8, leaves: Strings, rows: I64, unscanned: dict[str, I64]) -> tuple[Found, I64]:
         """The hits in the texts of some leaves, and the leaves with members that may name somebody."""
@@ -178,10 +197,8 @@ class Search:
             return hits.nothing()
         row, which = hits.spread(np.array([number for number, _ in members], np.int64), codes)
         start, end = (np.array([getattr(m, side) for _, m in members], np.int64)[which] for side in ("start", "end"))
-        none = np.zeros(len(which), np.bool_)
-        return Found(
-            rows[row], start, end, np.full(len(which), hits.PERSON), which, none, [m.piece for _, m in members]
-        )
+        none, person = np.full(len(which), -1), np.full(len(which), hits.PERSON)
+        return Found(rows[row], start, end, person, which, none, [member.piece for _, member in members])
 
     def _name(self, key: str) -> bytes:
         """What stands before a value whose key has a word that a detector waits for; empty for other keys."""
@@ -199,6 +216,20 @@ class Search:
 def _scanner(detectors: tuple[Detector, ...]) -> Scanner:
     """One for all pipelines that look for the same: compiling takes seconds."""
     return Scanner(detectors)
+
+
+def _quoted(data: U8, off: I64, size: I32, found: Found) -> Found:
+    """The hits, with the quotes that numbers in documents need; of several in one number, the first stands for all."""
+    if not len(found):
+        return found
+    row, start, end = (column.astype(np.int32) for column in (found.leaf, found.start, found.end))
+    quotes = needs_quotes(data, off, size, row, start, end)
+    bare = quotes.slashes >= 0
+    start, end = np.where(bare, quotes.start, start), np.where(bare, quotes.end, end)
+    made = replace(
+        found, slashes=quotes.slashes.astype(np.int64), start=start.astype(np.int64), end=end.astype(np.int64)
+    )
+    return made.taken(np.flatnonzero(start < end))
 
 
 def _top_keys(leaves: Strings) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 from typing import Any
@@ -438,3 +439,33 @@ def test_an_empty_batch() -> None:
     assert len(redaction().process(made)) == 0
     requests = RequestBatch(Signal.METRICS, made.otlp.data, 0, Position(1, 1), 0)
     assert len(redaction().process_requests(requests).data) == 0
+
+
+# Documents inside texts ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (json.dumps({"a": PROMPT, "n": 4111111111111111, "deep": json.dumps({"a": PROMPT, "n": [4111111111111111]})}), json.loads),
+        (json.dumps({"a": f"ä\n{EMAIL}\t{CARD}"}).replace("@", "\\u0040"), json.loads),
+        (repr({"a": f"it's {EMAIL}", "n": 4111111111111111, "b": "x\n" + CARD}), ast.literal_eval),
+        (repr({"a": json.dumps({"b": f"x\n{EMAIL}"})}).replace("@", "\\x40"), ast.literal_eval),
+    ],
+)  # fmt: skip
+def test_documents_stay_documents_without_what_was_found(text: str, read: Any) -> None:
+    got = one({"document": text})["document"]
+    shown = str(read(got)).replace("\\", "")
+    assert set(read(got)) == set(read(text)), "the same members"
+    assert "example.com" not in got
+    assert "4111" not in got
+    assert "[REDACTED:" in shown
+    assert one({"document": got})["document"] == got
+
+
+def test_a_document_too_deep_to_read_goes() -> None:
+    text = EMAIL
+    for _ in range(4):
+        text = json.dumps([f'"{text}"'])
+    assert one({"d": text}, max_depth=2)["d"] == "[REDACTED:unscannable]"
+    assert "example.com" not in one({"d": text})["d"]
