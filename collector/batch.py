@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -16,6 +16,15 @@ from collector.signals import Signal
 NO_REPORTS = pl.DataFrame(schema=schema(REPORT_COLUMNS))
 NO_CALLS = pl.DataFrame(schema=schema(CALL_COLUMNS))
 _NULLS = [pl.Series(column.name, [None], dtype=column.dtype) for column in SPAN_COLUMNS]
+
+
+class Quote(Protocol):
+    """What calls would cost if another model had served them."""
+
+    def __call__(self, calls: pl.DataFrame, models: pl.Series) -> pl.DataFrame:
+        """Per row of `calls` (CALL_COLUMNS), served by the model of the same row of `models`: `cost_pico`, null where that
+        is unknown, and `price_source`. Under the rules by which the batch's calls were priced; nothing is remembered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class SpanBatch:
     calls:     CALL_COLUMNS, one row per call that this batch made new or better (or withdrew); empty before merging
     replaced:  CALL_COLUMNS, the versions that were in force before, of those rows of `calls` that had one:
                sums move by `calls` minus `replaced` (a withdrawn row counts as nothing)
+    quote:     what calls would cost with other models; None where nothing prices them
     observed:  what the CALLS processors noticed in this batch
     findings:  what became of it: findings that this batch opened, updated or resolved; filled behind the processors
     """
@@ -49,6 +59,7 @@ class SpanBatch:
     reports: pl.DataFrame = field(default_factory=lambda: NO_REPORTS)
     calls: pl.DataFrame = field(default_factory=lambda: NO_CALLS)
     replaced: pl.DataFrame = field(default_factory=lambda: NO_CALLS)
+    quote: Quote | None = None
     observed: tuple[Observation, ...] = ()
     findings: tuple[Finding, ...] = ()
 

@@ -127,6 +127,37 @@ CONVERSATION = _text(
     low=False,
 )
 
+PARENT = _text(
+    "parent_span_id",
+    "Span above the report nearest to the provider: attempts of one request share it",
+    "ParentSpanId",
+    low=False,
+)
+DEPLOYMENT = _text("deployment", "Deployment that a gateway chose for the call, as it calls it", "Deployment")
+REGION = _text("region", "Region that served the call, where an endpoint or an attribute names one", "Region")
+REFUSED_BY = _text(
+    "refused_by",
+    "Who refused: name of the gateway's guardrail; `model` for the model itself, which the processor routing says",
+    "RefusedBy",
+    "spanledger.refused_by",
+)
+OUTPUT_LIMIT = Column(
+    "output_limit",
+    pl.Int64(),
+    "Tokens of output that the request allowed at most (max_tokens)",
+    "OutputLimit",
+    "Nullable(UInt64)",
+    "limit",
+)
+OVERHEAD = Column(
+    "gateway_overhead_ns",
+    pl.Int64(),
+    "Time that the gateway itself took, as it tells",
+    "GatewayOverhead",
+    "Nullable(UInt64)",
+    "ns",
+)
+
 # Usage --------------------------------------------------------------------------------------------------------------
 INPUT_TOKENS = _tokens(
     "input_tokens",
@@ -192,6 +223,12 @@ END_USER = _text("end_user", "Whom the app served", "EndUser", "spanledger.end_u
 API_KEY = _text("api_key", "Alias, or else hash, of the gateway's key", "ApiKey", "spanledger.api_key")
 ENVIRONMENT = _text("environment", "deployment.environment.name", "Environment", "spanledger.environment")
 COST_CENTRE = _text("cost_centre", "Cost centre, where a mapping names one", "CostCentre", "spanledger.cost_centre")
+TASK_TYPE = _text(
+    "task_type", "What the call is for (summarization, general_chat …)", "TaskType", "spanledger.task_type"
+)
+USER_PRIORITY = _text(
+    "user_priority", "How much whom the call serves matters (low, high …)", "UserPriority", "spanledger.user_priority"
+)
 TAGS = _list("tags", "Tags of the call, sorted", "Tags", "spanledger.tags")
 ATTRIBUTION_SOURCE = _text(
     "attribution_source",
@@ -253,6 +290,36 @@ PRICE_SOURCE = _text(
     "spanledger.price.source",
 )
 
+# Routing ------------------------------------------------------------------------------------------------------------
+ROUTE = _text(
+    "route",
+    "Route of the policy that the call falls under: its name, else its number from 1",
+    "Route",
+    "spanledger.routing.route",
+)
+EXPECTED_MODEL = _text(
+    "expected_model", "Model that this route leads to", "ExpectedModel", "spanledger.routing.expected_model"
+)
+ROUTE_VERDICT = _text(
+    "route_verdict",
+    "ok, premium_instead (a dearer model served), cheaper_instead, other_model (another one, as dear or of unknown cost), unknown_route (no route matches)",
+    "RouteVerdict",
+    "spanledger.routing.verdict",
+)
+EXPECTED_COST = _money(
+    "expected_cost_pico", "What the expected model would have cost for the same tokens", "ExpectedCostUSD"
+)
+AVOIDABLE_COST = _money(
+    "avoidable_cost_pico",
+    "What the call cost more than the expected model would have; 0 where it cost less",
+    "AvoidableCostUSD",
+    "spanledger.routing.avoidable_cost_usd",
+)
+
+MODEL_TIER = Column(
+    "model_tier", pl.Int64(), "Quality tier of the model that served, 1 is the best", "ModelTier", "Nullable(UInt32)"
+)
+
 # The ledger's own ---------------------------------------------------------------------------------------------------
 CALL_ID = _text(
     "call_id",
@@ -306,7 +373,7 @@ FACTS: tuple[Column, ...] = (
     OPERATION, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL, UPSTREAM_MODEL, RESPONSE_ID, SERVICE_TIER, REQUESTED_TIER, STREAMING,
     TTFT, FINISH_REASON, ERROR_TYPE, CONVERSATION, INPUT_TOKENS, OUTPUT_TOKENS, CACHE_READ_TOKENS, CACHE_WRITE_TOKENS,
     CACHE_WRITE_1H_TOKENS, REASONING_TOKENS, INPUT_AUDIO_TOKENS, CACHE_AUDIO_READ_TOKENS, OUTPUT_AUDIO_TOKENS, USAGE_FLAGS,
-    REPORTED_COST, RESPONSE_CACHE,
+    REPORTED_COST, RESPONSE_CACHE, DEPLOYMENT, REGION, REFUSED_BY, OUTPUT_LIMIT, OVERHEAD,
 )  # fmt: skip
 
 #: Who the dialect says it was, trusted and not: what attribution reads.
@@ -315,11 +382,11 @@ IDENTITY: tuple[Column, ...] = (
 )  # fmt: skip
 
 #: What attribution decides; on a report each dimension also has `<name>_rank`, the number of the rule that decided (Int16, lower wins).
-DIMENSIONS: tuple[Column, ...] = (TEAM, APP, USER, END_USER, API_KEY, ENVIRONMENT, COST_CENTRE)
+DIMENSIONS: tuple[Column, ...] = (TEAM, APP, USER, END_USER, API_KEY, ENVIRONMENT, COST_CENTRE, TASK_TYPE, USER_PRIORITY)
 
 #: `SpanBatch.reports` after normalising: one row per span that matters to the ledger.
 REPORT_COLUMNS: tuple[Column, ...] = (
-    SPAN, TRACE_ID, SPAN_ID, START, DURATION, SERVICE, STATUS, ROLE, DIALECT, SOURCE, RANK, CALL_HINT, *FACTS, *IDENTITY,
+    SPAN, TRACE_ID, SPAN_ID, PARENT, START, DURATION, SERVICE, STATUS, ROLE, DIALECT, SOURCE, RANK, CALL_HINT, *FACTS, *IDENTITY,
 )  # fmt: skip
 
 #: `SpanBatch.calls`, and the ledger table: one row per call.
@@ -330,12 +397,14 @@ CALL_COLUMNS: tuple[Column, ...] = (
     INPUT_AUDIO_TOKENS, CACHE_AUDIO_READ_TOKENS, OUTPUT_AUDIO_TOKENS, USAGE_FLAGS,
     COST, REPORTED_COST, LIST_COST, CACHE_SAVINGS, PRICE_STATUS, PRICE_ASSUMPTIONS, PRICE_SOURCE,
     DURATION, TTFT, STREAMING, STATUS, ERROR_TYPE, FINISH_REASON, CONVERSATION, RESPONSE_CACHE, DAY, VERSION, WITHDRAWN,
+    TASK_TYPE, USER_PRIORITY, PARENT, DEPLOYMENT, REGION, REFUSED_BY, OUTPUT_LIMIT, OVERHEAD,
+    ROUTE, EXPECTED_MODEL, ROUTE_VERDICT, EXPECTED_COST, AVOIDABLE_COST, MODEL_TIER,
 )  # fmt: skip
 
 #: The typed columns that follow the Collector's 22 in `otel_traces`, and leave as attributes on OTLP output.
 SPAN_COLUMNS: tuple[Column, ...] = (
     DIALECT, CALL_ID, PRICE_STATUS, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL, INPUT_TOKENS, OUTPUT_TOKENS, TEAM, APP, USER, ENVIRONMENT, COST,
-    PII, PII_IN_REQUEST, FINDINGS,
+    PII, PII_IN_REQUEST, FINDINGS, TASK_TYPE, USER_PRIORITY, REFUSED_BY, ROUTE, EXPECTED_MODEL, ROUTE_VERDICT, AVOIDABLE_COST,
 )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ def look_up(text: str, path: str) -> str | None:
 
     A key may itself contain dots: the whole rest of the path is tried as one key first.
     """
+    if path.rpartition(".")[2] not in text and "\\u" not in text and "\\x" not in text:
+        return None  # a text that cannot have the key, as most that are asked, is not read
     value = parse(text)
     while path:
         if not isinstance(value, dict):

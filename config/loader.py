@@ -80,6 +80,25 @@ def loads(
     return LoadedConfig(**components, service=service, source=source or Path(name), warnings=tuple(findings))
 
 
+def load_part(path: Path, model: type[ModelT]) -> ModelT:
+    """A file that holds what one model says, such as a policy. Raises ConfigError with every finding's line and column."""
+    try:
+        document = yaml_document.read(path.read_text(encoding="utf-8-sig"), str(path), {})
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    found: ModelT | None = None
+    if not document.findings:
+        if isinstance(document.data, dict):
+            found = _validate(document, (), model)
+        else:
+            document.find(Kind.SYNTAX, (), "expected a mapping of options")
+    if found is None or document.findings:
+        raise ConfigError(sorted(document.findings, key=lambda f: (f.line == 0, f.line, f.column)))
+    return found
+
+
 def _override(document: Document, text: str, env: Mapping[str, str]) -> None:
     """Put one `path=value` into the document."""
     path_text, equals, value_text = text.partition("=")
@@ -288,4 +307,4 @@ def _a(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-__all__ = ["SHIPPED", "dotted", "load", "loads"]
+__all__ = ["SHIPPED", "dotted", "load", "load_part", "loads"]

@@ -41,7 +41,7 @@ from collector.mapping import MappingFile, read_table
 from config.types import StrictModel
 
 UNATTRIBUTED = "(unattributed)"
-DimensionName = Literal["team", "app", "user", "end_user", "environment", "cost_centre"]
+DimensionName = Literal["team", "app", "user", "end_user", "environment", "cost_centre", "task_type", "user_priority"]
 _ATTRIBUTE = re.compile(r"(resource|scope|span)\.\S+")
 
 
@@ -153,6 +153,13 @@ def _from(*sources: str, default: str = UNATTRIBUTED) -> Dimension:
     return Dimension.model_validate({"from": list(sources), "default": default})
 
 
+def _said_as(name: str) -> Dimension:
+    """What a mapping says, or the caller under this name: as an attribute, in LiteLLM's metadata, or on the resource."""
+    metadata = ("metadata.requester_metadata", "litellm.metadata.requester_metadata", "litellm.metadata", "metadata")
+    spans = ["", *(f"{place}." for place in metadata), "gen_ai.", "llm.", "traceloop.association.properties."]
+    return _from("mapping", *(f"span.{place}{name}" for place in spans), f"resource.{name}", default="")
+
+
 class AttributionConfig(StrictModel):
     """Sources per dimension, trusted ones first, and mapping tables."""
 
@@ -172,6 +179,10 @@ class AttributionConfig(StrictModel):
     """Deployment environment."""
     cost_centre: Dimension = _from("mapping", "resource.cost_centre", "resource.cost_center", default="")
     """Cost centre."""
+    task_type: Dimension = _said_as("task_type")
+    """What the call is for, as the app says it: routing goes by it."""
+    user_priority: Dimension = _said_as("user_priority")
+    """How much whom the call serves matters, as the app or a mapping says it: routing goes by it."""
     tags: list[Annotated[str, _one_of("claimed")]] = ["claimed"]
     """Where tags come from (`claimed` or attributes): an array, or one text with commas. All sources together."""
     mappings: list[MappingTable] = []

@@ -21,6 +21,7 @@ import fnmatch
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -150,7 +151,7 @@ class Pricing(Processor[PricingConfig]):
     def process(self, batch: SpanBatch) -> SpanBatch:
         if batch.calls.is_empty():
             return batch
-        return batch.with_(calls=self.price(batch.calls))
+        return batch.with_(calls=self.price(batch.calls), quote=self.quote)
 
     def price(self, calls: pl.DataFrame) -> pl.DataFrame:
         """`calls` (CALL_COLUMNS) with the cost columns filled in."""
@@ -174,6 +175,34 @@ class Pricing(Processor[PricingConfig]):
             _assumptions(np.where(known, assumed, 0)),
             _sources(found, code, status, known),
             *_solved(calls, work),
+        )
+
+    def quote(self, calls: pl.DataFrame, models: pl.Series) -> pl.DataFrame:
+        """What `calls` would have cost, had `models` served them: see `collector.batch.Quote`.
+
+        At the provider of the call where it offers that model, else at the one that the model's name suggests. What a
+        gateway reported is of the model that served, so it does not count here.
+        """
+        nobody = pl.Series([None], dtype=pl.String()).new_from_index(0, len(calls))
+        asked = _exchanged(
+            calls, nobody.alias("upstream_model"), nobody.alias("response_model"), models.alias("request_model")
+        )
+        wanted, found, code = self._look_up(asked)
+        for number, (question, entry) in enumerate(zip(wanted, found, strict=True)):
+            if entry is None and question.provider is not None:
+                found[number] = self._find(replace(question, provider=None))
+        served = [self.book.seller(entry, one.provider) if entry else None for one, entry in zip(wanted, found, strict=True)]  # fmt: skip
+        asked = _exchanged(asked, _spelt("provider", served, code))
+        work = Usages(asked, found, code)
+        status, _ = work.judge()
+        factors = self._factors(asked)
+        cost = work.cost if factors is None else _times(work.cost, *factors)
+        known = (status == PRICED) | (status == REPLAY)
+        return pl.DataFrame(
+            [
+                _money("cost_pico", np.where(status == REPLAY, 0, cost), known),
+                _sources(found, code, status, np.array([entry is not None for entry in found], dtype=np.bool_)[code]),
+            ]
         )
 
     def _look_up(self, calls: pl.DataFrame) -> tuple[list[Wanted], list[Found | None], I64]:

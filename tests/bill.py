@@ -13,7 +13,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from collector.batch import Position, SpanBatch
 from collector.columns import PICO_PER_USD, SPAN_COLUMNS, schema
-from collector.component import Context
+from collector.component import Context, Processor
 from collector.dialects import normalise
 from collector.ledger import Ledger
 from collector.otlp.decode import decode
@@ -145,8 +145,11 @@ def requests(folder: Path) -> list[bytes]:
 class Pipeline:
     """Decoding to pricing as the collector does it, with its state; `rows` is what ClickHouse would show."""
 
-    def __init__(self, store: StateStore, redaction: Redaction | None = None) -> None:
+    def __init__(
+        self, store: StateStore, redaction: Redaction | None = None, more: Callable[[], Sequence[Processor[Any]]] = tuple
+    ) -> None:
         self._redaction = redaction
+        self._more = more  # makes the processors behind pricing
         self.rows: dict[str, dict[str, Any]] = {}
         self.total_pico = 0  # as a counter has it that moves by `calls` minus `replaced`
         self.spans_pico = 0
@@ -160,8 +163,11 @@ class Pipeline:
         self._attribution = Attribution(AttributionConfig(), context)
         self._pricing = Pricing(PricingConfig(), context)
         self._ledger = Ledger(LedgerConfig(), context.metrics)
+        self._processors = self._more()
         with self._store.reader() as reader:
             self._ledger.load(reader.component(PIPELINE))
+            for processor in self._processors:
+                processor.load(reader.component(f"{PIPELINE}/{processor.context.id}"))
 
     def take(self, bodies: Sequence[bytes]) -> SpanBatch:
         """One batch of these requests, up to its commit."""
@@ -174,9 +180,14 @@ class Pipeline:
             batch = self._redaction.process(batch)
         with self._store.reader() as reader:
             batch = self._ledger.merge(batch, reader.component(PIPELINE))
-        batch = self._ledger.annotate(self._pricing.process(batch))
+        batch = self._pricing.process(batch)
+        for processor in self._processors:
+            batch = processor.process(batch)
+        batch = self._ledger.annotate(batch)
         with self._store.transaction() as transaction:
             self._ledger.save(transaction.component(PIPELINE), batch)
+            for processor in self._processors:
+                processor.save(transaction.component(f"{PIPELINE}/{processor.context.id}"))
         self._count(batch)
         return batch
 
@@ -196,13 +207,15 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline(redaction: Redaction | None = None) -> Iterator[Pipeline]:
+def pipeline(
+    redaction: Redaction | None = None, more: Callable[[], Sequence[Processor[Any]]] = tuple
+) -> Iterator[Pipeline]:
     """A pipeline on an empty state. In memory where that can be had: a batch of one span would wait for the disk most of all."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         store = StateStore(Path(folder) / "state", open_sealer(EncryptionConfig(), Path(folder)))
         try:
-            yield Pipeline(store, redaction)
+            yield Pipeline(store, redaction, more)
         finally:
             store.close()
 

@@ -12,7 +12,7 @@ from typing import Any
 from tests.ledger_kit import Span
 
 Report = dict[str, Any]
-DIMENSIONS = ("team", "app", "user", "end_user", "api_key", "environment", "cost_centre")
+DIMENSIONS = ("team", "app", "user", "end_user", "api_key", "environment", "cost_centre", "task_type", "user_priority")
 INPUT = ("cache_read_tokens", "cache_write_tokens", "input_audio_tokens", "cache_audio_read_tokens")
 OUTPUT = ("reasoning_tokens", "output_audio_tokens")
 
@@ -248,7 +248,8 @@ def row(reports: list[Report], replay: bool, asked: Report | None) -> dict[str, 
         r["tags"] for r in around if r.get("tags") is not None
     ][:1]
     out["tags"] = sorted(set().union(*map(set, told_tags))) if told_tags else None
-    for name in ("provider", "upstream_model", "reported_cost_pico"):
+    attempt = ("parent_span_id", "deployment", "region", "refused_by", "output_limit", "gateway_overhead_ns")
+    for name in ("provider", "upstream_model", "reported_cost_pico", *attempt):
         out[name] = first(upstream, name)
     for name in ("request_model", "requested_tier", "streaming", "time_to_first_token_ns", "error_type"):
         out[name] = first(near, name)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from collector.dialects import values, vocabulary
 from collector.dialects.conditions import holds
-from collector.dialects.model import HELPERS, IDS, MONEY, NUMBERS, TIME, Dialect, Source, When, source_at
+from collector.dialects.model import HELPERS, IDS, MONEY, NUMBERS, OVERHEAD, TIME, Dialect, Source, When, source_at
 from collector.dialects.places import Place, place
 from collector.dialects.table import Coded, Mask, Rows, distinct, first_of, present
 from collector.otlp import gather
@@ -171,7 +171,7 @@ class Facts:
     def number(self, name: str) -> Numbers:
         """A count, pico-dollars or nanoseconds; 0 where the mask is false."""
         if name not in self._numbers:
-            reads = {MONEY: self._money, TIME: self._time}.get(name, self._count)
+            reads = {MONEY: self._money, TIME: self._time, OVERHEAD: self._time}.get(name, self._count)
             found, told = self.rows.no_numbers
             for place_, source in enumerate(self.sources(name)):
                 needed = ~told
@@ -254,7 +254,8 @@ class Facts:
         if source.unit == "debug":
             return _sensible(*self._each(source, needed, lambda value: values.debug_ns(str(value))))
         unit = _UNIT_NS[source.unit or "ns"]
-        slots = self._slots(where.key, needed) if where.owner == "span" and where.path is None else None
+        plain = where.owner == "span" and where.path is None and source.pattern is None
+        slots = self._slots(where.key, needed) if plain else None
         if slots is None:
             return _sensible(*self._each(source, needed, lambda value: _scaled(values.number_of(value), unit)))
         numbers, told = gather.doubles(self.rows.table.traces, slots)
@@ -285,7 +286,7 @@ class Facts:
             codes, documents = self.rows.parsed(where.key, needed)
             found = [None if one is values.UNREAD else read(values.descend(one, where.path)) for one in documents]
         else:
-            coded = self._at(where, needed)
+            coded = self._at(where, needed) if source.pattern is None else self.read(source, needed)
             codes, found = coded.codes, [read(text) for text in coded.values.to_pylist()]
         numbers = np.array([*(number or 0 for number in found), 0], dtype=np.int64)
         told = np.array([*(number is not None for number in found), False], dtype=np.bool_)

@@ -41,6 +41,10 @@ NUMBERS = frozenset(column.name for column in columns.FACTS if column.unit == "t
 HELPERS = frozenset({"total_tokens", "cache_write_5m_tokens", "uncached_input_tokens"})
 FLAGS = frozenset({"streaming", "response_cache_hit"})
 TIME, MONEY, LIST = "time_to_first_token", "reported_cost", "claimed_tags"
+OVERHEAD, LIMIT = "gateway_overhead", "output_limit"
+#: Facts that are numbers and no counts of usage; of these, the times.
+OTHER_NUMBERS = (MONEY, TIME, OVERHEAD, LIMIT)
+TIMES = (TIME, OVERHEAD)
 TEXTS = frozenset(
     column.name
     for column in (columns.CALL_HINT, *columns.FACTS, *columns.IDENTITY)
@@ -48,7 +52,7 @@ TEXTS = frozenset(
 )  # all String columns
 #: Nearly all different: where nothing is done with them, comparing them costs more than it saves.
 IDS = frozenset({"response_id", "call_hint", "conversation_id", "claimed_user", "gateway_user", "gateway_end_user"})
-FACTS = NUMBERS | HELPERS | FLAGS | TEXTS | {TIME, MONEY, LIST}
+FACTS = NUMBERS | HELPERS | FLAGS | TEXTS | {LIST, *OTHER_NUMBERS}
 
 _VERSION_RANGE = r"^(<=|>=|<|>|==)\d+(\.\d+)*( (<=|>=|<|>|==)\d+(\.\d+)*)*$"
 VersionRange = Annotated[str, Field(pattern=_VERSION_RANGE)]
@@ -292,11 +296,13 @@ def _plain(texts: list[str | None]) -> tuple[str, ...]:
 
 
 def _suits(name: str, source: Source) -> None:
-    if source.unit is not None and name != TIME:
-        raise ValueError(f"{name}: only {TIME} has a unit")
-    if name == TIME and source.unit is None and not (source.from_ or "").startswith("event:"):
+    if source.unit is not None and name not in TIMES:
+        raise ValueError(f"{name}: only {' and '.join(TIMES)} have a unit")
+    if name in TIMES and source.unit is None and not (source.from_ or "").startswith("event:"):
         raise ValueError(f"{name}: say in which unit {source.from_ or source.value} is")
     if source.sum is not None and name not in NUMBERS | HELPERS | {MONEY}:
         raise ValueError(f"{name}: only counts and money are added")
-    if (source.pattern or source.map or source.strip_provider) and name not in TEXTS | FLAGS | {LIST}:
-        raise ValueError(f"{name}: pattern, map and strip_provider are for texts")
+    if source.pattern and name not in TEXTS | FLAGS | {LIST, *TIMES}:
+        raise ValueError(f"{name}: pattern is for texts and times")
+    if (source.map or source.strip_provider) and name not in TEXTS | FLAGS | {LIST}:
+        raise ValueError(f"{name}: map and strip_provider are for texts")

@@ -18,7 +18,7 @@ from collector import columns
 from collector.batch import SpanBatch
 from collector.dialects.choose import Chooser
 from collector.dialects.load import dialects, resource_keys, span_keys
-from collector.dialects.model import MONEY, TIME
+from collector.dialects.model import MONEY, OVERHEAD, TIME
 from collector.dialects.report import CALLER, ERROR, ROLES, Part, report
 from collector.dialects.table import Coded, Mask, Table, as_int64, distinct, first_of
 from collector.otlp import gather
@@ -26,7 +26,7 @@ from collector.otlp.tables import I64, Text
 
 Number = TypeVar("Number", bound=np.generic)
 _STATUSES = pa.array(["Unset", "Ok", "Error"], pa.large_string())
-_COLUMN_OF = {TIME: columns.TTFT.name, MONEY: columns.REPORTED_COST.name}
+_COLUMN_OF = {TIME: columns.TTFT.name, MONEY: columns.REPORTED_COST.name, OVERHEAD: columns.OVERHEAD.name}
 _ON_SPANS = ("dialect", "provider", "request_model", "response_model", "input_tokens", "output_tokens")
 
 
@@ -147,10 +147,12 @@ class _Reports:
         role = self._spread([part.role for part in self.parts], 0).astype(np.int32)
         trace_id = gather.hex_ids(traces, Text(spans.trace_id.off[rows], spans.trace_id.len[rows]))
         span_id = gather.hex_ids(traces, Text(spans.span_id.off[rows], spans.span_id.len[rows]))
+        parent = gather.hex_ids(traces, Text(spans.parent_span_id.off[rows], spans.parent_span_id.len[rows]))
         return {
             "span": pl.Series(values=self.rows.astype(np.int32)),
             "trace_id": pl.Series(values=trace_id),
             "span_id": pl.Series(values=span_id),
+            "parent_span_id": pl.Series(values=parent),
             "start_ns": pl.Series(values=start),
             "duration_ns": pl.Series(values=np.maximum(as_int64(spans.end_ns[rows]) - start, 0)),
             "service_name": service.taken(),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from collector import columns
 from collector.dialects.facts import Facts, Numbers
-from collector.dialects.model import FLAGS, LIST, MONEY, RANKS, TEXTS, TIME, Dialect
+from collector.dialects.model import FLAGS, LIST, MONEY, OTHER_NUMBERS, RANKS, TEXTS, Dialect
 from collector.dialects.table import Coded, Mask, Rows, Table, first_of
 from collector.dialects.usage import settle
 from collector.otlp.tables import I64
@@ -70,7 +70,7 @@ def _everything(facts: Facts, role: NDArray[np.int8]) -> Part:
     texts = {name: facts.text(name) for name in _TEXT_FACTS if name in dialect.facts}
     texts["operation"] = _operations(facts, role)
     counts, usage_flags = settle(facts)
-    numbers = {**counts, **{name: facts.number(name) for name in (MONEY, TIME) if name in dialect.facts}}
+    numbers = {**counts, **{name: facts.number(name) for name in OTHER_NUMBERS if name in dialect.facts}}
     flags: dict[str, tuple[Mask, Mask]] = {name: facts.flag(name) for name in FLAGS if name in dialect.facts}
     failed = np.zeros(facts.rows.size, dtype=np.bool_)
     if dialect.failed:

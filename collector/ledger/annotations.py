@@ -18,8 +18,13 @@ from collector.ledger.kernels import I32, I64, Mask
 from collector.ledger.rows import by_name, numbers
 
 #: Columns of a span that are its call's.
-_OF_CALL = ("call_id", "team", "app", "user", "environment")
+_OF_CALL = (
+    "call_id", "team", "app", "user", "environment", "task_type", "user_priority", "refused_by",
+    "route", "expected_model", "route_verdict",
+)  # fmt: skip
 _COST, _STATUS = "cost_pico", "price_status"
+#: Money, on one span of the call.
+_ONCE = (_COST, "avoidable_cost_pico")
 _NOT_A_CALL, _ROLLUP, _DUPLICATE, _OWN = range(4)
 _WORDS = ("not_a_call", "rollup", "duplicate")
 
@@ -40,7 +45,7 @@ def annotated(
     for component in components:
         _place(component, len(batch.calls), unchanged, place, status, shown)
     shown &= priced
-    calls = pl.DataFrame([batch.calls[name] for name in (*_OF_CALL, _COST, _STATUS)])
+    calls = pl.DataFrame([batch.calls[name] for name in (*_OF_CALL, *_ONCE, _STATUS)])
     if unchanged:
         rows = [{name: record.get(name) for name in calls.columns} for record in unchanged]
         calls = pl.concat([calls, pl.DataFrame(rows, schema=calls.schema)])
@@ -49,7 +54,7 @@ def annotated(
     columns[_STATUS] = _gather(words, np.where(status == _OWN, place, len(calls) + status))
     own = status == _OWN
     own[own] = shown[place[own]]
-    columns[_COST] = _gather(calls[_COST], np.where(own, place, -1))
+    columns |= {name: _gather(calls[name], np.where(own, place, -1)) for name in _ONCE}
     spans = by_name(batch.spans) | {name: series.alias(name) for name, series in columns.items()}
     return pl.DataFrame(list(spans.values())), shown
 
@@ -80,6 +85,8 @@ def _place(component: Component, count: int, unchanged: list[Record], place: I64
 
 def _gather(values: pl.Series, rows: I64) -> pl.Series:
     """The values at these rows, null where a row is below zero."""
+    if values.null_count() == len(values):
+        return values.clear(len(rows))
     if len(values) == len(rows) and len(rows) and rows[0] == 0 and (np.diff(rows) == 1).all():
         return values
     indices = pl.Series(rows)

@@ -24,6 +24,8 @@ LAST_DAY = 65_535  # days after the epoch, ClickHouse's latest Date
 _INPUT_PARTS = ("cache_read_tokens", "cache_write_tokens", "input_audio_tokens", "cache_audio_read_tokens")
 _OUTPUT_PARTS = ("reasoning_tokens", "output_audio_tokens")
 _BY_GATEWAY = ("team", "api_key", "cost_centre")
+#: What is told of an attempt: by the gateway that made it, else by whoever stands next to the provider.
+_OF_ATTEMPT = ("parent_span_id", "deployment", "region", "refused_by", "output_limit", "gateway_overhead_ns")
 _NO_RULE = 1 << 15
 UNKNOWN_CACHE = "no_cache_counts"
 
@@ -53,7 +55,7 @@ def row_of(call: Call) -> Record:
         "tags": _tags(reports, around),
     }
     for names, line in (
-        (("provider", "upstream_model", "reported_cost_pico"), upstream),
+        (("provider", "upstream_model", "reported_cost_pico", *_OF_ATTEMPT), upstream),
         (("request_model", "requested_tier", "streaming", "time_to_first_token_ns", "error_type"), near),
         (("operation", "response_model", "response_id", "service_tier", "finish_reason"), counting),
     ):

@@ -21,12 +21,16 @@ KEPT = (*(c.name for c in REPORT_COLUMNS if c.name not in _DROPPED), *(d.name fo
 #: In place of `_RULES`: one text per combination, see `unpack_rules`.
 DECIDED = "decided"
 
-#: Columns of a call that are not a column of its report.
-MONEY = ("cost_pico", "list_cost_pico", "cache_savings_pico", "price_status", "price_assumptions", "price_source")
+#: Columns of a call that are not a column of its report: what processors say of it.
+MONEY = (
+    "cost_pico", "list_cost_pico", "cache_savings_pico", "price_status", "price_assumptions", "price_source",
+    "route", "expected_model", "route_verdict", "expected_cost_pico", "avoidable_cost_pico", "model_tier",
+)  # fmt: skip
 _CALL = schema(CALL_COLUMNS)
 _DAY_NS = 86_400 * 10**9
 _COUNTS = tuple(c.name for c in FACTS if c.name.endswith("_tokens"))
 _NO_RANK = 127
+_DIMENSIONS_A_WORD = 4  # whose ranks, and whether they are null, an int64 holds beside the number of a combination before
 _DASH = pa.scalar("-", pa.large_string())
 _AS_IT_IS = pl.CompatLevel.newest()
 
@@ -141,7 +145,9 @@ def _rules(reports: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     """
     names = [d.name for d in DIMENSIONS if f"{d.name}_rank" in reports.columns]
     code: I64 = np.zeros(len(reports), dtype=np.int64)
-    for name in names:
+    for number, name in enumerate(names):
+        if number % _DIMENSIONS_A_WORD == 0 and number:
+            code = _distinct(code)[1]
         ranks = reports[f"{name}_rank"].cast(pl.Int64())
         if ranks.null_count() < len(ranks):
             values, told = numbers(ranks)

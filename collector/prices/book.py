@@ -174,6 +174,12 @@ class Book:
         known: str = _names()["names"].get(name.lower(), name)
         return find_provider_by_id(self.snapshot.providers, known)
 
+    def seller(self, found: Found, named: str | None) -> str:
+        """Who sells at these rates: the provider that was named, in the words it was named in, if it is that one."""
+        if named and (not found.provider or ((known := self._provider(named)) and known.id == found.provider)):
+            return named
+        return found.provider
+
     def models(self) -> Iterator[tuple[Provider, ModelInfo]]:
         """Every model of the book."""
         for provider in self.snapshot.providers:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector import distinct
-from collector.columns import CALL_HINT, DIALECT, RESPONSE_ID, ROLE, SOURCE, SPAN_ID, STATUS, TRACE_ID, USAGE_FLAGS
+from collector.columns import CALL_HINT, DIALECT, PARENT, RESPONSE_ID, ROLE, SOURCE, SPAN_ID, STATUS, TRACE_ID, USAGE_FLAGS
 from collector.otlp.tables import I32, I64, U8
 from collector.repeats import coded
 from processors.redaction.actions import marker
@@ -24,7 +24,7 @@ from processors.redaction.search import Search, joined
 
 Mask = NDArray[np.bool_]
 #: Our own words, and ids that are digits.
-_OURS = frozenset(column.name for column in (TRACE_ID, SPAN_ID, STATUS, ROLE, DIALECT, USAGE_FLAGS))
+_OURS = frozenset(column.name for column in (TRACE_ID, SPAN_ID, PARENT, STATUS, ROLE, DIALECT, USAGE_FLAGS))
 #: What the ledger knows calls by: two that differ must stay two.
 _DISTINCT = frozenset(column.name for column in (RESPONSE_ID, CALL_HINT, SOURCE))
 IDENTITY_OF: dict[str, IdentityName] = {column: name for name, facts in FACTS_OF.items() for column in (name, *facts)}

@@ -1,0 +1,258 @@
+"""What is noticed about calls, as observations: one per call that shows it, so that batches do not matter.
+
+A call that comes again, in a better version, is noticed once: of its money only the difference counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from collector import distinct
+from collector.batch import SpanBatch
+from collector.columns import PICO_PER_USD
+from collector.findings import Evidence, Observation, Severity, Subject
+from processors.routing.attempts import Fallback
+from processors.routing.config import Rule, pattern_of
+from processors.routing.names import bare, undated
+from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, served_models
+
+Mask = NDArray[np.bool_]
+Row = dict[str, Any]
+NOBODY = "(unknown)"
+#: Operations that answer with text of a length which a request can bound.
+_BOUNDED = ("chat", "text_completion", "generate_content")
+_READ = (
+    "call_id", "trace_id", "span_id", "start_ns", "team", "app", "provider", "region", "route", "expected_model", "cost_pico",
+    "expected_cost_pico", "avoidable_cost_pico", "refused_by",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One thing to notice: about whom, in which words, and how much it matters. Texts of a row are never null."""
+
+    name: str
+    about: tuple[str, ...]  # dimensions: columns, and `model`, the one that served
+    say: Callable[[Row], str]
+    severity: Severity = Severity.WARNING
+    money: str | None = None  # column of the money at stake
+
+    def subject(self, row: Row) -> Subject:
+        """Whom a row is about."""
+        return tuple((name, row[name] or NOBODY) for name in self.about)
+
+
+PREMIUM_INSTEAD = Kind(
+    "routing.premium_instead",
+    ("team", "app", "route"),
+    lambda row: (
+        f"{row['model']} answers calls of {row['app']} (team {row['team']}) that route {row['route']} leads to {row['expected_model']}"
+    ),
+    money="avoidable_cost_pico",
+)
+NOT_ALLOWED = Kind(
+    "routing.model_not_allowed",
+    ("team", "model"),
+    lambda row: f"team {row['team']} uses {row['model']}, which its rule does not allow",
+)
+NO_MAX_TOKENS = Kind(
+    "routing.no_max_tokens",
+    ("team", "app", "model"),
+    lambda row: f"{row['app']} (team {row['team']}) calls {row['model']} without max_tokens, which its rule asks for",
+)
+PROVIDER_BANNED = Kind(
+    "routing.provider_banned",
+    ("team", "provider"),
+    lambda row: f"calls of team {row['team']} go to {row['provider']}, which its rule bans",
+    Severity.CRITICAL,
+)
+REGION_BANNED = Kind(
+    "routing.region_banned",
+    ("team", "region"),
+    lambda row: f"calls of team {row['team']} go to the region {row['region']}, which its rule bans",
+    Severity.CRITICAL,
+)
+BLOCKED = Kind(
+    "guardrail.blocked",
+    ("guardrail", "app"),
+    lambda row: f"the guardrail {row['guardrail']} refuses calls of {row['app']} (team {row['team']})",
+    Severity.INFO,
+)
+
+
+def observed(batch: SpanBatch, policy: Policy, fallbacks: Iterable[Fallback], quiet_ns: int) -> list[Observation]:
+    """Everything noticed in a batch whose calls were judged, in order of time."""
+    frames = batch.calls.filter(~batch.calls["withdrawn"]), batch.replaced
+    found = [_fallback(one, quiet_ns) for one in fallbacks]
+    for kind, holds in _checks(policy):
+        now, before = (_rows(frame, holds(frame)) if len(frame) else [] for frame in frames)
+        found += _moved(kind, now, before, quiet_ns)
+    return sorted(found, key=lambda one: (one.at_ns, one.kind, one.evidence[0].span_id))
+
+
+Holds = Callable[[pl.DataFrame], Mask]
+
+
+def _checks(policy: Policy) -> list[tuple[Kind, Holds]]:
+    checks: list[tuple[Kind, Holds]] = []
+    if policy.tests:
+        checks.append((PREMIUM_INSTEAD, lambda frame: _is(frame["route_verdict"], VERDICTS[PREMIUM])))
+    checks.append((BLOCKED, _by_guardrail))
+    for kind, of_rule in _OF_RULES:
+        rules = [(Test(rule.match), holds) for rule in policy.config.rules if (holds := of_rule(rule)) is not None]
+        if rules:
+            checks.append((kind, _any(rules)))
+    return checks
+
+
+def _any(rules: Sequence[tuple[Test, Holds]]) -> Holds:
+    """Where one of the rules matches and is broken."""
+
+    def holds(frame: pl.DataFrame) -> Mask:
+        columns, broken = Columns(frame), np.zeros(len(frame), dtype=np.bool_)
+        for test, one in rules:
+            broken |= test.holds(columns) & one(frame)
+        return broken
+
+    return holds
+
+
+def _models(rule: Rule) -> Holds | None:
+    allowed = re.compile(pattern_of(rule.allow_models)) if rule.allow_models else None
+    denied = re.compile(pattern_of(rule.deny_models)) if rule.deny_models else None
+    if allowed is None and denied is None:
+        return None
+
+    def wrong(name: str) -> bool:
+        spellings = (name.lower(), bare(name), undated(name))
+        if denied is not None and any(map(denied.match, spellings)):
+            return True
+        return allowed is not None and not any(map(allowed.match, spellings))
+
+    return lambda frame: _fitting(served_models(frame), wrong) & ~_is(frame["status"], "Error")
+
+
+def _denied(patterns: tuple[str, ...], column: str) -> Holds | None:
+    if not patterns:
+        return None
+    pattern = re.compile(pattern_of(patterns))
+    return lambda frame: _fitting(frame[column], lambda name: pattern.match(name.lower()) is not None)
+
+
+def _without_limit(rule: Rule) -> Holds | None:
+    if not rule.require_max_tokens:
+        return None
+    return lambda frame: (
+        ~distinct.valid(frame["output_limit"])
+        & _fitting(frame["operation"], lambda name: name in _BOUNDED)
+        & ~_is(frame["status"], "Error")
+    )
+
+
+_OF_RULES: tuple[tuple[Kind, Callable[[Rule], Holds | None]], ...] = (
+    (NOT_ALLOWED, _models),
+    (NO_MAX_TOKENS, _without_limit),
+    (PROVIDER_BANNED, lambda rule: _denied(rule.deny_providers, "provider")),
+    (REGION_BANNED, lambda rule: _denied(rule.deny_regions, "region")),
+)
+
+
+def _by_guardrail(frame: pl.DataFrame) -> Mask:
+    """Where a guardrail refused; a model that does is none."""
+    return _fitting(frame["refused_by"], lambda name: name != "model")
+
+
+def _fitting(column: pl.Series, fits: Callable[[str], bool]) -> Mask:
+    """Rows whose text fits; none where it is null or empty."""
+    if column.null_count() == len(column):
+        return np.zeros(len(column), dtype=np.bool_)
+    codes, texts = distinct.texts(column)
+    table = [bool(text) and fits(text) for text in texts.to_list()]
+    found: Mask = np.array([*table, False], dtype=np.bool_)[codes]
+    return found
+
+
+def _is(column: pl.Series, text: str) -> Mask:
+    return _fitting(column, lambda one: one == text)
+
+
+def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:
+    """The rows, as far as observations need them; what is not known has a word for it."""
+    if not mask.any():
+        return []
+    part = frame.select(*_READ, served_models(frame).alias("model"), pl.col("refused_by").alias("guardrail"))
+    rows = part.filter(pl.Series(mask)).to_dicts()
+    names = ("team", "app", "provider", "region", "route", "model", "guardrail")
+    return [row | {name: row[name] or NOBODY for name in names} for row in rows]
+
+
+def _moved(kind: Kind, now: Sequence[Row], before: Sequence[Row], quiet_ns: int) -> list[Observation]:
+    """What the calls show that the versions before did not. Money moves by the difference, down too."""
+    old = {row["call_id"]: row for row in before}
+    found = []
+    for row in now:
+        was = old.pop(row["call_id"], None)
+        same = was is not None and kind.subject(was) == kind.subject(row)
+        cost = _money(kind, row)
+        if was is not None and same:
+            cost -= _money(kind, was)
+            if not cost:
+                continue
+        elif was is not None:
+            old[row["call_id"]] = was
+        found.append(_observation(kind, row, cost, quiet_ns))
+    gone = [row for row in old.values() if kind.money and _money(kind, row)]
+    return found + [_observation(kind, row, -_money(kind, row), quiet_ns) for row in gone]
+
+
+def _money(kind: Kind, row: Row) -> int:
+    return row[kind.money] or 0 if kind.money else 0
+
+
+def _observation(kind: Kind, row: Row, cost: int, quiet_ns: int) -> Observation:
+    priced = kind.money is not None
+    return Observation(
+        kind=kind.name,
+        subject=kind.subject(row),
+        at_ns=row["start_ns"],
+        message=kind.say(row),
+        severity=kind.severity,
+        measured=_usd(row["cost_pico"]) if priced else None,
+        expected=_usd(row["expected_cost_pico"]) if priced else None,
+        unit="USD" if priced else "",
+        cost_pico=cost if priced else None,
+        evidence=(Evidence(row["trace_id"] or "", row["span_id"] or ""),),
+        quiet_ns=quiet_ns,
+    )
+
+
+def _usd(pico: int | None) -> float | None:
+    return None if pico is None else pico / PICO_PER_USD
+
+
+def _fallback(one: Fallback, quiet_ns: int) -> Observation:
+    """An attempt that failed, and another model that answered: a change of quality nobody asked for."""
+    failed = one.failed
+    requested, served = failed.requested or failed.model or NOBODY, one.model or NOBODY
+    wanted, got = failed.tier, one.tier
+    drop = wanted is not None and got is not None and got != wanted
+    change = "" if not drop else f", of tier {got} instead of {wanted}"
+    return Observation(
+        kind="routing.fallback",
+        subject=(("model", requested), ("served", served), ("team", failed.team or NOBODY)),
+        at_ns=failed.start_ns,
+        message=f"{requested} fails for team {failed.team or NOBODY} ({failed.error or 'no error type'}); {served} answers instead{change}",
+        severity=Severity.WARNING if drop else Severity.INFO,
+        measured=None if got is None else float(got),
+        expected=None if wanted is None else float(wanted),
+        unit="tier" if drop else "",
+        evidence=(Evidence(failed.trace_id, failed.span_id),),
+        quiet_ns=quiet_ns,
+    )
