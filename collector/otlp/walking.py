@@ -245,22 +245,25 @@ def plan(
             continue
         # The message that goes with the leaf, if there is one; what was planned inside of it is forgotten.
         stack[level, _END], stack[level, _TYPE] = end, type_
-        gone = np.int64(0)
-        if what != 0 or order == REMOVE:
-            for outer in range(1, level + 1):
-                if stack[outer, _TYPE] == M.KEY_VALUE or (
-                    stack[outer, _TYPE] == M.ANY_VALUE and stack[outer - 1, _TYPE] == M.ARRAY_VALUE
-                ):
-                    gone = np.int64(outer)
-                    if order == REMOVE:
-                        break
-        if gone > 0:
-            field_at, at = stack[gone, _START], stack[gone, _END]
-            n_edits, n_nodes = stack[gone, _EDITS], stack[gone, _NODES]
-            level = np.int64(gone - 1)
-            end, type_ = stack[level, _END], stack[level, _TYPE]
-            while done < len(where) and where[done] < at:
+        inner = outer = np.int64(0)
+        for around in range(level, 0, -1):
+            if stack[around, _TYPE] == M.KEY_VALUE or (
+                stack[around, _TYPE] == M.ANY_VALUE and stack[around - 1, _TYPE] == M.ARRAY_VALUE
+            ):
+                inner, outer = around if inner == 0 else inner, np.int64(around)
+        if order == REMOVE:
+            inner = outer
+        elif what == 0:
+            inner = np.int64(0)
+        if inner > 0:
+            while done < len(where) and where[done] < stack[inner, _END]:
+                if do[done] == REMOVE:
+                    inner = outer
                 done += 1
+            level = inner - 1
+            field_at, at = stack[inner, _START], stack[inner, _END]
+            n_edits, n_nodes = stack[inner, _EDITS], stack[inner, _NODES]
+            end, type_ = stack[level, _END], stack[level, _TYPE]
         edits[E_START, n_edits], edits[E_END, n_edits] = field_at, at
         edits[E_NODE, n_edits], edits[E_AT, n_edits], edits[E_SIZE, n_edits] = stack[level, _NODE], 0, 0
         n_edits += 1
