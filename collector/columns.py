@@ -382,7 +382,7 @@ IDENTITY: tuple[Column, ...] = (
 )  # fmt: skip
 
 #: What attribution decides; on a report each dimension also has `<name>_rank`, the number of the rule that decided (Int16, lower wins).
-DIMENSIONS: tuple[Column, ...] = (TEAM, APP, USER, END_USER, API_KEY, ENVIRONMENT, COST_CENTRE, TASK_TYPE, USER_PRIORITY)
+DIMENSIONS: tuple[Column, ...] = (TEAM, APP, USER, END_USER, API_KEY, ENVIRONMENT, COST_CENTRE, TASK_TYPE, USER_PRIORITY)  # fmt: skip
 
 #: `SpanBatch.reports` after normalising: one row per span that matters to the ledger.
 REPORT_COLUMNS: tuple[Column, ...] = (

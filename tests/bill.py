@@ -146,7 +146,10 @@ class Pipeline:
     """Decoding to pricing as the collector does it, with its state; `rows` is what ClickHouse would show."""
 
     def __init__(
-        self, store: StateStore, redaction: Redaction | None = None, more: Callable[[], Sequence[Processor[Any]]] = tuple
+        self,
+        store: StateStore,
+        redaction: Redaction | None = None,
+        more: Callable[[], Sequence[Processor[Any]]] = tuple,
     ) -> None:
         self._redaction = redaction
         self._more = more  # makes the processors behind pricing

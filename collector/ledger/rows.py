@@ -30,7 +30,8 @@ _CALL = schema(CALL_COLUMNS)
 _DAY_NS = 86_400 * 10**9
 _COUNTS = tuple(c.name for c in FACTS if c.name.endswith("_tokens"))
 _NO_RANK = 127
-_DIMENSIONS_A_WORD = 4  # whose ranks, and whether they are null, an int64 holds beside the number of a combination before
+#: Dimensions whose ranks, and whether they are null, an int64 holds beside the number of a combination before them.
+_DIMENSIONS_A_WORD = 4
 _DASH = pa.scalar("-", pa.large_string())
 _AS_IT_IS = pl.CompatLevel.newest()
 

@@ -11,7 +11,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector import distinct
-from collector.columns import CALL_HINT, DIALECT, PARENT, RESPONSE_ID, ROLE, SOURCE, SPAN_ID, STATUS, TRACE_ID, USAGE_FLAGS
+from collector.columns import (
+    CALL_HINT,
+    DIALECT,
+    PARENT,
+    RESPONSE_ID,
+    ROLE,
+    SOURCE,
+    SPAN_ID,
+    STATUS,
+    TRACE_ID,
+    USAGE_FLAGS,
+)
 from collector.otlp.tables import I32, I64, U8
 from collector.repeats import coded
 from processors.redaction.actions import marker

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from collector import distinct
 from collector.component import StateReader, StateWriter
+from collector.ledger.rows import equal_to
 from processors.routing.policy import served_models
 
 I64 = NDArray[np.int64]
@@ -119,7 +120,7 @@ class Attempts:
         if calls.is_empty():
             return []
         key, usable = _keys(calls)
-        wrong = (calls["status"] == "Error").fill_null(False).to_numpy()
+        wrong = equal_to(calls["status"], "Error")
         waiting = list(self._failed.items())
         fresh = self._note(calls, key, usable & wrong)
         answers = self._remember(calls, key, usable & ~wrong)

@@ -18,6 +18,7 @@ from collector import distinct
 from collector.batch import SpanBatch
 from collector.columns import PICO_PER_USD
 from collector.findings import Evidence, Observation, Severity, Subject
+from collector.ledger.rows import equal_to
 from processors.routing.attempts import Fallback
 from processors.routing.config import Rule, pattern_of
 from processors.routing.names import bare, undated
@@ -87,23 +88,28 @@ BLOCKED = Kind(
 )
 
 
-def observed(batch: SpanBatch, policy: Policy, fallbacks: Iterable[Fallback], quiet_ns: int) -> list[Observation]:
-    """Everything noticed in a batch whose calls were judged, in order of time."""
-    frames = batch.calls.filter(~batch.calls["withdrawn"]), batch.replaced
+def observed(
+    batch: SpanBatch, policy: Policy, columns: Columns, fallbacks: Iterable[Fallback], quiet_ns: int
+) -> list[Observation]:
+    """Everything noticed in a batch whose calls were judged, in order of time. `columns` are of these calls."""
+    old = Columns(batch.replaced)
+    in_force = ~batch.calls["withdrawn"].to_numpy() if batch.calls["withdrawn"].any() else True
     found = [_fallback(one, quiet_ns) for one in fallbacks]
     for kind, holds in _checks(policy):
-        now, before = (_rows(frame, holds(frame)) if len(frame) else [] for frame in frames)
+        now = _rows(batch.calls, holds(batch.calls, columns) & in_force)
+        before = _rows(batch.replaced, holds(batch.replaced, old)) if len(old) else []
         found += _moved(kind, now, before, quiet_ns)
     return sorted(found, key=lambda one: (one.at_ns, one.kind, one.evidence[0].span_id))
 
 
-Holds = Callable[[pl.DataFrame], Mask]
+#: Of the calls of a frame, and of the same calls as columns.
+Holds = Callable[[pl.DataFrame, Columns], Mask]
 
 
 def _checks(policy: Policy) -> list[tuple[Kind, Holds]]:
     checks: list[tuple[Kind, Holds]] = []
     if policy.tests:
-        checks.append((PREMIUM_INSTEAD, lambda frame: _is(frame["route_verdict"], VERDICTS[PREMIUM])))
+        checks.append((PREMIUM_INSTEAD, lambda frame, _: equal_to(frame["route_verdict"], VERDICTS[PREMIUM])))
     checks.append((BLOCKED, _by_guardrail))
     for kind, of_rule in _OF_RULES:
         rules = [(Test(rule.match), holds) for rule in policy.config.rules if (holds := of_rule(rule)) is not None]
@@ -115,10 +121,12 @@ def _checks(policy: Policy) -> list[tuple[Kind, Holds]]:
 def _any(rules: Sequence[tuple[Test, Holds]]) -> Holds:
     """Where one of the rules matches and is broken."""
 
-    def holds(frame: pl.DataFrame) -> Mask:
-        columns, broken = Columns(frame), np.zeros(len(frame), dtype=np.bool_)
+    def holds(frame: pl.DataFrame, columns: Columns) -> Mask:
+        broken = np.zeros(len(frame), dtype=np.bool_)
         for test, one in rules:
-            broken |= test.holds(columns) & one(frame)
+            matched = test.holds(columns)
+            if matched.any():
+                broken |= matched & one(frame, columns)
         return broken
 
     return holds
@@ -136,23 +144,23 @@ def _models(rule: Rule) -> Holds | None:
             return True
         return allowed is not None and not any(map(allowed.match, spellings))
 
-    return lambda frame: _fitting(served_models(frame), wrong) & ~_is(frame["status"], "Error")
+    return lambda frame, columns: _coded(*columns.served, wrong) & ~equal_to(frame["status"], "Error")
 
 
 def _denied(patterns: tuple[str, ...], column: str) -> Holds | None:
     if not patterns:
         return None
     pattern = re.compile(pattern_of(patterns))
-    return lambda frame: _fitting(frame[column], lambda name: pattern.match(name.lower()) is not None)
+    return lambda frame, _: _fitting(frame[column], lambda name: pattern.match(name.lower()) is not None)
 
 
 def _without_limit(rule: Rule) -> Holds | None:
     if not rule.require_max_tokens:
         return None
-    return lambda frame: (
+    return lambda frame, _: (
         ~distinct.valid(frame["output_limit"])
         & _fitting(frame["operation"], lambda name: name in _BOUNDED)
-        & ~_is(frame["status"], "Error")
+        & ~equal_to(frame["status"], "Error")
     )
 
 
@@ -164,7 +172,7 @@ _OF_RULES: tuple[tuple[Kind, Callable[[Rule], Holds | None]], ...] = (
 )
 
 
-def _by_guardrail(frame: pl.DataFrame) -> Mask:
+def _by_guardrail(frame: pl.DataFrame, _: Columns) -> Mask:
     """Where a guardrail refused; a model that does is none."""
     return _fitting(frame["refused_by"], lambda name: name != "model")
 
@@ -174,13 +182,13 @@ def _fitting(column: pl.Series, fits: Callable[[str], bool]) -> Mask:
     if column.null_count() == len(column):
         return np.zeros(len(column), dtype=np.bool_)
     codes, texts = distinct.texts(column)
-    table = [bool(text) and fits(text) for text in texts.to_list()]
+    return _coded(codes, texts.to_list(), fits)
+
+
+def _coded(codes: NDArray[np.int32], texts: Sequence[str], fits: Callable[[str], bool]) -> Mask:
+    table = [bool(text) and fits(text) for text in texts]
     found: Mask = np.array([*table, False], dtype=np.bool_)[codes]
     return found
-
-
-def _is(column: pl.Series, text: str) -> Mask:
-    return _fitting(column, lambda one: one == text)
 
 
 def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:

@@ -10,7 +10,7 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -74,6 +74,12 @@ class Columns:
         table = [any(pattern.match(text) for text in texts or [""]) for texts in values]
         found: Mask = np.array([*table, pattern.match("") is not None], dtype=np.bool_)[codes]
         return found
+
+    @cached_property
+    def served(self) -> tuple[NDArray[np.int32], list[str]]:
+        """Of the model that served: per row the number of its name, -1 for null, and the names."""
+        codes, texts = distinct.texts(served_models(self._calls))
+        return codes, texts.to_list()
 
     def number(self, name: str) -> tuple[I64, Mask]:
         """A count, and where it is known."""
@@ -232,10 +238,10 @@ class Policy:
             self._tiers[model] = next((tier for tier, one in self._patterns if any(map(one.match, spellings))), None)
         return self._tiers[model]
 
-    def tiers(self, calls: pl.DataFrame) -> pl.Series:
+    def tiers(self, columns: Columns) -> pl.Series:
         """The quality tier of the model that served each call."""
-        codes, texts = distinct.texts(served_models(calls))
-        table = pl.Series("model_tier", [*(self.tier(text) for text in texts.to_list()), None], dtype=pl.Int64())
+        codes, texts = columns.served
+        table = pl.Series("model_tier", [*(self.tier(text) for text in texts), None], dtype=pl.Int64())
         return table[np.where(codes < 0, len(table) - 1, codes).astype(np.uint32)]
 
 

@@ -61,11 +61,13 @@ class Routing(Processor[RoutingConfig]):
             return batch
         self._expect_prices(batch, policy)
         columns_ = Columns(batch.calls)
-        added = [refused(batch.calls), policy.tiers(batch.calls), *self._judged(batch, policy, columns_)]
+        added = [refused(batch.calls), policy.tiers(columns_), *self._judged(batch, policy, columns_)]
         calls = exchanged(batch.calls, *added)
         done = batch.with_(calls=calls)
         fallbacks = self._attempts.take(calls)
-        return done.with_(observed=(*done.observed, *observed(done, policy, fallbacks, round(self.config.quiet * 1e9))))
+        return done.with_(
+            observed=(*done.observed, *observed(done, policy, columns_, fallbacks, round(self.config.quiet * 1e9)))
+        )
 
     def _judged(self, batch: SpanBatch, policy: Policy, columns_: Columns) -> list[pl.Series]:
         """The columns of the verdict; none where there are no routes."""
