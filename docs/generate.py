@@ -29,6 +29,7 @@ from config.model import ServiceConfig
 from config.registry import SECTIONS, Registry
 from config.show import REDACTED
 from config.types import Secret, show_duration, show_size
+from processors.redaction.detector import load_detectors
 from spanledger.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -350,6 +351,20 @@ def readme() -> str:
     return re.sub(r"\| Kind \| Type \| What it does \|\n(?:\|.*\n)+", lambda _: f"{table}\n", text, count=1)
 
 
+# docs/redaction.md -----------------------------------------------------------------------------------------------------
+
+
+def redaction_page() -> str:
+    """The page with its table of detectors made anew."""
+    text = (ROOT / "docs/redaction.md").read_text(encoding="utf-8")
+    lines = ["| Detector | Kind | What it finds |", "| --- | --- | --- |"]
+    lines += [
+        f"| `{d.id}` | {d.kind}{'' if d.default else ', off unless named'} | {_cell(d.title)} |" for d in load_detectors()
+    ]
+    made = re.compile(r"(<!-- made of: detectors -->\n).*?(<!-- end -->)", re.DOTALL)
+    return made.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
+
+
 # All of them ---------------------------------------------------------------------------------------------------------------
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -357,6 +372,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/columns.md": columns_page,
     "docs/dialects.md": dialects_page,
     "docs/cli.md": cli_page,
+    "docs/redaction.md": redaction_page,
     "README.md": readme,
 }
 

@@ -41,7 +41,7 @@ def test_validate(config, capsys):
     assert result.ok() == f"OK {config}: traces\n"
     assert result.err == f"{config}:8:3: exporters.debug: warning: defined, but no pipeline uses this exporter\n"
     assert run(capsys, "validate", str(config)).ok() == f"OK {config}: traces\n"
-    assert run(capsys, "validate").ok() == "OK the shipped config: traces\n"
+    assert run(capsys, "validate").ok() == "OK the shipped config: traces, logs, metrics\n"
 
 
 def test_validate_says_all_that_is_wrong(config, capsys):
