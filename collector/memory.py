@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-_KEEP_BYTES = 64 * 2**20  # freed memory at the end of a heap that is kept
+_M_ARENA_MAX = -8
+_KEEP_BYTES = 256 * 2**20  # freed memory at the end of a heap that is kept
 _LARGE_BYTES = 32 * 2**20  # blocks from here on are mapped and unmapped one by one, as usual; glibc allows no more
 _WORTH_BYTES = 2**20  # smaller buffers are left to the allocator
 _KEPT = 4  # buffers a thread keeps
@@ -30,6 +31,8 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
+    # One heap for all threads: the others' are of 64 MB, and an empty one goes back whole.
+    mallopt(_M_ARENA_MAX, 1)
     return bool(mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)) and bool(mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES))
 
 
