@@ -4,7 +4,7 @@ A processor or exporter is one class in one file with a pydantic `Config`. It is
 (`spanledger.processors`, `spanledger.exporters`), built once per place in a pipeline, and called by that pipeline's
 one thread: no method needs a lock. Only `Exporter.send` runs on another thread, its own.
 
-The order of calls on a processor:  load → (process → save)* → close.
+The order of calls on a processor:  load → (process → save → committed)* → close.
 `save` only writes: it is called again, for the same batch, when the disk did not take the commit. Where anything raises
 between `process` and the commit, `rollback` follows instead: it must undo what the last `process` changed in memory, also
 after a `save` that ran.
@@ -27,6 +27,7 @@ from collector.signals import Signal
 if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
+    from collector.verdict import Verdicts
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -153,8 +154,17 @@ class Processor(ABC, Generic[ConfigT]):
         """Write what the batch changed, inside the transaction that moves the inbox position. May run again for the same
         batch, in another transaction, when this one could not be committed."""
 
+    def committed(self) -> None:
+        """What `save` wrote is durable: what others may read of this processor can move on. Must not raise. Not called
+        where the process ends right after the commit: `load` or the next `process` comes then."""
+
     def rollback(self) -> None:
         """Forget what the last `process` did. A processor without state has nothing to do."""
+
+    @property
+    def verdicts(self) -> Verdicts | None:
+        """For a processor that knows who may still spend: what the verdict port asks. From any thread."""
+        return None
 
     def close(self) -> None:
         """Free what was opened."""
@@ -165,6 +175,8 @@ class Exporter(ABC, Generic[ConfigT]):
 
     Config: ClassVar[type[BaseModel]]
     signals: ClassVar[frozenset[Signal]] = frozenset({Signal.TRACES})
+    #: How many payloads `choose` is shown.
+    sees: ClassVar[int] = 1
 
     def __init__(self, config: ConfigT, context: Context) -> None:
         self.config = config
@@ -181,6 +193,17 @@ class Exporter(ABC, Generic[ConfigT]):
     def start(self) -> None:
         """Connect, create tables. Called on the sending thread before the first `send`; retried while it raises
         `Retryable`."""
+
+    def choose(self, waiting: Sequence[Payload]) -> tuple[Sequence[int], float]:  # noqa: ARG002
+        """Which of the oldest payloads that wait make the next delivery, and for how many seconds to wait where none does.
+
+        The oldest one, unless the exporter holds payloads back, as a digest does. What is held stays in the queue on disk.
+        """
+        return (0,), 0.0
+
+    def join(self, payloads: Sequence[Payload]) -> Payload:
+        """Several payloads that were chosen as one. They are delivered, or buried, all or none."""
+        raise NotImplementedError
 
     @abstractmethod
     def send(self, payload: Payload) -> None:

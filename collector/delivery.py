@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 #: How often a thread that waits looks whether it shall stop.
 TICK_S = 0.2
+#: How often an exporter that holds payloads back is asked again: what came meanwhile may be urgent.
+HOLD_S = 1.0
+
+Waiting = list[tuple[int, Payload]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,12 @@ class Delivery:
         return None if moment is None else max(moment - time.time(), 0.0)
 
     def _run(self) -> None:
-        if not self._attempt(self.outlet.exporter.start, None):
+        exporter = self.outlet.exporter
+        if not self._attempt(exporter.start, None):
             return
         while not self._over():
             try:
-                waiting = self.outlet.outbox.peek(1)
+                waiting = self.outlet.outbox.peek(exporter.sees)
             except StoreError as error:
                 self._note(error)
                 self._pause(1.0)
@@ -98,11 +103,18 @@ class Delivery:
                     return
                 self.outlet.outbox.wait(TICK_S)
                 continue
-            seq, payload = waiting[0]
-            if self._attempt(lambda payload=payload: self.outlet.exporter.send(payload), (seq, payload)):
-                self._remove(seq, payload)
+            numbers, hold = exporter.choose([payload for _, payload in waiting])
+            if not numbers:
+                if self._stop.is_set():
+                    return  # what is held back waits on disk
+                self._stop.wait(min(max(hold, TICK_S), HOLD_S))
+                continue
+            what = [waiting[number] for number in numbers]
+            payload = what[0][1] if len(what) == 1 else exporter.join([payload for _, payload in what])
+            if self._attempt(lambda payload=payload: exporter.send(payload), what):
+                self._remove(what)
 
-    def _attempt(self, action: object, what: tuple[int, Payload] | None) -> bool:
+    def _attempt(self, action: object, what: Waiting | None) -> bool:
         """Run until it succeeds (True); False: the payload was buried, or the stop's time is over."""
         assert callable(action)
         first, pause = time.monotonic(), self._retry.initial_interval
@@ -114,11 +126,11 @@ class Delivery:
             except PartlyRefused as error:
                 self._works()
                 assert what is not None
-                self._keep_copy(*what, error)
+                self._keep_copy(what, error)
                 return False
             except Permanent as error:
                 if what is not None:
-                    self._bury(*what, str(error))
+                    self._bury(what, str(error))
                     return False
                 # Not able to start: nothing can be sent, nothing is lost. Somebody has to mend the other side.
                 wanted = None
@@ -128,7 +140,7 @@ class Delivery:
                 self._note(error)
                 elapsed = time.monotonic() - first
                 if what is not None and 0 < self._retry.max_elapsed_time <= elapsed:
-                    self._bury(*what, f"given up after {elapsed:.0f} s: {error}")
+                    self._bury(what, f"given up after {elapsed:.0f} s: {error}")
                     return False
             if what is not None:
                 self._metrics.failed_attempts.labels(self.outlet.name).inc()
@@ -147,11 +159,11 @@ class Delivery:
             logger.info("exporter %s: works again", self.outlet.name)
         self.failed, self.attempts = None, 0
 
-    def _remove(self, seq: int, payload: Payload) -> None:
-        self._metrics.sent.labels(self.outlet.name).inc(payload.items)
+    def _remove(self, what: Waiting) -> None:
+        self._metrics.sent.labels(self.outlet.name).inc(_items(what))
         while True:
             try:
-                self.outlet.outbox.done(seq)
+                self.outlet.outbox.done(*(seq for seq, _ in what))
                 return
             except StoreError as error:
                 # It arrived; until that is on disk it may be sent once more, and the other side knows it by its token.
@@ -159,49 +171,47 @@ class Delivery:
                 if not self._pause(1.0):
                     return
 
-    def _keep_copy(self, seq: int, payload: Payload, error: PartlyRefused) -> None:
+    def _keep_copy(self, what: Waiting, error: PartlyRefused) -> None:
         """Of what was taken in part a dead letter tells, with all of it: which items were refused is not known. Where the
         letters are full it waits, but is not sent again: the other side has it."""
-        name, refused = self.outlet.name, min(error.rejected, payload.items)
-        self._metrics.sent.labels(name).inc(payload.items - refused)
+        name, items = self.outlet.name, _items(what)
+        refused = min(error.rejected, items)
+        self._metrics.sent.labels(name).inc(items - refused)
         self._metrics.rejected.labels(name).inc(refused)
         self.last_error = (time.time(), str(error))
-        logger.error("exporter %s: %s; a copy of all %d is kept as a dead letter", name, error, payload.items)
-        while True:
-            try:
-                self.outlet.outbox.bury(seq, f"taken in part: {error}")
-                self._metrics.dead_letters.labels(name).inc()
-                self.failed = None
-                return
-            except StoreError as refusal:
-                self._note(refusal)
-                if not self._pause(1.0):
-                    return
+        logger.error("exporter %s: %s; a copy of all %d is kept as a dead letter", name, error, items)
+        for seq, _ in what:
+            while True:
+                try:
+                    self.outlet.outbox.bury(seq, f"taken in part: {error}")
+                    self._metrics.dead_letters.labels(name).inc()
+                    self.failed = None
+                    break
+                except StoreError as refusal:
+                    self._note(refusal)
+                    if not self._pause(1.0):
+                        return
 
-    def _bury(self, seq: int, payload: Payload, reason: str) -> None:
+    def _bury(self, what: Waiting, reason: str) -> None:
         """Make a dead letter of a payload. Where these are full it stays in the outbox, and is sent again after a pause:
         by then there may be room, or the other side may have been mended."""
         self.last_error, self.attempts = (time.time(), reason), 0
-        while True:
-            try:
-                self.outlet.outbox.bury(seq, reason)
-            except StoreFull as error:
-                self._note(error, f"{payload.items} items can never be delivered ({reason}), and {error}")
-                self._pause(self._retry.max_interval)
-                return
-            except StoreError as error:
-                self._note(error)
-                if not self._pause(1.0):
+        for seq, payload in what:
+            while True:
+                try:
+                    self.outlet.outbox.bury(seq, reason)
+                except StoreFull as error:
+                    self._note(error, f"{payload.items} items can never be delivered ({reason}), and {error}")
+                    self._pause(self._retry.max_interval)
                     return
-                continue
-            logger.error(
-                "exporter %s: %d items can never be delivered: %s; they are kept as a dead letter",
-                self.outlet.name,
-                payload.items,
-                reason,
-            )
-            self._metrics.dead_letters.labels(self.outlet.name).inc()
-            return
+                except StoreError as error:
+                    self._note(error)
+                    if not self._pause(1.0):
+                        return
+                    continue
+                logger.error("exporter %s: %d items can never be delivered: %s; they are kept as a dead letter", self.outlet.name, payload.items, reason)  # fmt: skip
+                self._metrics.dead_letters.labels(self.outlet.name).inc()
+                break
 
     def _note(self, error: Exception, text: str = "") -> None:
         text = text or str(error) or type(error).__name__
@@ -222,3 +232,7 @@ class Delivery:
 
     def _over(self) -> bool:
         return self._stop.is_set() and time.monotonic() >= self._drain_until
+
+
+def _items(what: Waiting) -> int:
+    return sum(payload.items for _, payload in what)

@@ -209,10 +209,11 @@ class Outbox:
             self._changed.wait_for(lambda: self.bytes < max_bytes or self._store._closed, timeout)
         return self.bytes < max_bytes
 
-    def done(self, seq: int) -> None:
-        """The payload is delivered: forget it. Durable on return. Raises `StoreError`."""
+    def done(self, *seqs: int) -> None:
+        """The payloads are delivered: forget them, all at once. Durable on return. Raises `StoreError`."""
         with self._store.transaction() as transaction:
-            transaction.outbox_done(self.name, seq)
+            for seq in seqs:
+                transaction.outbox_done(self.name, seq)
 
     def bury(self, seq: int, reason: str) -> None:
         """The payload will never be taken: move it to the dead letters. Durable on return. Raises `StoreError`."""

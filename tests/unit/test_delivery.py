@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -31,11 +31,12 @@ class Memory:
         time.sleep(min(timeout, 0.005))
         return bool(self.waiting)
 
-    def done(self, seq: int) -> None:
+    def done(self, *seqs: int) -> None:
         if self.refuse_done:
             self.refuse_done -= 1
             raise StoreError("no space left on device")
-        del self.waiting[seq]
+        for seq in seqs:
+            del self.waiting[seq]
 
     def bury(self, seq: int, reason: str) -> None:
         self.buried.append((seq, reason))
@@ -267,3 +268,53 @@ def test_a_wish_to_be_called_at_once_is_no_reason_not_to_pause() -> None:
     wait_for(lambda: not outbox.waiting)
     running.stop(time.monotonic() + 1)
     assert time.monotonic() - started >= 5 * 0.05
+
+
+class Digest(Scripted):
+    """Holds everything but what is urgent back until it is told to go on, and sends that as one."""
+
+    sees = 10
+
+    def __init__(self, *script: Exception) -> None:
+        super().__init__(*script)
+        self.go = False
+
+    def choose(self, waiting: Sequence[Payload]) -> tuple[Sequence[int], float]:
+        for number, payload in enumerate(waiting):
+            if payload.body == b"urgent":
+                return (number,), 0.0
+        return (range(len(waiting)), 0.0) if self.go else ((), 60.0)
+
+    def join(self, payloads: Sequence[Payload]) -> Payload:
+        return Payload(b"+".join(payload.body for payload in payloads), {}, len(payloads))
+
+
+def test_what_an_exporter_holds_back_waits_in_the_outbox_and_what_is_urgent_passes_it() -> None:
+    exporter, outbox = Digest(), Memory(b"one", b"urgent", b"two")
+    running = delivery(exporter, outbox)
+    running.start()
+    wait_for(lambda: exporter.got == [b"urgent"])
+    assert sorted(outbox.waiting) == [1, 3]
+    started = time.monotonic()
+    running.stop(time.monotonic() + 30)
+    assert time.monotonic() - started < 5, "what is held back does not hold up a stop"
+    assert sorted(outbox.waiting) == [1, 3]
+    assert running.failed is None
+
+
+def test_what_was_joined_is_delivered_or_buried_as_a_whole() -> None:
+    exporter, outbox = Digest(Retryable("away")), Memory(b"one", b"two")
+    exporter.go = True
+    running = delivery(exporter, outbox)
+    running.start()
+    wait_for(lambda: not outbox.waiting)
+    running.stop(time.monotonic() + 1)
+    assert exporter.got == [b"one+two"]
+    assert sample(exporter, "spanledger_exporter_sent_items_total") == 2
+    exporter, outbox = Digest(Permanent("no")), Memory(b"one", b"two")
+    exporter.go = True
+    running = delivery(exporter, outbox)
+    running.start()
+    wait_for(lambda: not outbox.waiting)
+    running.stop(time.monotonic() + 1)
+    assert outbox.buried == [(1, "no"), (2, "no")]
