@@ -359,7 +359,8 @@ def redaction_page() -> str:
     text = (ROOT / "docs/redaction.md").read_text(encoding="utf-8")
     lines = ["| Detector | Kind | What it finds |", "| --- | --- | --- |"]
     lines += [
-        f"| `{d.id}` | {d.kind}{'' if d.default else ', off unless named'} | {_cell(d.title)} |" for d in load_detectors()
+        f"| `{d.id}` | {d.kind}{'' if d.default else ', off unless named'} | {_cell(d.title)} |"
+        for d in load_detectors()
     ]
     made = re.compile(r"(<!-- made of: detectors -->\n).*?(<!-- end -->)", re.DOTALL)
     return made.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
