@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from exporters.clickhouse import routing_views
 from exporters.clickhouse.schema import CALL_NAMES, CALLS, FINDINGS, FINDINGS_OF, HOURLY, HOURLY_KEYS, MEASURES, MODEL
 
 #: All versions of a call lie in one partition, so none has to be merged with another's rows. The minmax index on Timestamp
@@ -112,6 +113,27 @@ VIEWS: tuple[View, ...] = (
         "WHERE c.RequestModel != '' AND (c.ResponseModel NOT IN ('', c.RequestModel) OR c.UpstreamModel NOT IN ('', c.RequestModel)) "
         "GROUP BY Provider, RequestModel, UpstreamModel, ResponseModel ORDER BY Calls DESC",
     ),
+    View("llm_routing", "What the routing policy says of calls, by day, team, app and route, and what it would have saved", routing_views.ROUTING),
+    View(
+        "llm_fallbacks",
+        "Attempts that failed, each with the one that answered instead: whether another model or provider did (fallback) or the same (retry), the "
+        "error, the change of quality tier, the cost, and the time lost (ns)",
+        routing_views.FALLBACKS,
+    ),
+    View(
+        "llm_fallback_rates",
+        "How often attempts fail over, by day, team, model asked for, model that answered, kind and error",
+        routing_views.FALLBACK_RATES,
+    ),
+    View("llm_guardrails", "Refusals by day, team, app and who refused: a guardrail's name, or `model`", routing_views.GUARDRAILS),
+    View("llm_guardrail_latency", "How long guardrails took, where they have spans of their own", routing_views.GUARDRAIL_LATENCY),
+    View(
+        "llm_load",
+        "How the calls of a model group (the model asked for) are shared among providers, deployments, regions and keys, with failures and "
+        "rate limits",
+        routing_views.LOAD,
+    ),
+    View("llm_latency", "Where the time of calls goes: whole, to the first token, and in the gateway itself where it tells", routing_views.LATENCY),
     View(
         "llm_pii",
         "Personal data and secrets that redaction found, by day, app, team, provider and detector; InRequest…: it stood in what was sent to the "

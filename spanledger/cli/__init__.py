@@ -20,6 +20,7 @@ from spanledger.cli import (
     print_config,
     query,
     redact,
+    routes,
     run,
     schema,
     send,
@@ -76,6 +77,7 @@ for _panel, _commands in _PANELS.items():
     for _name, _function, _epilog in _commands:
         app.command(_name, help=_flow(_function), epilog=_epilog, rich_help_panel=_panel)(_function)
 app.add_typer(prices.app, name="prices", rich_help_panel="Ask the ledger")
+app.add_typer(routes.app, name="routes", rich_help_panel="Ask the ledger")
 app.add_typer(notify.app, name="notify", rich_help_panel="Try it")
 app.add_typer(dead_letter.app, name="dead-letter", rich_help_panel="Run")
 

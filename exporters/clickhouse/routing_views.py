@@ -1,0 +1,93 @@
+"""Views of what the gateway does: routes, fallbacks, guardrails, load, and where the time goes.
+
+Attempts of one request share the span above them. They are looked at day by day, so that a Day to filter by bounds the work: a
+fallback over midnight (UTC) is not among them.
+"""
+
+from __future__ import annotations
+
+from exporters.clickhouse.schema import MODEL
+
+#: How long after a failed attempt ended another one may start, as the processor `routing` has it by default.
+_WITHIN_NS = 120 * 10**9
+_ATTEMPT = (
+    "toUnixTimestamp64Nano(c.Timestamp) AS start", "c.StatusCode = 'Error' AS failed", "c.SpanId AS span", "c.Team AS team", "c.App AS app",
+    "c.RequestModel AS requested", "c.UpstreamModel AS upstream", f"{MODEL} AS model", "c.Provider AS provider", "c.ErrorType AS error",
+    "c.ModelTier AS tier", "c.CostUSD AS cost", "c.Duration AS took", "c.CallId AS id",
+)  # fmt: skip
+(_START, _FAILED, _SPAN, _TEAM, _APP, _REQUESTED, _UPSTREAM, _MODEL, _PROVIDER, _ERROR, _TIER, _COST, _TOOK, _ID) = (
+    range(1, 15)
+)
+
+
+def _differ(place: int) -> str:
+    """Whether a name is told of both attempts, and is another."""
+    return f"(f.{place} != '' AND a.{place} != '' AND f.{place} != a.{place})"
+
+
+#: One row per attempt that failed and was followed by one that did not: f and a.
+_PAIRS = (
+    f"SELECT Day, TraceId, Attempts[n] AS f, Attempts[found] AS a FROM (SELECT Day, TraceId, n, Attempts, "
+    f"arrayFirstIndex((x, m) -> m > n AND NOT x.{_FAILED} AND x.{_START} <= Attempts[n].{_START} + Attempts[n].{_TOOK} + {_WITHIN_NS}, "
+    f"Attempts, arrayEnumerate(Attempts)) AS found FROM (SELECT c.Day AS Day, c.TraceId AS TraceId, "
+    f"arraySort(x -> (x.{_START}, x.{_ID}), groupArray(tuple({', '.join(part.rpartition(' AS ')[0] for part in _ATTEMPT)}))) AS Attempts "
+    "FROM {calls} AS c WHERE c.ParentSpanId != '' AND c.TraceId != '' GROUP BY Day, TraceId, c.ParentSpanId "
+    "HAVING countIf(c.StatusCode = 'Error') > 0 AND countIf(c.StatusCode != 'Error') > 0) "
+    f"ARRAY JOIN arrayEnumerate(Attempts) AS n WHERE Attempts[n].{_FAILED}) WHERE found > 0"
+)
+FALLBACKS = (
+    f"SELECT Day, fromUnixTimestamp64Nano(f.{_START}, 'UTC') AS Timestamp, TraceId, f.{_SPAN} AS FailedSpanId, a.{_SPAN} AS ServedSpanId, "
+    f"if({_differ(_REQUESTED)} OR {_differ(_UPSTREAM)} OR {_differ(_PROVIDER)}, 'fallback', 'retry') AS Kind, "
+    f"f.{_TEAM} AS Team, f.{_APP} AS App, f.{_REQUESTED} AS RequestModel, f.{_MODEL} AS FailedModel, f.{_PROVIDER} AS FailedProvider, "
+    f"f.{_ERROR} AS ErrorType, a.{_REQUESTED} AS ServedRequestModel, a.{_MODEL} AS ServedModel, a.{_PROVIDER} AS ServedProvider, "
+    f"f.{_TIER} AS FailedTier, a.{_TIER} AS ServedTier, "
+    f"multiIf(f.{_TIER} IS NULL OR a.{_TIER} IS NULL, 'unknown', a.{_TIER} > f.{_TIER}, 'drop', a.{_TIER} < f.{_TIER}, 'rise', 'same') AS TierChange, "
+    f"a.{_COST} AS CostUSD, a.{_START} - f.{_START} AS LostTime FROM ({_PAIRS})"
+)
+FALLBACK_RATES = (
+    "SELECT f.Day AS Day, f.Team AS Team, f.RequestModel AS RequestModel, f.ServedModel AS ServedModel, f.Kind AS Kind, f.ErrorType AS ErrorType, "
+    "f.TierChange AS TierChange, count() AS Attempts, round(Attempts / any(c.Calls), 4) AS ShareOfCalls, sum(f.CostUSD) AS CostUSD, "
+    f"round(avg(f.LostTime) / 1e9, 3) AS LostSeconds FROM ({FALLBACKS}) AS f INNER JOIN (SELECT Day, Team, RequestModel, count() AS Calls "
+    "FROM {calls} GROUP BY Day, Team, RequestModel) AS c ON c.Day = f.Day AND c.Team = f.Team AND c.RequestModel = f.RequestModel "
+    "GROUP BY Day, Team, RequestModel, ServedModel, Kind, ErrorType, TierChange ORDER BY Day DESC, Attempts DESC"
+)
+ROUTING = (
+    "SELECT c.Day AS Day, c.Team AS Team, c.App AS App, c.Route AS Route, c.ExpectedModel AS ExpectedModel, "
+    f"{MODEL} AS Model, c.RouteVerdict AS RouteVerdict, count() AS Calls, sum(c.CostUSD) AS CostUSD, "
+    "sum(c.ExpectedCostUSD) AS ExpectedCostUSD, sum(c.AvoidableCostUSD) AS AvoidableCostUSD FROM {calls} AS c WHERE c.RouteVerdict != '' "
+    "GROUP BY Day, Team, App, Route, ExpectedModel, Model, RouteVerdict ORDER BY Day DESC, AvoidableCostUSD DESC"
+)
+GUARDRAILS = (
+    "SELECT Day, Team, App, Refused.1 AS RefusedBy, Refused.2 AS Refusals, Calls, round(Refusals / Calls, 4) AS ShareOfCalls, "
+    "Refused.3 AS LastSeen FROM (SELECT Day, Team, App, sum(Part) AS Calls, groupArrayIf(tuple(By, Part, Seen), By != '') AS Refusers "
+    "FROM (SELECT c.Day AS Day, c.Team AS Team, c.App AS App, c.RefusedBy AS By, count() AS Part, max(c.Timestamp) AS Seen FROM {calls} AS c "
+    "GROUP BY Day, Team, App, By) GROUP BY Day, Team, App) ARRAY JOIN Refusers AS Refused ORDER BY Day DESC, Refusals DESC"
+)
+GUARDRAIL_LATENCY = (
+    "SELECT toDate(s.Timestamp) AS Day, s.ServiceName AS ServiceName, multiIf(s.SpanAttributes['guardrail_name'] != '', "
+    "s.SpanAttributes['guardrail_name'], s.SpanAttributes['gen_ai.guardrail.name'] != '', s.SpanAttributes['gen_ai.guardrail.name'], s.SpanName) "
+    "AS Guardrail, count() AS Runs, countIf(s.StatusCode = 'Error') AS Failed, round(quantile(0.5)(s.Duration) / 1e6, 3) AS P50Ms, "
+    "round(quantile(0.95)(s.Duration) / 1e6, 3) AS P95Ms, round(sum(s.Duration) / 1e9, 3) AS TotalSeconds FROM {traces} AS s "
+    "WHERE s.SpanName ILIKE '%guardrail%' OR s.SpanAttributes['openinference.span.kind'] = 'GUARDRAIL' "
+    "OR s.SpanAttributes['agentgateway.outbound.subtype'] = 'guardrail' GROUP BY Day, ServiceName, Guardrail ORDER BY Day DESC, TotalSeconds DESC"
+)
+LOAD = (
+    "SELECT Day, RequestModel, One.1 AS Provider, One.2 AS Model, One.3 AS Deployment, One.4 AS Region, One.5 AS ApiKey, One.6 AS Calls, "
+    "round(Calls / GroupCalls, 4) AS Share, One.7 AS FailedCalls, One.8 AS RateLimitedCalls, One.9 AS P50Ms, One.10 AS P95Ms, One.11 AS CostUSD "
+    "FROM (SELECT Day, RequestModel, sum(Part) AS GroupCalls, groupArray(tuple(Provider_, Model_, Deployment_, Region_, ApiKey_, Part, Failed, "
+    "Limited, P50, P95, Cost)) AS Parts FROM (SELECT c.Day AS Day, c.RequestModel AS RequestModel, c.Provider AS Provider_, "
+    f"{MODEL} AS Model_, c.Deployment AS Deployment_, c.Region AS Region_, c.ApiKey AS ApiKey_, count() AS Part, "
+    "countIf(c.StatusCode = 'Error') AS Failed, countIf(c.ErrorType = '429' OR c.ErrorType ILIKE '%rate%limit%' OR c.ErrorType ILIKE '%throttl%') AS Limited, "
+    "round(quantile(0.5)(c.Duration) / 1e6, 3) AS P50, round(quantile(0.95)(c.Duration) / 1e6, 3) AS P95, sum(c.CostUSD) AS Cost FROM {calls} AS c "
+    "GROUP BY Day, RequestModel, Provider_, Model_, Deployment_, Region_, ApiKey_) GROUP BY Day, RequestModel) ARRAY JOIN Parts AS One "
+    "ORDER BY Day DESC, RequestModel, Calls DESC"
+)
+LATENCY = (
+    f"SELECT c.Day AS Day, c.Team AS Team, c.Provider AS Provider, {MODEL} AS Model, count() AS Calls, "
+    "round(quantile(0.5)(c.Duration) / 1e6, 3) AS P50Ms, round(quantile(0.95)(c.Duration) / 1e6, 3) AS P95Ms, "
+    "round(quantile(0.5)(c.TimeToFirstToken) / 1e6, 3) AS FirstTokenP50Ms, round(quantile(0.95)(c.TimeToFirstToken) / 1e6, 3) AS FirstTokenP95Ms, "
+    "round(quantile(0.5)(c.GatewayOverhead) / 1e6, 3) AS GatewayP50Ms, round(quantile(0.95)(c.GatewayOverhead) / 1e6, 3) AS GatewayP95Ms, "
+    "round(sumIf(c.GatewayOverhead, c.GatewayOverhead IS NOT NULL) / nullIf(sumIf(c.Duration, c.GatewayOverhead IS NOT NULL), 0), 4) AS GatewayShare, "
+    "round(sum(c.OutputTokens) / nullIf(sumIf(c.Duration, c.OutputTokens > 0), 0) * 1e9, 2) AS OutputTokensPerSecond FROM {calls} AS c "
+    "WHERE c.StatusCode != 'Error' GROUP BY Day, Team, Provider, Model ORDER BY Day DESC, Calls DESC"
+)
