@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from collector.batch import SpanBatch
 from collector.ledger.archive import Record
@@ -49,12 +50,14 @@ def annotated(
     if unchanged:
         rows = [{name: record.get(name) for name in calls.columns} for record in unchanged]
         calls = pl.concat([calls, pl.DataFrame(rows, schema=calls.schema)])
-    columns = {name: _gather(calls[name], place) for name in _OF_CALL}
+    at = _index(place, len(calls))
+    columns = {name: _gather(calls[name], at) for name in _OF_CALL}
     words = calls[_STATUS].append(pl.Series(_WORDS, dtype=pl.String()))
-    columns[_STATUS] = _gather(words, np.where(status == _OWN, place, len(calls) + status))
+    columns[_STATUS] = _gather(words, _index(np.where(status == _OWN, place, len(calls) + status), len(words)))
     own = status == _OWN
     own[own] = shown[place[own]]
-    columns |= {name: _gather(calls[name], np.where(own, place, -1)) for name in _ONCE}
+    at = at if own.all() else _index(np.where(own, place, -1), len(calls))
+    columns |= {name: _gather(calls[name], at) for name in _ONCE}
     spans = by_name(batch.spans) | {name: series.alias(name) for name, series in columns.items()}
     return pl.DataFrame(list(spans.values())), shown
 
@@ -83,11 +86,18 @@ def _place(component: Component, count: int, unchanged: list[Record], place: I64
                 shown[unit.number] = True
 
 
-def _gather(values: pl.Series, rows: I64) -> pl.Series:
-    """The values at these rows, null where a row is below zero."""
-    if values.null_count() == len(values):
-        return values.clear(len(rows))
-    if len(values) == len(rows) and len(rows) and rows[0] == 0 and (np.diff(rows) == 1).all():
+def _index(rows: I64, size: int) -> pl.Series | None:
+    """Rows of a column of `size` values, as Polars gathers by them: null where one is below zero. None: all, in order."""
+    if len(rows) == size and (not size or (rows[0] == 0 and (np.diff(rows) == 1).all())):
+        return None
+    none = rows < 0
+    return pl.Series(values=pa.array(rows.astype(np.uint32), mask=none if none.any() else None))
+
+
+def _gather(values: pl.Series, at: pl.Series | None) -> pl.Series:
+    """The values at an `_index`."""
+    if at is None:
         return values
-    indices = pl.Series(rows)
-    return values[indices] if rows.min(initial=0) >= 0 else values.gather(indices.set(indices < 0, None))
+    return (
+        values.new_from_index(0, len(at)) if values.null_count() == len(values) and len(values) else values.gather(at)
+    )
