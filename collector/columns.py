@@ -366,6 +366,8 @@ GATEWAY_END_USER = _text("gateway_end_user", "Trusted: end user as the gateway r
 CLAIMED_USER = _text("claimed_user", "Sent by the caller: user")
 CLAIMED_TEAM = _text("claimed_team", "Sent by the caller: team")
 CLAIMED_APP = _text("claimed_app", "Sent by the caller: app")
+CLAIMED_TASK_TYPE = _text("claimed_task_type", "Sent by the caller: what the call is for")
+CLAIMED_PRIORITY = _text("claimed_user_priority", "Sent by the caller: how much whom the call serves matters")
 CLAIMED_TAGS = _list("claimed_tags", "Sent by the caller: tags")
 
 #: What normalising finds on one span, in the words of all dialects.
@@ -378,7 +380,8 @@ FACTS: tuple[Column, ...] = (
 
 #: Who the dialect says it was, trusted and not: what attribution reads.
 IDENTITY: tuple[Column, ...] = (
-    KEY_ALIAS, KEY_HASH, GATEWAY_TEAM, GATEWAY_USER, GATEWAY_ORG, GATEWAY_END_USER, CLAIMED_USER, CLAIMED_TEAM, CLAIMED_APP, CLAIMED_TAGS,
+    KEY_ALIAS, KEY_HASH, GATEWAY_TEAM, GATEWAY_USER, GATEWAY_ORG, GATEWAY_END_USER, CLAIMED_USER, CLAIMED_TEAM, CLAIMED_APP, CLAIMED_TASK_TYPE,
+    CLAIMED_PRIORITY, CLAIMED_TAGS,
 )  # fmt: skip
 
 #: What attribution decides; on a report each dimension also has `<name>_rank`, the number of the rule that decided (Int16, lower wins).

@@ -27,7 +27,7 @@ GATEWAY = {
     "end_user": ("gateway_end_user",),
     "api_key": ("gateway_key_alias", "gateway_key_hash"),
 }
-CLAIMED = {"team": ("claimed_team",), "app": ("claimed_app",), "user": ("claimed_user",), "end_user": ("claimed_user",)}
+CLAIMED = {"team": ("claimed_team",), "app": ("claimed_app",), "user": ("claimed_user",), "end_user": ("claimed_user",), "task_type": ("claimed_task_type",), "user_priority": ("claimed_user_priority",)}  # fmt: skip
 #: Ranks of reports whose service.name names no app: gateways and model servers.
 SERVERS = (1, 4)
 _OWNERS = {"resource": Owner.RESOURCE, "scope": Owner.SCOPE, "span": Owner.SPAN}

@@ -154,10 +154,8 @@ def _from(*sources: str, default: str = UNATTRIBUTED) -> Dimension:
 
 
 def _said_as(name: str) -> Dimension:
-    """What a mapping says, or the caller under this name: as an attribute, in LiteLLM's metadata, or on the resource."""
-    metadata = ("metadata.requester_metadata", "litellm.metadata.requester_metadata", "litellm.metadata", "metadata")
-    spans = ["", *(f"{place}." for place in metadata), "gen_ai.", "llm.", "traceloop.association.properties."]
-    return _from("mapping", *(f"span.{place}{name}" for place in spans), f"resource.{name}", default="")
+    """What a mapping says, or the caller: as its dialect has it, or in an attribute of that name."""
+    return _from("mapping", "claimed", f"span.{name}", f"span.metadata.{name}", f"resource.{name}", default="")
 
 
 class AttributionConfig(StrictModel):

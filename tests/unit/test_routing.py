@@ -38,6 +38,10 @@ routes:
 """
 
 
+#: What tells LiteLLM's call.
+LITELLM = {"litellm.call_id": "c", "llm.request.type": "acompletion"}
+
+
 def policy_of(tmp_path: Path, text: str) -> PolicyConfig:
     path = tmp_path / "policy.yaml"
     path.write_text(text)
@@ -117,6 +121,31 @@ def test_the_articles_policy_flags_a_premium_model_for_low_priority_chat_and_pri
     assert "gpt-3.5-turbo" in seen.message
     assert seen.quiet_ns == 3600 * 10**9
     assert seen.evidence[0].span_id == waste["span_id"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "resource"),
+    [
+        ({"task_type": "a", "user_priority": "b"}, {}),
+        ({"metadata.task_type": "a", "metadata.user_priority": "b"}, {}),
+        ({"gen_ai.task_type": "a", "gen_ai.user_priority": "b"}, {}),
+        ({"metadata": '{"task_type": "a", "user_priority": "b"}'}, {}),
+        ({"metadata": '{"task\\u005ftype": "a", "user_priority": "b"}'}, {}),
+        ({"traceloop.association.properties.task_type": "a", "traceloop.association.properties.user_priority": "b"}, {}),
+        (LITELLM | {"metadata.requester_metadata": "{'task_type': 'a', 'user_priority': 'b'}"}, {}),
+        (LITELLM | {"metadata.requester_metadata": "{'task_type': 'a', 'user_priority': 'z'}",
+                    "metadata.user_api_key_auth_metadata": "{'user_priority': 'b'}"}, {}),
+        ({}, {"task_type": "a", "user_priority": "b"}),
+    ],
+)  # fmt: skip
+def test_where_task_type_and_priority_are_said(attributes: dict[str, str], resource: dict[str, str]) -> None:
+    """In an attribute, in LiteLLM's request metadata or what an administrator attached to the key, on the resource."""
+    with routed(RoutingConfig()) as running:
+        scope = "litellm" if "litellm.call_id" in attributes else "app"
+        batch = running.take([request(resource=resource, scope=scope, spans=[chat("x", **attributes)])])
+        (row,) = running.rows.values()
+    assert (row["task_type"], row["user_priority"]) == ("a", "b")
+    assert batch.spans["task_type"].to_list() == ["a"]
 
 
 def test_a_better_version_of_a_call_moves_the_money_by_the_difference() -> None:
