@@ -14,11 +14,9 @@ An episode keeps its place in memory for a day after it was resolved, for such l
 from __future__ import annotations
 
 import heapq
-import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import prometheus_client as prometheus
@@ -26,41 +24,15 @@ from prometheus_client import CollectorRegistry
 
 from collector.batch import SpanBatch
 from collector.component import StateReader, StateWriter
-from collector.findings import Evidence, Finding, Observation, Resolution, Severity, State, Subject, Transition
+from collector.episodes import Episode, digest, first, read, written
+from collector.findings import Finding, Observation, Resolution, Severity, State, Transition
 
 MOST = 10_000
-EVIDENCE = 5
-#: How long a resolved finding still takes late evidence.
-REMEMBER_NS = 24 * 3600 * 10**9
 #: How far ahead of its arrival an event may say it happened. What is further ahead has a wrong clock, and would end all episodes.
 AHEAD_NS = 3600 * 10**9
 _EPISODE = b"e"
 _CLOCK = b"clock"
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
-
-
-@dataclass(frozen=True, slots=True)
-class _Episode:
-    """The last episode of a kind and subject."""
-
-    finding: Finding  # as it was given out last, without its transitions
-    changes: int  # observations that had an effect
-    quiet_ns: int | None  # of the newest observation
-    told: bool = False  # that it was resolved; an episode that late evidence reopens is resolved once more, silently
-
-    @property
-    def until(self) -> int | None:
-        """The last moment that belongs to it; None: it has no end yet."""
-        finding = self.finding
-        if finding.resolution is Resolution.RECOVERED:
-            return finding.resolved_ns
-        return None if self.quiet_ns is None else finding.last_seen_ns + self.quiet_ns
-
-    @property
-    def due(self) -> int | None:
-        """When the clock has passed it, something is to be done: resolve the finding, or forget the episode."""
-        resolved = self.finding.resolved_ns
-        return self.until if resolved is None else resolved + REMEMBER_NS
 
 
 class FindingsBook:
@@ -72,12 +44,12 @@ class FindingsBook:
     def __init__(self, registry: CollectorRegistry, most: int = MOST) -> None:
         self._most = most
         self._metrics = _metrics_of(registry)
-        self._episodes: dict[bytes, _Episode] = {}
+        self._episodes: dict[bytes, Episode] = {}
         self._clock = 0
         self._queue: list[tuple[int, bytes]] = []  # a heap of when to look at an episode, at the latest when it is due
         self._queued: dict[bytes, int] = {}  # the earliest time in the queue of each
         # Of the last batch:
-        self._before: dict[bytes, _Episode | None] = {}
+        self._before: dict[bytes, Episode | None] = {}
         self._clock_before = 0
         self._out: dict[str, Finding] = {}
         self._counted = True  # whether the metrics have it
@@ -89,7 +61,7 @@ class FindingsBook:
         self._clock = int(state.get(_CLOCK) or 0)
         for name, value in state.items(_EPISODE):
             key = name[len(_EPISODE) :]
-            self._episodes[key] = _read(value)
+            self._episodes[key] = read(value)
             self._schedule(key)
         self._metrics.open(self)
 
@@ -122,7 +94,7 @@ class FindingsBook:
             if episode is None:
                 state.delete(_EPISODE + key)
             else:
-                state.put(_EPISODE + key, _written(episode))
+                state.put(_EPISODE + key, written(episode))
         if self._clock != self._clock_before:
             state.put(_CLOCK, str(self._clock).encode())
         if not self._counted:
@@ -149,7 +121,7 @@ class FindingsBook:
     # One observation ------------------------------------------------------------------------------------------------
 
     def _apply(self, one: Observation) -> None:
-        key = _digest(one.kind, one.subject)
+        key = digest(one.kind, one.subject)
         episode = self._episodes.get(key)
         if episode is not None and (episode.until is None or one.at_ns <= episode.until):
             if one.holds:
@@ -164,13 +136,13 @@ class FindingsBook:
     def _open(self, key: bytes, one: Observation) -> None:
         subject = tuple(sorted(one.subject))
         finding = Finding(
-            id=_digest(one.kind, subject, str(one.at_ns)).hex(), kind=one.kind, subject=subject, state=State.OPEN, severity=one.severity,
+            id=digest(one.kind, subject, str(one.at_ns)).hex(), kind=one.kind, subject=subject, state=State.OPEN, severity=one.severity,
             first_seen_ns=one.at_ns, last_seen_ns=one.at_ns, observations=1, measured=one.measured, expected=one.expected, unit=one.unit,
-            cost_pico=one.cost_pico, message=one.message, evidence=_first((), one.evidence), version=2,
+            cost_pico=one.cost_pico, message=one.message, evidence=first((), one.evidence), version=2,
         )  # fmt: skip
-        self._put(key, _Episode(finding, 1, one.quiet_ns), Transition.OPENED)
+        self._put(key, Episode(finding, 1, one.quiet_ns), Transition.OPENED)
 
-    def _update(self, key: bytes, episode: _Episode, one: Observation) -> None:
+    def _update(self, key: bytes, episode: Episode, one: Observation) -> None:
         """More of the same. One that is not newer than what is known adds to the sums and says nothing else."""
         was = episode.finding
         recovered = was.resolution is Resolution.RECOVERED
@@ -181,7 +153,7 @@ class FindingsBook:
             last_seen_ns=max(was.last_seen_ns, one.at_ns),
             observations=was.observations + 1,
             cost_pico=was.cost_pico if one.cost_pico is None else (was.cost_pico or 0) + one.cost_pico,
-            evidence=_first(was.evidence, one.evidence),
+            evidence=first(was.evidence, one.evidence),
         )
         quiet_ns = episode.quiet_ns
         if one.at_ns >= was.last_seen_ns and not recovered:
@@ -190,29 +162,29 @@ class FindingsBook:
         if not recovered:  # what was quiet is open again, until the clock is found to be past its new end
             finding = replace(finding, state=State.OPEN, resolution=None, resolved_ns=None)
         changes = episode.changes + 1
-        changed = _Episode(replace(finding, version=2 * changes + recovered), changes, quiet_ns, episode.told)
+        changed = Episode(replace(finding, version=2 * changes + recovered), changes, quiet_ns, episode.told)
         self._put(key, changed, Transition.RAISED if raised and not recovered else None)
 
-    def _recover(self, key: bytes, episode: _Episode, one: Observation) -> None:
+    def _recover(self, key: bytes, episode: Episode, one: Observation) -> None:
         finding = replace(episode.finding, message=one.message)
         if one.measured is not None:
             finding = replace(finding, measured=one.measured, expected=one.expected, unit=one.unit)
         episode = replace(episode, finding=finding, changes=episode.changes + 1)
         self._resolve(key, episode, Resolution.RECOVERED, one.at_ns)
 
-    def _resolve_quiet(self, key: bytes, episode: _Episode) -> None:
+    def _resolve_quiet(self, key: bytes, episode: Episode) -> None:
         """Resolve an episode that is over, unless it is resolved already."""
         if episode.finding.state is State.OPEN and episode.until is not None:
             self._resolve(key, episode, Resolution.QUIET, episode.until)
 
-    def _resolve(self, key: bytes, episode: _Episode, why: Resolution, at_ns: int) -> None:
+    def _resolve(self, key: bytes, episode: Episode, why: Resolution, at_ns: int) -> None:
         finding = replace(
             episode.finding, state=State.RESOLVED, resolution=why, resolved_ns=at_ns, version=2 * episode.changes + 1
         )
         told = None if episode.told else Transition.RESOLVED
         self._put(key, replace(episode, finding=finding, told=True), told)
 
-    def _put(self, key: bytes, episode: _Episode, transition: Transition | None) -> None:
+    def _put(self, key: bytes, episode: Episode, transition: Transition | None) -> None:
         """Keep an episode and give out its finding, once per batch, with all that happened to it in the batch."""
         self._before.setdefault(key, self._episodes.get(key))
         self._episodes[key] = episode
@@ -278,41 +250,6 @@ def _newest(batch: SpanBatch) -> int:
     if isinstance(newest, int) and newest > latest:
         newest = starts.filter(starts <= latest).max()
     return newest if isinstance(newest, int) else 0
-
-
-def _first(known: tuple[Evidence, ...], more: Iterable[Evidence]) -> tuple[Evidence, ...]:
-    """The first few distinct ones."""
-    return tuple(dict.fromkeys((*known, *more)))[:EVIDENCE] if len(known) < EVIDENCE else known
-
-
-def _digest(kind: str, subject: Subject, *more: str) -> bytes:
-    """Tells one kind and subject from another."""
-    text = json.dumps([kind, sorted(subject), *more], ensure_ascii=False, separators=(",", ":"))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-# On disk ----------------------------------------------------------------------------------------------------------------
-
-
-def _written(episode: _Episode) -> bytes:
-    return json.dumps(asdict(episode), separators=(",", ":")).encode()
-
-
-def _read(value: bytes) -> _Episode:
-    found = json.loads(value)
-    finding = found.pop("finding")
-    resolution = finding.pop("resolution")
-    return _Episode(
-        finding=Finding(**finding | {
-            "subject": tuple((name, text) for name, text in finding["subject"]),
-            "evidence": tuple(Evidence(**one) for one in finding["evidence"]),
-            "state": State(finding["state"]),
-            "severity": Severity(finding["severity"]),
-            "resolution": Resolution(resolution) if resolution else None,
-            "transitions": (),
-        }),
-        **found,
-    )  # fmt: skip
 
 
 # Metrics ----------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The book of findings, case by case. That batches and restarts change nothing is in property/test_findings_book.py."""
+"""The book of findings, case by case. That batches and restarts change nothing is in property/test_findings_batches.py."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from prometheus_client import CollectorRegistry
 from collector.batch import Position, SpanBatch
 from collector.columns import CALL_COLUMNS, schema
 from collector.component import Context, Processor
+from collector.episodes import EVIDENCE, REMEMBER_NS
 from collector.errors import StoreError
 from collector.evidence import marked
 from collector.findings import Evidence, Resolution, Severity, State, Transition
-from collector.findings_book import AHEAD_NS, EVIDENCE, REMEMBER_NS, FindingsBook
+from collector.findings_book import AHEAD_NS, FindingsBook
 from collector.otlp import decode
 from config.types import StrictModel
 from tests.findings_kit import NOON_NS, Memory, S, new_book, observed
