@@ -189,6 +189,7 @@ class Pipeline:
                 self._bury(entries[0], f"processing raised {_name(error)}")
             return
         if committed:
+            self._work.committed()
             self._metrics.done(self.id, len(entries), outcome.items, outcome.calls, processed - started, time.perf_counter() - processed)  # fmt: skip
 
     def _halve(self, entries: Sequence[Entry]) -> None:

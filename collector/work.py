@@ -69,6 +69,11 @@ class Work(ABC, Generic[BatchT]):
             for payload in payloads:
                 state.outbox_put(outlet.name, payload)
 
+    def committed(self) -> None:
+        """What `save` wrote is durable."""
+        for processor in self._processors:
+            processor.committed()
+
     def rollback(self) -> None:
         """Undo what the last `process` changed in memory, as far as it came."""
         for component in self._touched:

@@ -12,13 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector.repeats import coded
+from collector.sums import LAST_NS
 from exporters.clickhouse.schema import Field, Table
 
 I64 = NDArray[np.int64]
-#: DateTime ends in February 2106; beyond it, and before 1970, functions of time wrap around. 2105-12-31T23:59:59.
-LAST_NS = 4_291_747_199 * 10**9
-#: Decimal(18, 12) holds less than a million dollars.
-LAST_PICO = 10**18 - 1
 _LAST_DAY = 49_673  # 2105-12-31, in days since 1970
 
 

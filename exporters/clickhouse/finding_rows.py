@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from collector.findings import Finding
-from exporters.clickhouse.arrow import LAST_NS
+from collector.sums import LAST_NS
 from exporters.clickhouse.schema import FINDING_SUBJECT
 
 _DAY_NS = 86400 * 10**9

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from collector import columns
 from collector.columns import CALL_COLUMNS
 from collector.distinct import combinations, integers
 from collector.ledger.rows import equal_to
 from collector.otlp.tables import I64
-from exporters.clickhouse.arrow import LAST_NS, LAST_PICO, arrays
+from collector.sums import LAST_NS, LAST_PICO, served_model, sums
+from exporters.clickhouse.arrow import arrays
 from exporters.clickhouse.schema import CALL_FIELDS
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
@@ -60,21 +60,6 @@ def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays(calls, wanted), names=[field.name for field in CALL_FIELDS])
 
 
-def _models(calls: pl.DataFrame) -> pl.Series:
-    """As `schema.MODEL` says it in SQL: the first of three that says something."""
-    found: pl.Series | None = None
-    for name in ("upstream_model", "response_model", "request_model"):
-        texts = calls[name]
-        if texts.null_count() == len(texts):
-            continue
-        # Which of two columns wins where one says nothing is rarely asked: most batches have the first in all rows.
-        if found is None:
-            found = texts
-        elif found.null_count() or (found == "").any():
-            found = found.zip_with(found.is_not_null() & (found != ""), texts)
-    return calls["request_model"] if found is None else found
-
-
 @dataclass(frozen=True, slots=True)
 class _Moves:
     """What calls add to the sums (sign 1), or had added (-1): keys as columns, measures as int64 per call."""
@@ -92,7 +77,7 @@ def _moves(calls: pl.DataFrame, sign: int) -> _Moves:
     ones = np.full(len(rows), sign, np.int64)
     keys = [rows[name].alias(key) for key, name in _KEY_COLUMNS.items()]
     return _Moves(
-        pl.DataFrame([*keys, _models(rows).alias("Model")]),
+        pl.DataFrame([*keys, served_model(rows).alias("Model")]),
         np.clip(integers(rows["start_ns"])[0], 0, LAST_NS) // _HOUR_NS * 3600,
         {
             "Calls": ones,
@@ -116,26 +101,17 @@ def hourly_rows(calls: pl.DataFrame, replaced: pl.DataFrame) -> pl.DataFrame:
     keys = pl.concat([move.keys for move in moves]) if len(moves) > 1 else moves[0].keys
     hours = np.concatenate([move.hours for move in moves])
     codes, first = combinations(keys, keys.columns, [hours])
-    sums: dict[str, pl.Series] = {}
+    moved: dict[str, pl.Series] = {}
     changed = np.full(len(first), len(moves) == 1)
     for name in moves[0].measures:
-        total = _sums(np.concatenate([move.measures[name] for move in moves]), codes, len(first))
+        total = sums(np.concatenate([move.measures[name] for move in moves]), codes, len(first))
         changed |= np.array(total != 0, np.bool_)
         money = name.endswith("USD")
-        sums[name] = pl.Series(name, total.tolist(), dtype=pl.Decimal(38, 0)) if money else pl.Series(name, total)
+        moved[name] = pl.Series(name, total.tolist(), dtype=pl.Decimal(38, 0)) if money else pl.Series(name, total)
     found = [
         pl.Series("Hour", hours[first].astype(np.uint32)),
         *keys[first].fill_null("").get_columns(),
-        *sums.values(),
+        *moved.values(),
     ]
     frame = pl.DataFrame(found)
     return frame if changed.all() else frame.filter(pl.Series(changed))
-
-
-def _sums(values: I64, codes: I64, count: int) -> NDArray[Any]:
-    """The sum of each code's values: int64, or Python's integers where these might not reach."""
-    largest = max(abs(int(values.min(initial=0))), abs(int(values.max(initial=0))))
-    exact: Any = np.int64 if largest * max(len(values), 1) < 2**63 else object
-    sums = np.zeros(count, exact)
-    np.add.at(sums, codes, values.astype(exact))
-    return sums

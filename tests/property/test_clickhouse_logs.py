@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from collector.batch import Position, RequestBatch
 from collector.signals import Signal
-from exporters.clickhouse.arrow import LAST_NS
+from collector.sums import LAST_NS
 from exporters.clickhouse.log_rows import log_rows
 from exporters.clickhouse.schema import RECEIVED, logs
 from tests.otlp_oracle import known_id, value_text

@@ -1,0 +1,85 @@
+"""What the counters say to those who ask: a verdict about a call to come, and an overview for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from collector.verdict import Answer, Use
+from collector.windows import Rolling
+from processors.budgets.counters import ZERO, Counter, Counters
+from processors.budgets.moves import Values
+from processors.budgets.scopes import Lines, Scope
+
+
+class Answers:
+    """Reads what is committed. From any thread: counters are never changed, but exchanged."""
+
+    def __init__(self, scopes: Sequence[Scope], counters: Counters) -> None:
+        self._scopes = scopes
+        self._counters = counters
+
+    def ask(self, question: Mapping[str, str], now_ns: int) -> Answer:
+        uses: list[Use] = []
+        unasked: list[str] = []
+        for scope in self._scopes:
+            if not scope.needs <= question.keys():
+                unasked += [budget.name for budget in scope.budgets]
+            elif scope.fits(question):
+                values = tuple(question[name] for name in scope.per)
+                used = self._used(scope, values, now_ns)
+                uses += [_use(scope, budget, values, used[budget.measure], now_ns) for budget in scope.budgets]
+        return Answer(tuple(uses), tuple(unasked))
+
+    def report(self, now_ns: int, most: int) -> list[dict[str, Any]]:
+        """Per budget, in the order of the config: what it is, and the subjects that used most, the most first."""
+        found = []
+        for scope in self._scopes:
+            subjects = {values for period in _periods(scope, now_ns) for values in list(self._subjects(scope, period))}  # a copy: the pipeline goes on
+            used = {values: self._used(scope, values, now_ns) for values in subjects}
+            for budget in scope.budgets:
+                order = sorted(used, key=lambda values: (-used[values][budget.measure], values))
+                found.append(self._budget(scope, budget, order, used, now_ns, most))
+        return found
+
+    def _budget(
+        self, scope: Scope, budget: Lines, order: list[Values], used: Mapping[Values, tuple[int, int, int]], now_ns: int, most: int
+    ) -> dict[str, Any]:
+        start = scope.window.start(now_ns)
+        rolling = isinstance(scope.window, Rolling)
+        begins = now_ns - scope.length_ns(start) if rolling else start
+        return {
+            "budget": budget.name,
+            "per": list(scope.per),
+            "window": str(scope.window) if not rolling else f"rolling {scope.length_ns(start) // 10**9}s",
+            "unit": budget.unit,
+            "begins_ns": begins,
+            "ends_ns": None if rolling else scope.window.end(start),
+            "thresholds": [{"percent": line.percent, "hard": line.hard} for line in budget.lines],
+            "subjects_count": len(order),
+            "subjects": [_use(scope, budget, v, used[v][budget.measure], now_ns).as_json() for v in order[:most]],
+        }
+
+    def _used(self, scope: Scope, values: Values, now_ns: int) -> tuple[int, int, int]:
+        if scope.window.steps == 1:
+            return self._subjects(scope, scope.window.start(now_ns)).get(values, ZERO).amounts
+        counters = [self._subjects(scope, period).get(values, ZERO) for period in _periods(scope, now_ns)]
+        return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
+
+    def _subjects(self, scope: Scope, period: int) -> dict[Values, Counter]:
+        return self._counters.committed.get(scope.key, {}).get(period, {})
+
+
+def _periods(scope: Scope, now_ns: int) -> list[int]:
+    """Starts of the cuts that are summed now."""
+    last = scope.window.start(now_ns)
+    if scope.window.steps == 1:
+        return [last]
+    step = scope.window.end(last) - last
+    return [last - n * step for n in range(scope.window.steps)]
+
+
+def _use(scope: Scope, budget: Lines, values: Values, used: int, now_ns: int) -> Use:
+    resets = None if scope.window.steps > 1 else scope.window.end(scope.window.start(now_ns))
+    subject = tuple(zip(scope.per, values, strict=True))
+    return Use(budget.name, subject, budget.unit, used, budget.limit, budget.denied_at, resets)

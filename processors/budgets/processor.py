@@ -1,0 +1,361 @@
+"""The processor: sums per budget, subject and window, exact as the ledger's; what is to be said when a line is crossed.
+
+A call counts in the window that it started in, whenever it comes. A better version of it moves the sums by the difference.
+Counters belong to what is counted (dimensions, match, window), not to a budget's name: whatever else is edited, they stay.
+
+All decisions are in event time. The clock is the start of the newest call, and never goes back; it tells which windows are
+over, so that late calls find theirs and the findings of a window end with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Metric
+
+from collector.batch import SpanBatch
+from collector.component import Context, Processor, Stage, StateReader, StateWriter
+from collector.distinct import integers
+from collector.findings import Observation
+from collector.otlp.tables import I64
+from collector.verdict import Verdicts
+from processors.budgets import alerts
+from processors.budgets.answers import Answers
+from processors.budgets.config import BudgetsConfig
+from processors.budgets.counters import Counter, Counters, Key, Told
+from processors.budgets.moves import Change, Changes, Moves
+from processors.budgets.scopes import Scope, scopes_of
+
+logger = logging.getLogger(__name__)
+
+#: How far ahead of its arrival a call may say it started. What is further ahead has a wrong clock, and would end all windows.
+AHEAD_NS = 3600 * 10**9
+_CLOCK, _LINES = b"clock", b"lines"
+_NO_ROWS: I64 = np.zeros(0, np.int64)
+#: When there are too many counters, this part of them goes besides: not at every batch again.
+_EVICTED_BESIDES = 10
+
+
+class Budgets(Processor[BudgetsConfig]):
+    """Limits in dollars, tokens or calls per team, user, model or any combination; soft, hard and projected; what a gateway may ask before it sends a call."""
+
+    Config = BudgetsConfig
+    stage = Stage.CALLS
+
+    def __init__(self, config: BudgetsConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.counters = Counters()
+        self._scopes = scopes_of(config.budgets)
+        self._answers = Answers(self._scopes, self.counters)
+        self._grace_ns = round(config.grace * 1e9)
+        self._metrics = _metrics_of(context.metrics)
+        self._clock = self._clock_before = 0
+        self._checked: dict[bytes, int] = {}  # per scope the window of the clock when its findings were looked at last
+        self._checked_before: dict[bytes, int] = {}
+        self._edited: list[Observation] = []  # what an edited config has to say, with the first batch
+        self._all_lines = True  # whether counters are to be compared with lines that they have not met
+        self._compared = False  # whether the last batch did
+        self._saved = False
+
+    @property
+    def verdicts(self) -> Verdicts:
+        return self._answers
+
+    # In the pipeline ------------------------------------------------------------------------------------------------
+
+    def load(self, state: StateReader) -> None:
+        self.counters.load(state)
+        self._clock = self._clock_before = int(state.get(_CLOCK) or 0)
+        self._all_lines = state.get(_LINES) != self._lines()
+        gone = set(self.counters.names) - {scope.key for scope in self._scopes}
+        for key in sorted(key for scope in gone for key in self.counters.open.get(scope, ())):
+            names, counter = self.counters.names[key.scope], self.counters.get(key)
+            self._edited += [
+                alerts.over(names, one, key.values, self._clock, "the budget was changed.") for one in counter.told if one.open
+            ]
+        self.counters.keep((scope.key, scope.per) for scope in self._scopes)
+
+    def _lines(self) -> bytes:
+        return repr([(scope.key, scope.budgets) for scope in self._scopes]).encode()
+
+    def process(self, batch: SpanBatch) -> SpanBatch:
+        self.committed()
+        self.counters.forget()
+        self._clock_before, self._checked_before, self._compared = self._clock, dict(self._checked), False
+        if batch.calls.is_empty() and batch.replaced.is_empty():
+            return batch
+        moves = Moves(batch.calls, batch.replaced)
+        newest = integers(batch.calls["start_ns"])[0].max(initial=0)
+        self._clock = max(self._clock, min(int(newest), batch.received_ns + AHEAD_NS))
+        observed = list(self._edited)
+        for scope in self._scopes:
+            if len(moves):
+                observed += self._count(scope, moves)
+            if self._all_lines:
+                observed += self._compare(scope, moves)
+            observed += self._ended(scope)
+        self._make_room()
+        self._compared = True
+        if not observed:
+            return batch
+        observed.sort(key=lambda one: (one.at_ns, one.holds, one.kind, one.subject))
+        return batch.with_(observed=(*batch.observed, *observed))
+
+    def save(self, state: StateWriter) -> None:
+        self.counters.save(state)
+        if self._clock != self._clock_before:
+            state.put(_CLOCK, str(self._clock).encode())
+        if self._all_lines and self._compared:
+            state.put(_LINES, self._lines())
+        self._saved = True
+
+    def committed(self) -> None:
+        if self._saved:
+            self.counters.enter()
+            self._saved = False
+            if self._compared:
+                self._all_lines, self._edited = False, []
+
+    def rollback(self) -> None:
+        self.counters.forget()
+        self._saved = False
+        self._clock, self._checked = self._clock_before, self._checked_before
+
+    # One scope ------------------------------------------------------------------------------------------------------
+
+    def _count(self, scope: Scope, moves: Moves) -> Iterator[Observation]:
+        changes = moves.of(scope)
+        usd, tokens, calls = scope.floors
+        over: list[tuple[Key, Change]] = []
+        past = {p for p in {change.period for change in changes} if self._kept_until(scope, p) <= self._clock}
+        for change in changes:
+            key = Key(scope.key, change.period, change.values)
+            if change.period in past:
+                self._metrics.late.inc(change.late)
+                continue
+            was = self.counters.get(key)
+            now = Counter(
+                was.usd + change.usd, was.tokens + change.tokens, was.calls + change.calls, max(was.last_ns, change.last_ns), was.told
+            )
+            if now == was:
+                continue
+            self.counters.set(key, now)
+            if scope.window.steps > 1 or now.usd >= usd or now.tokens >= tokens or now.calls >= calls:
+                over.append((key, change))
+        if scope.window.steps > 1:
+            yield from self._rolled(scope, changes, over)
+            return
+        codes: dict[Key, list[int]] = {}
+        for key, change in over:
+            codes.setdefault(key, []).append(change.code)
+        force = alerts.in_force(scope)
+        for key, own in codes.items():
+            counter = self.counters.get(key)
+            if not force.issubset(one.line for one in counter.told):
+                yield from self._judge(scope, key, counter, moves, changes.calls(own), self._before(key))
+
+    def _before(self, key: Key) -> int:
+        """Start of the newest call that was counted before this batch."""
+        committed = self.counters.committed.get(key.scope, {}).get(key.period, {}).get(key.values)
+        return committed.last_ns if committed else 0
+
+    def _judge(
+        self, scope: Scope, key: Key, counter: Counter, moves: Moves, rows: I64, last_ns: int
+    ) -> Iterator[Observation]:
+        """Say what has been crossed in a window that stands alone; what is over already is closed at once."""
+        told: list[Told] = []
+        for budget in scope.budgets:
+            used = counter.amounts[budget.measure]
+            found = list(alerts.crossed(scope, budget, counter.told, used, key.values, key.period, moves, rows, self._clock))
+            guess = alerts.projected(scope, budget, counter.told, used, last_ns, key.values, key.period, moves, rows)
+            for one, observation in [*found, *([guess] if guess else [])]:
+                told.append(one)
+                yield observation
+        if told:
+            counter = counter._replace(told=(*counter.told, *told))
+            self.counters.set(key, counter)
+            if scope.window.end(key.period) <= self._clock:
+                yield from self._close(scope, key, counter)
+
+    def _close(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
+        """The window is over, and with it what was said of it."""
+        end = scope.window.end(key.period)
+        for one in counter.told:
+            if one.open:
+                yield alerts.over(scope.per, one, key.values, end, "the window ended.")
+        self.counters.set(key, counter._replace(told=tuple(one._replace(open=False) for one in counter.told)))
+
+    def _compare(self, scope: Scope, moves: Moves) -> Iterator[Observation]:
+        """The lines are new: what was said and holds no longer, and what counters are over already."""
+        force = alerts.in_force(scope)
+        now = scope.window.start(self._clock)
+        for period in self.counters.periods(scope.key):
+            for values in list(self.counters.committed[scope.key][period]):
+                key = Key(scope.key, period, values)
+                counter = self.counters.get(key)
+                stale = [one for one in counter.told if one.open and one.line not in force]
+                if stale:
+                    told = tuple(one._replace(open=one.open and one.line in force) for one in counter.told)
+                    counter = counter._replace(told=told)
+                    self.counters.set(key, counter)
+                    for one in stale:
+                        yield alerts.over(scope.per, one, values, self._clock, "the budget was changed.")
+                if scope.window.steps > 1:
+                    yield from self._step(scope, key._replace(period=now), moves, _NO_ROWS)
+                elif scope.window.end(period) > self._clock:
+                    yield from self._judge(scope, key, counter, moves, _NO_ROWS, counter.last_ns)
+
+    def _ended(self, scope: Scope) -> Iterator[Observation]:
+        """What was said of windows that are over by now; windows that nothing can come to any more are forgotten."""
+        for period in self.counters.periods(scope.key):
+            if self._kept_until(scope, period) <= self._clock:
+                self.counters.drop(scope.key, period)
+        now = scope.window.start(self._clock)
+        if self._checked.get(scope.key) == now:
+            return
+        self._checked[scope.key] = now
+        changed = [key for key in self.counters.changed if key.scope == scope.key]
+        for key in sorted({*self.counters.open.get(scope.key, ()), *changed}):
+            counter = self.counters.get(key)
+            if not any(one.open for one in counter.told):
+                continue
+            if scope.window.steps > 1:
+                yield from self._fallen(scope, key, counter)
+            elif scope.window.end(key.period) <= self._clock:
+                yield from self._close(scope, key, counter)
+
+    def _kept_until(self, scope: Scope, period: int) -> int:
+        """Until when a window takes calls. A step of a rolling one as long as it may be part of a sum, and once more."""
+        end = scope.window.end(period)
+        return end + (self._grace_ns if scope.window.steps == 1 else 2 * scope.length_ns(period))
+
+    # Rolling windows ------------------------------------------------------------------------------------------------
+
+    def _rolled(self, scope: Scope, changes: Changes, over: list[tuple[Key, Change]]) -> Iterator[Observation]:
+        """Say what has been crossed at the changed steps, and at later ones whose sum they are part of."""
+        rows: dict[tuple[str, ...], list[Change]] = {}
+        for key, change in over:
+            rows.setdefault(key.values, []).append(change)
+        for values, own in rows.items():
+            steps = {period for change in own for period in self._after(scope, change.period)}
+            for period in sorted(steps):
+                key = Key(scope.key, period, values)
+                if not self.counters.get(key).calls and period not in {change.period for change in own}:
+                    continue
+                within = set(self._within(scope, period))
+                codes = [change.code for change in own if change.period in within]
+                yield from self._step(scope, key, changes.moves, changes, codes)
+
+    def _step(
+        self, scope: Scope, key: Key, moves: Moves, changes: Changes | I64, codes: list[int] | None = None
+    ) -> Iterator[Observation]:
+        """Say which lines the sum that ends with this step has crossed; one that was crossed less than a window away is not
+        said again."""
+        total = self._sum(scope, key)
+        if all(total[budget.measure] < budget.floor for budget in scope.budgets):
+            return
+        near = [
+            self.counters.get(key._replace(period=period))
+            for period in (*self._within(scope, key.period), *self._after(scope, key.period))
+        ]
+        said = [one for counter in near for one in counter.told]
+        rows = changes.calls(codes or []) if isinstance(changes, Changes) else changes
+        for budget in scope.budgets:
+            used = total[budget.measure]
+            for one, observation in alerts.crossed(
+                scope, budget, said, used, key.values, key.period, moves, rows, self._clock
+            ):
+                yield observation
+                counter = self.counters.get(key)
+                counter = counter._replace(told=(*counter.told, one))
+                self.counters.set(key, counter)
+        yield from self._fallen(scope, key, self.counters.get(key))
+
+    def _fallen(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
+        """What was said at this step and is so no more at a later one, up to the clock."""
+        measure = {budget.name: budget.measure for budget in scope.budgets}
+        told = []
+        for one in counter.told:
+            end = self._falls(scope, key, one.at, measure[one.budget]) if one.open and one.budget in measure else None
+            told.append(one if end is None else one._replace(open=False))
+            if end is not None:
+                yield alerts.over(scope.per, one, key.values, end, "it is below the threshold again.")
+        if tuple(told) != counter.told:
+            self.counters.set(key, counter._replace(told=tuple(told)))
+
+    def _falls(self, scope: Scope, key: Key, at: int, measure: int) -> int | None:
+        """Start of the first step behind this one, and not behind the clock, whose sum is below a line."""
+        period, now = scope.window.end(key.period), scope.window.start(self._clock)
+        while period <= now:
+            if self._sum(scope, key._replace(period=period))[measure] < at:
+                return period
+            period = scope.window.end(period)
+        return None
+
+    def _sum(self, scope: Scope, key: Key) -> tuple[int, int, int]:
+        """What a subject used in the window that ends with a step."""
+        counters = [self.counters.get(key._replace(period=period)) for period in self._within(scope, key.period)]
+        return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
+
+    def _within(self, scope: Scope, period: int) -> range:
+        """Steps of the window that ends with this one."""
+        step = scope.window.end(period) - period
+        return range(period, period - scope.window.steps * step, -step)
+
+    def _after(self, scope: Scope, period: int) -> range:
+        """This step and those whose window it is part of."""
+        step = scope.window.end(period) - period
+        return range(period, period + scope.window.steps * step, step)
+
+    # Bounds ---------------------------------------------------------------------------------------------------------
+
+    def _make_room(self) -> None:
+        """Let ended windows go, then the counters that used least, where there are too many."""
+        most = self.config.max_counters
+        excess = self.counters.crowded(most)
+        if excess <= 0:
+            return
+        excess += most // _EVICTED_BESIDES
+        ended = sorted(
+            (scope.window.end(period), scope.key, period, len(self.counters.committed[scope.key][period]))
+            for scope in self._scopes for period in self.counters.periods(scope.key)
+            if scope.window.steps == 1 and scope.window.end(period) <= self._clock
+        )  # fmt: skip
+        for _, key, period, count in ended:
+            if excess <= 0:
+                break
+            self.counters.drop(key, period)
+            self._metrics.evicted.inc(count)
+            excess -= count
+        if excess > 0:
+            self._metrics.evicted.inc(self.counters.evict(excess, {scope.key: _weights(scope) for scope in self._scopes}))
+
+
+def _weights(scope: Scope) -> tuple[float, float, float]:
+    """Per measure one over the lowest limit; 0 where none is limited."""
+    limits = [min((b.limit for b in scope.budgets if b.measure == m), default=0) for m in range(3)]
+    return tuple(1 / limit if limit else 0.0 for limit in limits)  # type: ignore[return-value]
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.late = Metric(
+            "spanledger_budgets_late_calls", "Calls that came after the grace of their window: no budget counts them.", registry=registry
+        )
+        self.evicted = Metric(
+            "spanledger_budgets_evicted_counters", "Counters that went because there were too many.", registry=registry
+        )
+
+
+_known: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+
+
+def _metrics_of(registry: CollectorRegistry) -> _Metrics:
+    """One, however many pipelines have budgets."""
+    if registry not in _known:
+        _known[registry] = _Metrics(registry)
+    return _known[registry]

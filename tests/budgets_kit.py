@@ -1,0 +1,52 @@
+"""Budgets as a pipeline runs them, over calls as the ledger hands them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from collector.columns import PICO_PER_USD
+from collector.component import Context
+from collector.findings import Observation
+from processors.budgets import Budgets, BudgetsConfig
+from tests.findings_kit import NOON_NS, Memory
+from tests.ledger_rows import batch, call
+
+USD = PICO_PER_USD
+MINUTE = 60 * 10**9
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def started(budgets: Mapping[str, Any], state: Memory | None = None, **options: Any) -> Budgets:
+    """A processor as it starts over a state."""
+    config = BudgetsConfig.model_validate({"budgets": budgets, **options})
+    made = Budgets(config, Context("budgets", Path(), CollectorRegistry()))
+    made.load(state or Memory())
+    return made
+
+
+def spent(id_: str, usd: float, at: int = 0, **columns: Any) -> dict[str, Any]:
+    """A call `at` ns after noon of 2026-11-28 (UTC, a Saturday)."""
+    values = {"start_ns": NOON_NS + at, "cost_pico": round(usd * USD), "input_tokens": 100, "output_tokens": 10, **columns}
+    return call(id_, **values)
+
+
+def take(
+    budgets: Budgets, state: Memory, made: Sequence[Mapping[str, Any]], replaced: Sequence[Mapping[str, Any]] = (), times: int = 1
+) -> list[Observation]:
+    """One batch, committed; what was observed. `times`: how often the disk had to be asked."""
+    received = max((row["start_ns"] for row in made), default=NOON_NS)
+    done = budgets.process(batch(made=made, replaced=replaced).with_(received_ns=received))
+    for _ in range(times):
+        budgets.save(state)
+    budgets.committed()
+    return list(done.observed)
+
+
+def said(observed: Sequence[Observation]) -> list[tuple[str, str, bool]]:
+    """Kind, whom it is about, and whether it holds."""
+    return [(one.kind, " ".join(f"{n}={v}" for n, v in one.subject if n != "budget"), one.holds) for one in observed]
