@@ -205,6 +205,88 @@ def test_identity_above_reaches_the_calls_below_also_late() -> None:
     assert second["version"] > first["version"]
 
 
+def caller(trace: int, id_: int, parent: int = 0, at: int = 0, team: str = "search") -> Span:
+    """Where a gateway authenticated a request."""
+    return call(trace, id_, parent, at=at, took=2, role="caller", model=None, operation=None, **GATEWAY, **by("team", team, 1, "gateway"))  # fmt: skip
+
+
+NOBODYS: dict[str, Any] = {"status": "Error", **by("team", "(unattributed)", 4, "default")}
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [caller(1, 2, 9, at=3), call(1, 3, 9, **NOBODYS)],
+        [call(1, 3, 9, **NOBODYS), Span(1, 4, 3), caller(1, 2, 4, at=500)],
+        [caller(1, 2, 9, at=500), Span(1, 4, 2), call(1, 3, 4, **NOBODYS)],
+        [caller(1, 5, 8, at=40, team="far"), caller(1, 2, 9, at=3), call(1, 3, 9, **NOBODYS)],
+        [caller(1, 5, 8, at=1, team="beside"), call(1, 3, 9, **NOBODYS), caller(1, 2, 3, at=50)],
+    ],
+    ids=["beside", "below", "above", "the nearest", "below before beside"],
+)
+def test_a_call_that_a_gateway_refused_is_whose_it_authenticated(spans: list[Span]) -> None:
+    (row,) = rows(spans)
+    assert (row["team"], row["attribution_source"], row["report_count"]) == ("search", "team=gateway", 1)
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        [caller(1, 2, 9, at=3), call(1, 4, 2, at=3, took=1, i=1, o=1, **GATEWAY), call(1, 3, 9, model="other", **NOBODYS)],
+        [caller(2, 2, 9, at=3), call(1, 3, 9, **NOBODYS)],
+        [caller(1, 2, 9, at=300), call(1, 3, 9, **NOBODYS)],
+        [caller(1, 2, 9, at=3), call(1, 3, 9, **GATEWAY, **NOBODYS)],
+    ],
+    ids=["its request was made", "another trace", "another time", "the gateway reports the call"],
+)  # fmt: skip
+def test_who_asked_for_something_else_says_nothing_of_a_call(spans: list[Span]) -> None:
+    found = {row["span_id"]: row["team"] for row in rows(spans)}
+    assert found[f"{3:016x}"] == "(unattributed)"
+
+
+def test_who_asked_is_no_call_and_in_a_gateways_own_traces_no_work() -> None:
+    """Scenario: nearly all requests: the gateway authenticates, then reports its call. None is settled one by one, in
+    whatever order the two come; what was kept of who asked is found when it is needed."""
+    assert rows([caller(1, 1)]) == []
+    asked = [caller(n, 2, 1) for n in range(1, 50)]
+    made = [call(n, 3, 2, at=5, i=n, o=1, id=f"id-{n}", **GATEWAY) for n in range(1, 50)]
+    for order in ([asked, made], [made, asked], [[*asked, *made]]):
+        books = Books()
+        for batch in order:
+            books.process(batch)
+            assert books.ledger._pending is not None
+            assert books.ledger._pending.components == []
+            books.ledger.rollback()
+            books.take(batch)
+        assert len(books.calls) == 49
+    books = Books()
+    books.take([*asked, *made, caller(99, 2, 1)])
+    books.restart()
+    books.take([call(99, 3, 1, **NOBODYS)])
+    assert books.table[f"{99:032x}-{3:016x}"]["team"] == "search"
+
+
+def test_a_copy_of_a_call_stands_for_it_until_it_comes() -> None:
+    """Scenario: a gateway repeats the provider's answer on a span below the call's: it counts where the call's is missing."""
+    own = call(1, 1, i=16, o=4, id="x", **GATEWAY, **by("team", "search", 1, "gateway"))
+    copy = call(1, 2, 1, at=1, took=1, i=16, o=4, id="y", role="copy", **GATEWAY)
+    (row,) = rows([own, copy])
+    assert (row["response_id"], row["report_count"], row["team"]) == ("x", 1, "search")
+    (row,) = rows([copy])
+    assert (row["response_id"], row["input_tokens"], row["report_count"]) == ("y", 16, 1)
+    books = Books()
+    first = books.take([copy]).calls.to_dicts()[0]
+    batch = books.take([own])
+    assert batch.replaced["call_id"].to_list() == [first["call_id"]]
+    assert [row["response_id"] for row in books.calls] == ["x"]
+    books = Books()
+    books.process([own, copy])
+    assert books.ledger._pending is not None
+    assert books.ledger._pending.components == [], "a copy that comes with its call costs nothing"
+    (row,) = rows([copy, call(1, 3, 9, at=1, took=3, i=16, o=4, id="y", **SDK)])
+    assert (row["report_count"], row["reports"]) == (2, ["anthropic_sdk", "litellm"]), "a call like any other"
+
+
 def test_abort_above_a_gateways_call_makes_its_usage_an_estimate() -> None:
     """Scenario: the client hung up. The gateway's own count is marked, whichever comes first; a better count is not."""
     abort, between = call(1, 1, role="abort", **GATEWAY), Span(1, 2, 1)
