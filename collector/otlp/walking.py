@@ -245,7 +245,8 @@ def plan(
             continue
         # The message that goes with the leaf, if there is one; what was planned inside of it is forgotten.
         stack[level, _END], stack[level, _TYPE] = end, type_
-        inner = outer = np.int64(0)
+        inner: Int = np.int64(0)
+        outer: Int = np.int64(0)
         for around in range(level, 0, -1):
             if stack[around, _TYPE] == M.KEY_VALUE or (
                 stack[around, _TYPE] == M.ANY_VALUE and stack[around - 1, _TYPE] == M.ARRAY_VALUE
