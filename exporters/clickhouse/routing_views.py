@@ -91,3 +91,23 @@ LATENCY = (
     "round(sum(c.OutputTokens) / nullIf(sumIf(c.Duration, c.OutputTokens > 0), 0) * 1e9, 2) AS OutputTokensPerSecond FROM {calls} AS c "
     "WHERE c.StatusCode != 'Error' GROUP BY Day, Team, Provider, Model ORDER BY Day DESC, Calls DESC"
 )
+GATEWAY_TIME = (
+    "SELECT s.Day AS Day, s.ServiceName AS ServiceName, count() AS Requests, round(quantile(0.5)(s.Whole) / 1e6, 3) AS WholeP50Ms, "
+    "round(quantile(0.95)(s.Whole) / 1e6, 3) AS WholeP95Ms, round(quantile(0.5)(c.Calls) / 1e6, 3) AS CallsP50Ms, "
+    "round(quantile(0.95)(c.Calls) / 1e6, 3) AS CallsP95Ms, round(quantile(0.5)(greatest(toInt64(s.Whole) - toInt64(c.Calls), 0)) / 1e6, 3) AS GatewayP50Ms, "
+    "round(quantile(0.95)(greatest(toInt64(s.Whole) - toInt64(c.Calls), 0)) / 1e6, 3) AS GatewayP95Ms "
+    "FROM (SELECT toDate(t.Timestamp) AS Day, t.TraceId AS TraceId, t.ServiceName AS ServiceName, max(t.Duration) AS Whole FROM {traces} AS t "
+    "WHERE t.SpanKind = 'Server' AND t.TraceId != '' GROUP BY Day, TraceId, ServiceName) AS s INNER JOIN (SELECT Day, TraceId, ServiceName, sum(Duration) AS Calls "
+    "FROM {calls} GROUP BY Day, TraceId, ServiceName) AS c ON c.Day = s.Day AND c.TraceId = s.TraceId AND c.ServiceName = s.ServiceName "
+    "GROUP BY Day, ServiceName ORDER BY Day DESC, Requests DESC"
+)
+#: The asked model stands on a span of the gateway, or on the call's; a request that made a call has the call's id on a span.
+REFUSED = (
+    "SELECT toDate(s.Timestamp) AS Day, min(s.Timestamp) AS Timestamp, s.TraceId AS TraceId, any(s.ServiceName) AS ServiceName, "
+    "anyIf(s.SpanAttributes['gen_ai.request.model'], s.SpanAttributes['gen_ai.request.model'] != '') AS RequestModel, "
+    "anyIf(multiIf(s.SpanAttributes['litellm.team.alias'] != '', s.SpanAttributes['litellm.team.alias'], s.SpanAttributes['litellm.team.id']), "
+    "s.SpanAttributes['litellm.team.alias'] != '' OR s.SpanAttributes['litellm.team.id'] != '') AS Team, "
+    "maxIf(toUInt16OrZero(s.SpanAttributes['http.response.status_code']), s.SpanKind = 'Server') AS HttpStatus, "
+    "anyIf(s.SpanAttributes['error.type'], s.SpanAttributes['error.type'] != '') AS ErrorType FROM {traces} AS s WHERE s.TraceId != '' "
+    "GROUP BY Day, TraceId HAVING max(s.CallId) = '' AND RequestModel != '' AND HttpStatus BETWEEN 400 AND 499 ORDER BY Timestamp DESC"
+)

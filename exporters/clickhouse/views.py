@@ -135,6 +135,16 @@ VIEWS: tuple[View, ...] = (
     ),
     View("llm_latency", "Where the time of calls goes: whole, to the first token, and in the gateway itself where it tells", routing_views.LATENCY),
     View(
+        "llm_gateway_time",
+        "How long requests took in a gateway, how much of it its calls took, and what is left: where the gateway has a server span",
+        routing_views.GATEWAY_TIME,
+    ),
+    View(
+        "llm_refused_requests",
+        "Requests that a gateway refused (4xx) before it called a model, where no call's span tells: by a guardrail, for an unknown model, over a limit",
+        routing_views.REFUSED,
+    ),
+    View(
         "llm_pii",
         "Personal data and secrets that redaction found, by day, app, team, provider and detector; InRequest…: it stood in what was sent to the "
         "provider, which has seen it before it was taken out here",

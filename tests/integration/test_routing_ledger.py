@@ -28,14 +28,14 @@ POLICY = {"routes": [{"match": {"team": "Support"}, "route_to": "gpt-4o-mini"}]}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A ledger of the capture litellm-v1, and of calls of the team `tries` that pages of two have to cut."""
+    """A ledger of the captures litellm-v1 and litellm-v2, and of calls of the team `tries` that pages of two have to cut."""
     folder = tmp_path_factory.mktemp("ledger") / "clickhouse"
     handle = Handle(folder)
     exporter = ClickHouse(ClickHouseConfig(dsn=f"chdb://{folder}"), context(folder.parent))  # type: ignore[arg-type]
     exporter.start()
     routing = Routing(RoutingConfig.model_validate(POLICY), Context("routing", Path(), CollectorRegistry()))
     with pipeline(more=lambda: [routing]) as running:
-        for body in requests(CAPTURES / "litellm-v1"):
+        for body in [*requests(CAPTURES / "litellm-v1"), *requests(CAPTURES / "litellm-v2")]:
             for payload in exporter.encode(running.take([body])):
                 exporter.send(payload)
     tries = [
@@ -64,13 +64,13 @@ def ask(store: Path, sql: str) -> list[dict[str, Any]]:
 
 def test_fallbacks_of_the_capture(store: Path) -> None:
     rows = ask(store, "SELECT * FROM llm_fallbacks ORDER BY Timestamp")
-    assert len(rows) == 4
+    assert len(rows) == 8
     assert {(r["Kind"], r["RequestModel"], r["ServedRequestModel"], r["ServedModel"], r["ErrorType"], r["TierChange"]) for r in rows} == {
         ("fallback", "premium-broken", "fast", "gpt-4o-mini", "InternalServerError", "drop")
     }  # fmt: skip
     assert all(Decimal(row["CostUSD"]) > 0 for row in rows)
     rates = ask(store, "SELECT Team, Attempts, ShareOfCalls FROM llm_fallback_rates ORDER BY Team")
-    assert [(row["Team"], int(row["Attempts"]), row["ShareOfCalls"]) for row in rates] == [("Search", 1, 1), ("Support", 3, 1)]  # fmt: skip
+    assert [(row["Team"], int(row["Attempts"]), row["ShareOfCalls"]) for row in rates] == [("Search", 2, 1), ("Support", 6, 1)]  # fmt: skip
 
 
 def test_the_guardrail_of_the_capture(store: Path) -> None:
@@ -78,6 +78,22 @@ def test_the_guardrail_of_the_capture(store: Path) -> None:
     assert (row["RefusedBy"], row["Team"], row["App"], int(row["Refusals"])) == ("blocklist", "Search", "rag-bot", 1)
     assert 0 < row["ShareOfCalls"] < 1
     assert ask(store, "SELECT * FROM llm_guardrail_latency") == []
+
+
+def test_what_the_gateway_refused_without_a_call(store: Path) -> None:
+    """LiteLLM's newer spans: the guardrail's block and the wrong model are two 400s with the model that was asked for."""
+    rows = ask(store, "SELECT RequestModel, Team, HttpStatus, ErrorType FROM llm_refused_requests ORDER BY RequestModel")
+    error = "litellm.proxy._types.ProxyException"
+    assert [(r["RequestModel"], r["Team"], int(r["HttpStatus"]), r["ErrorType"]) for r in rows] == [
+        ("gpt-4o", "Search", 400, error), ("nope", "Search", 400, error),
+    ]  # fmt: skip
+
+
+def test_the_gateways_own_time(store: Path) -> None:
+    (row,) = ask(store, "SELECT *, toInt32(Requests) AS n FROM llm_gateway_time WHERE ServiceName LIKE 'litellm%' LIMIT 1")
+    assert row["n"] > 20
+    assert row["WholeP50Ms"] > row["CallsP50Ms"] > 0
+    assert row["GatewayP50Ms"] > 0
 
 
 def test_load_and_latency(store: Path) -> None:

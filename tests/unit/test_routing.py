@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -390,6 +391,32 @@ def test_a_fallback_is_found_whatever_comes_first(order: tuple[int, ...], togeth
         seen += running.take(bodies).observed  # again, as after a lost answer
     assert kinds(seen) == [("routing.fallback", {"model": "gpt-4", "served": "gpt-4o-mini", "team": "search"})]
     assert seen[0].at_ns == NOON_NS
+
+
+def test_what_is_noticed_does_not_depend_on_batches_or_restarts() -> None:
+    """Thirty requests of one to three attempts each, some premium, some failing: cut in any way they show the same."""
+    random = Random(5)
+    bodies = []
+    for number in range(30):
+        above = span("request", kind="server")
+        for place in range(random.randint(1, 3)):
+            error = {"status": "error", "tokens": (0, 0), "error__type": "timeout"} if random.random() < 0.4 else {}
+            model = random.choice(["gpt-4", "gpt-4o-mini", "gpt-3.5-turbo"])
+            at = NOON_NS + number * 10**9 + place * 10**8
+            bodies.append(body(chat(f"{number}-{place}", model, parent=above, start_ns=at, duration_ns=10**7, **error), team=random.choice("ab")))  # fmt: skip
+    config = RoutingConfig.model_validate(
+        {"routes": [{"route_to": "gpt-3.5-turbo"}], "rules": [{"deny_models": ["gpt-4"]}]}
+    )
+    seen = []
+    for size in (len(bodies), 1, 7):
+        with routed(config) as running:
+            found: list[Observation] = []
+            for start in range(0, len(bodies), size):
+                found += running.take(bodies[start : start + size]).observed
+                running.restart()
+        seen.append(sorted(map(str, found)))
+    assert seen[0] == seen[1] == seen[2]
+    assert {one.kind for one in found} == {"routing.fallback", "routing.premium_instead", "routing.model_not_allowed"}
 
 
 def test_retries_later_calls_and_other_requests_are_no_fallbacks() -> None:
