@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo docs test lint types imports check bill bench accuracy clean
+.PHONY: run demo docs grafana test lint types imports check bill bench accuracy clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make check   lint, types, import contracts, tests: what CI runs"
 	@echo "make bill    what providers billed against what the ledger says, over the captures in tests/captures"
 	@echo "make docs    the pages that are made from the code"
+	@echo "make grafana the dashboards in deploy/grafana, from spanledger/grafana"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make accuracy  bill accuracy beside Phoenix and MLflow, which it installs into a venv of their own (1.3 GB)"
 
@@ -43,6 +44,9 @@ imports: $(BIN)/.installed-dev
 docs: $(BIN)/.installed-dev
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m exporters.clickhouse.document
+
+grafana: $(BIN)/.installed-dev
+	$(BIN)/python -m spanledger.grafana
 
 check: lint types imports test
 
