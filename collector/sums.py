@@ -8,12 +8,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from collector.columns import DIMENSIONS
 from collector.otlp.tables import I64
 
 #: An amount of a million dollars or more is nobody's: it counts as unknown. Also what ClickHouse's Decimal(18, 12) holds.
 LAST_PICO = 10**18 - 1
 #: Times beyond it count as this one: where ClickHouse's DateTime ends. 2105-12-31T23:59:59.
 LAST_NS = 4_291_747_199 * 10**9
+#: What calls may be counted by, and the column of each; the model is the one that `served_model` says.
+COUNTED_BY: dict[str, str | None] = {
+    **{column.name: column.name for column in DIMENSIONS},
+    "provider": "provider", "model": None, "deployment": "deployment", "region": "region", "operation": "operation", "service": "service_name",
+}  # fmt: skip
 
 
 def served_model(calls: pl.DataFrame) -> pl.Series:

@@ -67,17 +67,19 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Allow or deny, and why."""
+    """Allow or deny, and why. `known`: whether budgets were asked, or it is what to say when they cannot be."""
 
     allow: bool
     reason: str
     uses: tuple[Use, ...] = ()
     unasked: tuple[str, ...] = ()
     decisive: Use | None = field(default=None)  # that denies, else the one with the smallest share left
+    known: bool = True
 
     def as_json(self) -> dict[str, Any]:
         return {
             "allow": self.allow,
+            "known": self.known,
             "reason": self.reason,
             "budgets": [use.as_json() for use in self.uses],
             "unasked": list(self.unasked),
@@ -101,7 +103,7 @@ class Verdicts(Protocol):
     """Somebody who knows how much is used. Both may be asked from any thread, while the pipeline goes on."""
 
     def ask(self, question: Mapping[str, str], now_ns: int) -> Answer:
-        """What applies to a call of these dimensions. Names are those of `VERDICT_DIMENSIONS`."""
+        """What applies to a call of these dimensions. Names are those of `collector.sums.COUNTED_BY`."""
         ...
 
     def report(self, now_ns: int, most: int) -> list[dict[str, Any]]:

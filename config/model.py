@@ -62,6 +62,26 @@ class AdminConfig(StrictModel):
     """Host headers to answer to besides the endpoint's own and loopback names (a guard against DNS rebinding)."""
 
 
+class VerdictConfig(StrictModel):
+    """The verdict port: gateways ask it, before they send a call, whether a budget is used up (docs/budgets.md)."""
+
+    endpoint: Endpoint = "127.0.0.1:8788"
+    """Host and port of `GET /v1/verdict`."""
+    grpc_endpoint: Endpoint | None = None
+    """Host and port of Envoy's external authorization service (`envoy.service.auth.v3`). Not served unless it is set."""
+    auth: AdminAuthConfig | None = None
+    """Asked for on both ports. It opens nothing else: give gateways this one, and not the admin port's."""
+    on_error: Literal["allow", "deny"] = "allow"
+    """What to answer while the counters cannot be trusted: the collector is starting, its pipeline stands still or is behind."""
+    max_lag: Duration = Field(default=60.0, ge=1, le=86400)
+    """For how long the oldest request may have waited in the inbox until the pipeline counts as behind."""
+    deny_status: int = Field(default=429, ge=400, le=599)
+    """HTTP status of a refusal."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Request header that names a dimension, by dimension, such as `team: x-team`, for proxies that pass the client's request
+    on. The gateway must set these headers itself and take out what a client sent."""
+
+
 class LogsConfig(StrictModel):
     """The collector's own log, on standard error."""
 
@@ -153,6 +173,8 @@ class ServiceConfig(StrictModel):
     """Directory of the inbox, the outboxes, the state and the embedded store. One collector at a time."""
     admin: AdminConfig = Field(default_factory=AdminConfig)
     """Health, metrics and queries."""
+    verdict: VerdictConfig | None = None
+    """Whether a call may be made, for gateways that ask. Not served unless it is there; `{}` for all defaults."""
     telemetry: TelemetryConfig = Field(default_factory=TelemetryConfig)
     """The collector's own log."""
     shutdown_timeout: Duration = Field(default=30.0, ge=0, le=3600)

@@ -27,11 +27,13 @@ from collector.pipeline import Pipeline
 from collector.signals import Signal, signal_of
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry, watch_dead_letters
+from collector.verdict import Verdicts
 from collector.warmup import warm
 from collector.work import RequestsWork, TracesWork, Work
 from config.delivery import ExporterConfig
 from config.model import ComponentSpec, LoadedConfig, PipelineConfig
 from spanledger.admin.server import AdminServer
+from spanledger.verdict import VerdictServer
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +88,12 @@ class Service:
             )
             watch_dead_letters(self.metrics, self.store.dead_letters())
             self.deliveries: list[Delivery] = []
+            self.verdicts: list[tuple[Pipeline, Verdicts]] = []  # who knows what is used of budgets, by pipeline
             self.pipelines = [self._pipeline(id_, wanted, undo) for id_, wanted in pipelines.items()]
             self.receivers = self._receivers(pipelines)
             self._warn_of_leftovers()
             self.admin = AdminServer(settings.admin, self)
+            self.verdict = VerdictServer(settings.verdict, self) if settings.verdict is not None else None
             self._undo = undo.pop_all()
 
     # Building -------------------------------------------------------------------------------------------------------
@@ -119,6 +123,7 @@ class Service:
         work = self._work(id_, signal, processors, outlets)
         pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics)
         self._pipeline_metrics.watch(pipeline)
+        self.verdicts += [(pipeline, one.verdicts) for one in processors if one.verdicts is not None]
         return pipeline
 
     def _work(self, id_: str, signal: Signal, processors: list[Processor[Any]], outlets: list[Outlet]) -> Work[Any]:
@@ -165,6 +170,8 @@ class Service:
                 pipeline.start()
             for receiver, intake in self.receivers:
                 receiver.start(intake)
+            if self.verdict is not None:
+                self.verdict.start()
         except BaseException:
             self.stop(0)
             raise
@@ -178,6 +185,8 @@ class Service:
         self.ready = False
         seconds = self.config.service.shutdown_timeout if timeout is None else timeout
         deadline = time.monotonic() + seconds
+        if self.verdict is not None:
+            self.verdict.stop()
         for receiver, _ in self.receivers:
             receiver.stop(min(seconds, 5.0))
         # The time is shared: pipelines may take half of what is left, exporters the rest.
@@ -210,6 +219,12 @@ class Service:
         if self.inbox.failed:
             found.append(f"inbox: {self.inbox.failed}")
         return found
+
+    def budgets(self, now_ns: int, most: int) -> list[dict[str, Any]]:
+        """What is used of each pipeline's budgets; of each the subjects that used most. From any thread."""
+        return [
+            {"pipeline": pipeline.id, **budget} for pipeline, source in self.verdicts for budget in source.report(now_ns, most)
+        ]
 
     def replay_letters(self, ids: Iterable[int]) -> int:
         """Send dead letters back to where they came from; how many there were. Raises `StoreError`. From any thread."""

@@ -30,20 +30,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from collector.columns import DIMENSIONS, PICO_PER_USD
+from collector.columns import PICO_PER_USD
+from collector.sums import COUNTED_BY
 from collector.windows import Calendar, Kind, Rolling, Window, zone_of
 from config.types import Duration, StrictModel
 
-#: What calls may be counted by, and the column of each; `model` is the one that a call counts under.
-COLUMNS: dict[str, str | None] = {
-    **{column.name: column.name for column in DIMENSIONS},
-    "provider": "provider", "model": None, "deployment": "deployment", "region": "region", "operation": "operation", "service": "service_name",
-}  # fmt: skip
-
 
 def _one_of(name: str) -> str:
-    if name not in COLUMNS:
-        raise ValueError(f"no dimension {name!r}; there are {', '.join(COLUMNS)}")
+    if name not in COUNTED_BY:
+        raise ValueError(f"no dimension {name!r}; there are {', '.join(COUNTED_BY)}")
     return name
 
 

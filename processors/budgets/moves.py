@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from collector.distinct import Mask, combinations, integers, texts
 from collector.otlp.tables import I64
-from collector.sums import LAST_NS, LAST_PICO, served_model, sums
-from processors.budgets.config import COLUMNS
+from collector.sums import COUNTED_BY, LAST_NS, LAST_PICO, served_model, sums
 from processors.budgets.scopes import Scope
 
 Values = tuple[str, ...]
@@ -59,7 +58,7 @@ class Moves:
         """The values of a dimension, by row."""
         found = self._columns.get(dimension)
         if found is None:
-            name = COLUMNS[dimension]
+            name = COUNTED_BY[dimension]
             parts = [frame[name] if name else served_model(frame) for frame in self._frames if len(frame)]
             found = (parts[0] if len(parts) == 1 else pl.concat(parts)).alias(dimension)
             self._columns[dimension] = found

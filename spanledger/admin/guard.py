@@ -27,11 +27,14 @@ class Guard:
     """ASGI middleware. A browser that was tricked into resolving a stranger's name to this address still sends the
     stranger's name as Host; an address as Host cannot be a trick, so the address that was connected to is allowed."""
 
-    def __init__(self, app: App, host: str, allowed_hosts: Sequence[str], token: str | None, key: str) -> None:
+    def __init__(
+        self, app: App, host: str, allowed_hosts: Sequence[str], token: str | None, key: str, see: str = "service.admin.allowed_hosts"
+    ) -> None:
         self._app = app
         self._names = {name.lower() for name in ("localhost", host, *allowed_hosts) if name}
         self._token = token.encode() if token is not None else None
         self._key = key.encode()
+        self._see = see.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,13 +43,13 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) != 1 or not self._host_is_ours(headers["host"], scope):
-            await _answer(send, 421, b"this Host is not served here; see service.admin.allowed_hosts\n")
+            await _answer(send, 421, b"this Host is not served here; see %s\n" % self._see)
         elif scope["path"].startswith(CHANGES):
-            if _matches(self._key, headers):
+            if matches(self._key, headers):
                 await self._app(scope, receive, send)
             else:
                 await _answer(send, 403, b"this changes data: it needs the key in the collector's data directory; use the spanledger command there\n")  # fmt: skip
-        elif scope["path"] in OPEN_PATHS or self._token is None or _matches(self._token, headers):
+        elif scope["path"] in OPEN_PATHS or self._token is None or matches(self._token, headers):
             await self._app(scope, receive, send)
         else:
             await _answer(send, 401, b"a token is needed: Authorization: Bearer TOKEN\n", {b"www-authenticate": b'Basic realm="spanledger"'})  # fmt: skip
@@ -64,7 +67,7 @@ class Guard:
             return False
 
 
-def _matches(secret: bytes, headers: Mapping[str, str]) -> bool:
+def matches(secret: bytes, headers: Mapping[str, str]) -> bool:
     """Whether a request comes with a secret: as a bearer token, a password, or in the header that ClickHouse clients have."""
     # Each given credential is compared, whatever the others were (no early end).
     given = [_credential(headers.get("authorization", "")), headers.get("x-clickhouse-key", "").encode()]

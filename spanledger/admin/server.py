@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
-import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -19,12 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from collector.errors import SpanledgerError, StoreError
+from collector.errors import StoreError
 from config.model import AdminConfig
 from config.types import parse_endpoint
 from spanledger.admin.control import Control, new_key, publish, withdraw
 from spanledger.admin.guard import Guard
 from spanledger.admin.status import status
+from spanledger.web import WebServer
 
 if TYPE_CHECKING:
     from spanledger.service import Service
@@ -32,12 +30,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_BODY = 2**20
+_MOST_AT_ONCE = 100
+_MOST_SUBJECTS = 1000
 _INDEX = """Spanledger {version}
 
 /healthz      200 while the collector works
 /readyz       200 while it takes requests
 /metrics      Prometheus
 /status       what runs, what waits, what is wrong, as JSON
+/budgets      what is used of budgets, as JSON
 /clickhouse/  read-only SQL over the embedded store (ClickHouse's HTTP interface)
 """
 
@@ -47,14 +48,13 @@ class AdminServer:
 
     def __init__(self, config: AdminConfig, service: Service) -> None:
         self._service = service
-        self.host, self._port = parse_endpoint(config.endpoint)
+        self.host = parse_endpoint(config.endpoint)[0]
         token = config.auth.token.get_secret_value() if config.auth else None
         self._key = new_key()
-        self._app = Guard(self._pages(), self.host, config.allowed_hosts, token, self._key)
+        app = Guard(self._pages(), self.host, config.allowed_hosts, token, self._key)
+        self._web = WebServer(app, config.endpoint, "service.admin.endpoint", _MOST_AT_ONCE)
+        self.endpoint = ""
         self._open = token is None
-        self._endpoint = config.endpoint
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
 
     def _pages(self) -> Any:
         routes: list[BaseRoute] = [
@@ -63,6 +63,7 @@ class AdminServer:
             Route("/readyz", self._readyz),
             Route("/metrics", self._metrics),
             Route("/status", self._status),
+            Route("/budgets", self._budgets),
             Route("/dead-letters/replay", self._replay, methods=["POST"]),
             Route("/dead-letters/drop", self._drop, methods=["POST"]),
         ]
@@ -73,34 +74,10 @@ class AdminServer:
 
     def start(self) -> None:
         """Listen. Raises `SpanledgerError` where the address cannot be had."""
-        try:
-            listener = socket.create_server(
-                (self.host or "127.0.0.1", self._port),
-                family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
-            )
-        except OSError as error:
-            raise SpanledgerError(f"service.admin.endpoint: cannot listen on {self._endpoint}: {error.strerror or error}") from None  # fmt: skip
-        address = listener.getsockname()
-        self.endpoint = f"{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
-        if self._open and not address[0].startswith("127.") and address[0] != "::1":
+        self._web.start()
+        self.endpoint = self._web.endpoint
+        if self._open and not self._web.local:
             logger.warning("the admin port listens on %s without a token: whoever reaches it can read the ledger; set service.admin.auth", self.endpoint)  # fmt: skip
-        settings = uvicorn.Config(
-            self._app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            http="httptools",
-            ws="none",
-            server_header=False,
-            limit_concurrency=100,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=2,
-        )
-        server = self._server = uvicorn.Server(settings)
-        self._thread = threading.Thread(target=lambda: server.run(sockets=[listener]), name="admin", daemon=True)
-        self._thread.start()
-        while not server.started and self._thread.is_alive():
-            time.sleep(0.005)
         try:
             publish(self._service.config.service.data_dir, Control(self.endpoint, self._key))
         except OSError as error:
@@ -108,10 +85,9 @@ class AdminServer:
 
     def stop(self) -> None:
         """Close the port."""
-        if self._server is not None and self._thread is not None:
+        if self._web.endpoint:
             withdraw(self._service.config.service.data_dir)
-            self._server.should_exit = True
-            self._thread.join(5)
+            self._web.stop()
 
     async def _index(self, _request: Request) -> Response:
         return PlainTextResponse(_INDEX.format(version=version("spanledger")))
@@ -133,6 +109,13 @@ class AdminServer:
 
     async def _status(self, _request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(status, self._service))
+
+    async def _budgets(self, request: Request) -> Response:
+        try:
+            most = min(max(int(request.query_params.get("most", 20)), 0), _MOST_SUBJECTS)
+        except ValueError:
+            return PlainTextResponse("most: expected a number\n", 400)
+        return JSONResponse(await run_in_threadpool(self._service.budgets, time.time_ns(), most))
 
     async def _replay(self, request: Request) -> Response:
         return await self._on_letters(request, self._service.replay_letters)

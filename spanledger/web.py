@@ -1,0 +1,64 @@
+"""A web server on a thread of its own, in front of an ASGI application."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any
+
+import uvicorn
+
+from collector.errors import SpanledgerError
+from config.types import parse_endpoint
+
+
+class WebServer:
+    """Listens from `start` to `stop`. `option` is what the endpoint is called in the config."""
+
+    def __init__(self, app: Any, endpoint: str, option: str, most: int) -> None:
+        self._app = app
+        self.host, self._port = parse_endpoint(endpoint)
+        self._asked, self._option, self._most = endpoint, option, most
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self.endpoint = ""  # with the real port, once it listens
+        self.local = True  # whether only this machine reaches it
+
+    def start(self) -> None:
+        """Listen. Raises `SpanledgerError` where the address cannot be had."""
+        try:
+            listener = socket.create_server(
+                (self.host or "127.0.0.1", self._port),
+                family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
+            )
+        except OSError as error:
+            raise SpanledgerError(f"{self._option}: cannot listen on {self._asked}: {error.strerror or error}") from None
+        address = listener.getsockname()
+        self.endpoint = f"{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
+        self.local = address[0].startswith("127.") or address[0] == "::1"
+        settings = uvicorn.Config(
+            self._app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            server_header=False,
+            limit_concurrency=self._most,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=2,
+        )
+        server = self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(
+            target=lambda: server.run(sockets=[listener]), name=self._option.split(".")[1], daemon=True
+        )
+        self._thread.start()
+        while not server.started and self._thread.is_alive():
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """Close the port."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(5)
