@@ -7,7 +7,7 @@ COPY collector collector
 COPY processors processors
 COPY exporters exporters
 COPY config config
-RUN python -m venv /opt/spanledger && /opt/spanledger/bin/pip install --no-cache-dir '.[embedded]'
+RUN python -m venv /opt/spanledger && /opt/spanledger/bin/pip install --no-cache-dir '.[embedded,notify]'
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home spanledger \

@@ -25,7 +25,7 @@ from prometheus_client import CollectorRegistry
 from collector.batch import SpanBatch
 from collector.component import StateReader, StateWriter
 from collector.episodes import Episode, digest, first, read, written
-from collector.findings import Finding, Observation, Resolution, Severity, State, Transition
+from collector.findings import Finding, Observation, Resolution, Severity, State, Subject, Transition
 
 MOST = 10_000
 #: How far ahead of its arrival an event may say it happened. What is further ahead has a wrong clock, and would end all episodes.
@@ -48,6 +48,7 @@ class FindingsBook:
         self._clock = 0
         self._queue: list[tuple[int, bytes]] = []  # a heap of when to look at an episode, at the latest when it is due
         self._queued: dict[bytes, int] = {}  # the earliest time in the queue of each
+        self._keys: dict[tuple[str, Subject], bytes] = {}  # made of them before; emptied when it has many
         # Of the last batch:
         self._before: dict[bytes, Episode | None] = {}
         self._clock_before = 0
@@ -85,6 +86,8 @@ class FindingsBook:
         self._close()
         if len(self._episodes) > self._most:
             self._evict()
+        if len(self._keys) > 2 * self._most:
+            self._keys.clear()
         return tuple(self._out.values())
 
     def save(self, state: StateWriter) -> None:
@@ -121,7 +124,8 @@ class FindingsBook:
     # One observation ------------------------------------------------------------------------------------------------
 
     def _apply(self, one: Observation) -> None:
-        key = digest(one.kind, one.subject)
+        known = self._keys.get((one.kind, one.subject))
+        key = known or self._keys.setdefault((one.kind, one.subject), digest(one.kind, one.subject))
         episode = self._episodes.get(key)
         if episode is not None and (episode.until is None or one.at_ns <= episode.until):
             if one.holds:
@@ -147,22 +151,27 @@ class FindingsBook:
         was = episode.finding
         recovered = was.resolution is Resolution.RECOVERED
         raised = _RANK[one.severity] > _RANK[was.severity]
+        newer = one.at_ns >= was.last_seen_ns and not recovered
+        changes = episode.changes + 1
+        says: Finding | Observation = one if newer else was
         finding = replace(
             was,
+            # What was quiet is open again, until the clock is found to be past its new end.
+            state=was.state if recovered else State.OPEN,
+            resolution=was.resolution if recovered else None,
+            resolved_ns=was.resolved_ns if recovered else None,
             severity=one.severity if raised else was.severity,
             last_seen_ns=max(was.last_seen_ns, one.at_ns),
             observations=was.observations + 1,
+            measured=says.measured,
+            expected=says.expected,
+            unit=says.unit,
             cost_pico=was.cost_pico if one.cost_pico is None else (was.cost_pico or 0) + one.cost_pico,
+            message=says.message,
             evidence=first(was.evidence, one.evidence),
+            version=2 * changes + recovered,
         )
-        quiet_ns = episode.quiet_ns
-        if one.at_ns >= was.last_seen_ns and not recovered:
-            finding = replace(finding, measured=one.measured, expected=one.expected, unit=one.unit, message=one.message)
-            quiet_ns = one.quiet_ns
-        if not recovered:  # what was quiet is open again, until the clock is found to be past its new end
-            finding = replace(finding, state=State.OPEN, resolution=None, resolved_ns=None)
-        changes = episode.changes + 1
-        changed = Episode(replace(finding, version=2 * changes + recovered), changes, quiet_ns, episode.told)
+        changed = Episode(finding, changes, one.quiet_ns if newer else episode.quiet_ns, episode.told)
         self._put(key, changed, Transition.RAISED if raised and not recovered else None)
 
     def _recover(self, key: bytes, episode: Episode, one: Observation) -> None:
@@ -195,7 +204,7 @@ class FindingsBook:
         # Nobody was told of the lower severity of one that opened, or was raised, a moment ago.
         if transition is not None and not (transition is Transition.RAISED and made):
             made = (*made, transition)
-        self._out[finding.id] = replace(finding, transitions=made)
+        self._out[finding.id] = replace(finding, transitions=made) if made else finding
 
     # What the clock does ------------------------------------------------------------------------------------------------
 

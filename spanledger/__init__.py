@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collector.columns import Column
     from collector.component import Context, Exporter, Intake, Payload, Processor, Receiver, Stage
     from collector.errors import Overloaded, PartlyRefused, Permanent, Retryable
+    from collector.findings import Evidence, Observation, Severity
     from collector.signals import Signal
     from config.types import ByteSize, Duration, Secret, StrictModel
 
@@ -23,8 +24,10 @@ _HOME = {
     "Column": "collector.columns",
     "Context": "collector.component",
     "Duration": "config.types",
+    "Evidence": "collector.findings",
     "Exporter": "collector.component",
     "Intake": "collector.component",
+    "Observation": "collector.findings",
     "Overloaded": "collector.errors",
     "PartlyRefused": "collector.errors",
     "Payload": "collector.component",
@@ -34,6 +37,7 @@ _HOME = {
     "RequestBatch": "collector.batch",
     "Retryable": "collector.errors",
     "Secret": "config.types",
+    "Severity": "collector.findings",
     "Signal": "collector.signals",
     "SpanBatch": "collector.batch",
     "Stage": "collector.component",
@@ -45,8 +49,10 @@ __all__ = [
     "Column",
     "Context",
     "Duration",
+    "Evidence",
     "Exporter",
     "Intake",
+    "Observation",
     "Overloaded",
     "PartlyRefused",
     "Payload",
@@ -56,6 +62,7 @@ __all__ = [
     "RequestBatch",
     "Retryable",
     "Secret",
+    "Severity",
     "Signal",
     "SpanBatch",
     "Stage",

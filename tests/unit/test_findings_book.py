@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from prometheus_client import CollectorRegistry
@@ -55,6 +56,17 @@ def test_a_recovery_resolves_and_what_comes_after_it_is_another_finding() -> Non
     (again,) = book.take([observed(6)], 0)
     assert again.id != opened.id
     assert book.take([observed(7, team="ads", holds=False)], 0) == ()  # nothing was open
+
+
+def test_a_recovery_that_is_older_than_the_last_observation_says_nothing() -> None:
+    book = new_book()
+    book.take([observed(5, quiet_ns=60 * S)], 0)
+    assert book.take([observed(4, holds=False)], 0) == ()
+    (late,) = book.take([observed(65, quiet_ns=60 * S)], 0)  # the last moment that belongs to it
+    assert (late.observations, late.transitions, late.version) == (2, (), 4)
+    (over,) = book.take([observed(70, holds=False)], 0)
+    (more,) = book.take([observed(66, cost_pico=3)], 0)  # it was so before that
+    assert (more.id, more.state, more.cost_pico, more.version) == (over.id, State.RESOLVED, 3, 9)
 
 
 def test_what_was_quiet_for_long_enough_is_resolved_by_the_calls_that_come() -> None:
@@ -199,3 +211,25 @@ def test_spans_say_what_they_are_evidence_of() -> None:
     assert marked(batch) is batch
     unseen = batch.with_(observed=(observed(evidence=(elsewhere,)),))
     assert marked(unseen) is unseen
+
+
+def test_the_processor_that_the_page_shows_works() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "findings.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    rows = {
+        "start_ns": [NOON_NS],
+        "team": ["(unattributed)"],
+        "app": ["chat"],
+        "cost_pico": [5],
+        "trace_id": ["a"],
+        "span_id": ["b"],
+    }
+    batch = _batch([], NOON_NS).with_(calls=pl.DataFrame(rows, schema_overrides=schema(CALL_COLUMNS)))
+    processor = names["NoTeam"](StrictModel(), Context("no_team", Path(), CollectorRegistry()))
+    (found,) = new_book().observe(processor.process(batch)).findings
+    assert (found.kind, found.cost_pico, found.message) == (
+        "acme.no_team",
+        5,
+        "chat makes calls that no team pays for.",
+    )
