@@ -13,11 +13,25 @@ _WITHIN_NS = 120 * 10**9
 _ATTEMPT = (
     "toUnixTimestamp64Nano(c.Timestamp) AS start", "c.StatusCode = 'Error' AS failed", "c.SpanId AS span", "c.Team AS team", "c.App AS app",
     "c.RequestModel AS requested", "c.UpstreamModel AS upstream", f"{MODEL} AS model", "c.Provider AS provider", "c.ErrorType AS error",
-    "c.ModelTier AS tier", "c.CostUSD AS cost", "c.Duration AS took", "c.CallId AS id",
+    "c.ModelTier AS tier", "c.CostUSD AS cost", "c.Duration AS took", "c.CallId AS id", "c.ReportCount > 1 AS wide",
 )  # fmt: skip
-(_START, _FAILED, _SPAN, _TEAM, _APP, _REQUESTED, _UPSTREAM, _MODEL, _PROVIDER, _ERROR, _TIER, _COST, _TOOK, _ID) = (
-    range(1, 15)
-)
+(
+    _START,
+    _FAILED,
+    _SPAN,
+    _TEAM,
+    _APP,
+    _REQUESTED,
+    _UPSTREAM,
+    _MODEL,
+    _PROVIDER,
+    _ERROR,
+    _TIER,
+    _COST,
+    _TOOK,
+    _ID,
+    _WIDE,
+) = range(1, 16)
 
 
 def _differ(place: int) -> str:
@@ -25,11 +39,13 @@ def _differ(place: int) -> str:
     return f"(f.{place} != '' AND a.{place} != '' AND f.{place} != a.{place})"
 
 
-#: One row per attempt that failed and was followed by one that did not: f and a.
+#: One row per attempt that failed and was followed by one that did not: f and a. The report of an app spans all attempts that
+#: the gateway made for it, and is one call with the one that answered: that call begins before the attempt that failed.
 _PAIRS = (
     f"SELECT Day, TraceId, Attempts[n] AS f, Attempts[found] AS a FROM (SELECT Day, TraceId, n, Attempts, "
-    f"arrayFirstIndex((x, m) -> m > n AND NOT x.{_FAILED} AND x.{_START} <= Attempts[n].{_START} + Attempts[n].{_TOOK} + {_WITHIN_NS}, "
-    f"Attempts, arrayEnumerate(Attempts)) AS found FROM (SELECT c.Day AS Day, c.TraceId AS TraceId, "
+    f"Attempts[n].{_START} AS start, start + Attempts[n].{_TOOK} AS stop, arrayFirstIndex(x -> NOT x.{_FAILED} AND "
+    f"((x.{_START} >= start AND x.{_START} <= stop + {_WITHIN_NS}) OR (x.{_WIDE} AND x.{_START} <= start AND x.{_START} + x.{_TOOK} >= stop)), "
+    f"Attempts) AS found FROM (SELECT c.Day AS Day, c.TraceId AS TraceId, "
     f"arraySort(x -> (x.{_START}, x.{_ID}), groupArray(tuple({', '.join(part.rpartition(' AS ')[0] for part in _ATTEMPT)}))) AS Attempts "
     "FROM {calls} AS c WHERE c.ParentSpanId != '' AND c.TraceId != '' GROUP BY Day, TraceId, c.ParentSpanId "
     "HAVING countIf(c.StatusCode = 'Error') > 0 AND countIf(c.StatusCode != 'Error') > 0) "
@@ -42,7 +58,7 @@ FALLBACKS = (
     f"f.{_ERROR} AS ErrorType, a.{_REQUESTED} AS ServedRequestModel, a.{_MODEL} AS ServedModel, a.{_PROVIDER} AS ServedProvider, "
     f"f.{_TIER} AS FailedTier, a.{_TIER} AS ServedTier, "
     f"multiIf(f.{_TIER} IS NULL OR a.{_TIER} IS NULL, 'unknown', a.{_TIER} > f.{_TIER}, 'drop', a.{_TIER} < f.{_TIER}, 'rise', 'same') AS TierChange, "
-    f"a.{_COST} AS CostUSD, a.{_START} - f.{_START} AS LostTime FROM ({_PAIRS})"
+    f"a.{_COST} AS CostUSD, greatest(a.{_START} - f.{_START}, toInt64(f.{_TOOK})) AS LostTime FROM ({_PAIRS})"
 )
 FALLBACK_RATES = (
     "SELECT f.Day AS Day, f.Team AS Team, f.RequestModel AS RequestModel, f.ServedModel AS ServedModel, f.Kind AS Kind, f.ErrorType AS ErrorType, "

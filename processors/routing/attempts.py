@@ -34,7 +34,7 @@ _FAILED, _ANSWERS, _HEAD = b"f", b"a", b"head"
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An attempt that failed. `key` is of its trace and the span above it; times in Unix ns; `told`: its fallback was found."""
+    """An attempt that failed. `key` is of its trace and the span above it; times in Unix ns; `told`: its answer was found."""
 
     key: int
     trace_id: str
@@ -57,21 +57,27 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Fallback:
-    """What failed, and who answered instead."""
+class Answer:
+    """What failed, and who answered instead; `fallback`: another model or provider, else it is a retry."""
 
     failed: Failed
     model: str | None
     tier: int | None
     start_ns: int
+    fallback: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """The calls of a batch that did not fail, sorted by key. `names` by code: model, then `_NAMES`."""
+    """The calls of a batch that did not fail, sorted by key. `names` by code: model, then `_NAMES`.
+
+    `until`: when the call ended, of those that somebody beside the gateway reported too, 0 of others. The report of an app
+    spans all attempts that the gateway made for it, and is one call with the one that answered.
+    """
 
     key: U64
     start: I64
+    until: I64
     code: I64
     names: list[list[Any]]
 
@@ -79,15 +85,16 @@ class _Answers:
     def newest(self) -> int:
         return int(self.start.max())
 
-    def of(self, failed: Failed, within_ns: int) -> Fallback | None:
-        """The first answer to a request whose attempt failed, by another model or provider."""
+    def of(self, failed: Failed, within_ns: int) -> Answer | None:
+        """The first answer to a request whose attempt failed."""
         low, high = (int(np.searchsorted(self.key, np.uint64(failed.key), side)) for side in ("left", "right"))
         for row in sorted(range(low, high), key=lambda row: int(self.start[row])):
             model, requested, upstream, provider, tier = self.names[self.code[row]]
             start = int(self.start[row])
-            in_time = failed.start_ns <= start <= failed.end_ns + within_ns
-            if in_time and failed.differs(requested, upstream, provider):
-                return Fallback(failed, model, tier, start)
+            after = failed.start_ns <= start <= failed.end_ns + within_ns
+            around = start <= failed.start_ns and failed.end_ns <= int(self.until[row])
+            if after or around:
+                return Answer(failed, model, tier, start, failed.differs(requested, upstream, provider))
         return None
 
 
@@ -113,7 +120,7 @@ class Attempts:
         for key, value in state.items(_ANSWERS):
             self._answers[int.from_bytes(key[len(_ANSWERS) :], "big")] = _read(value)
 
-    def take(self, calls: pl.DataFrame) -> list[Fallback]:
+    def take(self, calls: pl.DataFrame) -> list[Answer]:
         """The fallbacks that a batch's calls (with `model_tier`) complete."""
         self._failed_before, self._answers_before = {}, {}
         self._head_before = (self._number, self._clock)
@@ -124,7 +131,7 @@ class Attempts:
         waiting = list(self._failed.items())
         fresh = self._note(calls, key, usable & wrong)
         answers = self._remember(calls, key, usable & ~wrong)
-        found: list[Fallback] = []
+        found: list[Answer] = []
         if answers is not None and waiting:
             keys = np.array([failed.key for _, failed in waiting], np.uint64)
             answered = np.isin(keys, answers.key)
@@ -133,13 +140,14 @@ class Attempts:
         self._forget()
         return found
 
-    def _matched(self, ids: Iterable[str], answers: Sequence[_Answers]) -> list[Fallback]:
+    def _matched(self, ids: Iterable[str], answers: Sequence[_Answers]) -> list[Answer]:
         found = []
         for id_ in ids:
             failed = self._failed[id_]
             candidates = [] if failed.told else [one for chunk in answers if (one := chunk.of(failed, self._within_ns))]
             if candidates:
-                found.append(min(candidates, key=lambda one: one.start_ns))
+                first = min(candidates, key=lambda one: one.start_ns)
+                found += [first] if first.fallback else []
                 self._put(id_, replace(failed, told=True))
         return found
 
@@ -177,7 +185,9 @@ class Attempts:
         part = calls.select(served_models(calls).alias("model"), *_NAMES)[at]
         code, first = distinct.combinations(part, part.columns)
         starts = distinct.integers(calls["start_ns"])[0][at]
-        answers = _Answers(key[at], starts, code, [list(row) for row in part[first].rows()])
+        ends = starts + distinct.integers(calls["duration_ns"])[0][at]
+        until = np.where(distinct.integers(calls["report_count"])[0][at] > 1, ends, 0)
+        answers = _Answers(key[at], starts, until, code, [list(row) for row in part[first].rows()])
         self._number += 1
         self._answers_before[self._number] = None
         self._answers[self._number] = answers
@@ -247,12 +257,15 @@ def _keys(calls: pl.DataFrame) -> tuple[U64, Mask]:
 def _written(answers: _Answers) -> bytes:
     """Length of the names, the names as JSON, then the columns as little-endian 64-bit numbers."""
     names = json.dumps(answers.names, separators=(",", ":")).encode()
-    columns = (answers.key.astype("<u8"), answers.start.astype("<i8"), answers.code.astype("<i8"))
+    columns = (
+        answers.key.astype("<u8"),
+        *(column.astype("<i8") for column in (answers.start, answers.until, answers.code)),
+    )
     return len(names).to_bytes(8, "little") + names + b"".join(column.tobytes() for column in columns)
 
 
 def _read(value: bytes) -> _Answers:
     size = int.from_bytes(value[:8], "little")
     names = json.loads(value[8 : 8 + size])
-    key, start, code = np.frombuffer(value[8 + size :], "<i8").astype(np.int64).reshape(3, -1)
-    return _Answers(key.view(np.uint64), start, code, names)
+    key, start, until, code = np.frombuffer(value[8 + size :], "<i8").astype(np.int64).reshape(4, -1)
+    return _Answers(key.view(np.uint64), start, until, code, names)

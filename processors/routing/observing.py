@@ -19,10 +19,10 @@ from collector.batch import SpanBatch
 from collector.columns import PICO_PER_USD
 from collector.findings import Evidence, Observation, Severity, Subject
 from collector.ledger.rows import equal_to
-from processors.routing.attempts import Fallback
+from processors.routing.attempts import Answer
 from processors.routing.config import Rule, pattern_of
 from processors.routing.names import bare, undated
-from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, served_models
+from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, coded, fitting, served_models
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
@@ -89,7 +89,7 @@ BLOCKED = Kind(
 
 
 def observed(
-    batch: SpanBatch, policy: Policy, columns: Columns, fallbacks: Iterable[Fallback], quiet_ns: int
+    batch: SpanBatch, policy: Policy, columns: Columns, fallbacks: Iterable[Answer], quiet_ns: int
 ) -> list[Observation]:
     """Everything noticed in a batch whose calls were judged, in order of time. `columns` are of these calls."""
     old = Columns(batch.replaced)
@@ -144,14 +144,14 @@ def _models(rule: Rule) -> Holds | None:
             return True
         return allowed is not None and not any(map(allowed.match, spellings))
 
-    return lambda frame, columns: _coded(*columns.served, wrong) & ~equal_to(frame["status"], "Error")
+    return lambda frame, columns: coded(*columns.served, wrong) & ~equal_to(frame["status"], "Error")
 
 
 def _denied(patterns: tuple[str, ...], column: str) -> Holds | None:
     if not patterns:
         return None
     pattern = re.compile(pattern_of(patterns))
-    return lambda frame, _: _fitting(frame[column], lambda name: pattern.match(name.lower()) is not None)
+    return lambda frame, _: fitting(frame[column], lambda name: pattern.match(name.lower()) is not None)
 
 
 def _without_limit(rule: Rule) -> Holds | None:
@@ -159,7 +159,7 @@ def _without_limit(rule: Rule) -> Holds | None:
         return None
     return lambda frame, _: (
         ~distinct.valid(frame["output_limit"])
-        & _fitting(frame["operation"], lambda name: name in _BOUNDED)
+        & fitting(frame["operation"], lambda name: name in _BOUNDED)
         & ~equal_to(frame["status"], "Error")
     )
 
@@ -174,21 +174,7 @@ _OF_RULES: tuple[tuple[Kind, Callable[[Rule], Holds | None]], ...] = (
 
 def _by_guardrail(frame: pl.DataFrame, _: Columns) -> Mask:
     """Where a guardrail refused; a model that does is none."""
-    return _fitting(frame["refused_by"], lambda name: name != "model")
-
-
-def _fitting(column: pl.Series, fits: Callable[[str], bool]) -> Mask:
-    """Rows whose text fits; none where it is null or empty."""
-    if column.null_count() == len(column):
-        return np.zeros(len(column), dtype=np.bool_)
-    codes, texts = distinct.texts(column)
-    return _coded(codes, texts.to_list(), fits)
-
-
-def _coded(codes: NDArray[np.int32], texts: Sequence[str], fits: Callable[[str], bool]) -> Mask:
-    table = [bool(text) and fits(text) for text in texts]
-    found: Mask = np.array([*table, False], dtype=np.bool_)[codes]
-    return found
+    return fitting(frame["refused_by"], lambda name: name != "model")
 
 
 def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:
@@ -245,7 +231,7 @@ def _usd(pico: int | None) -> float | None:
     return None if pico is None else pico / PICO_PER_USD
 
 
-def _fallback(one: Fallback, quiet_ns: int) -> Observation:
+def _fallback(one: Answer, quiet_ns: int) -> Observation:
     """An attempt that failed, and another model that answered: a change of quality nobody asked for."""
     failed = one.failed
     requested, served = failed.requested or failed.model or NOBODY, one.model or NOBODY

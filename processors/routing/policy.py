@@ -259,6 +259,21 @@ def served_models(calls: pl.DataFrame) -> pl.Series:
     return calls["request_model"] if found is None else found
 
 
+def fitting(column: pl.Series, fits: Callable[[str], bool]) -> Mask:
+    """Rows whose text fits; none where it is null or empty."""
+    if column.null_count() == len(column):
+        return np.zeros(len(column), dtype=np.bool_)
+    codes, texts = distinct.texts(column)
+    return coded(codes, texts.to_list(), fits)
+
+
+def coded(codes: NDArray[np.int32], texts: Sequence[str], fits: Callable[[str], bool]) -> Mask:
+    """The same of a column whose texts are numbered, -1 for null."""
+    table = [bool(text) and fits(text) for text in texts]
+    found: Mask = np.array([*table, False], dtype=np.bool_)[codes]
+    return found
+
+
 def spelt(name: str, table: Sequence[str], rows: NDArray[Any], known: Mask | None = None) -> pl.Series:
     """The table's texts by number, null where a row is not known."""
     texts = pl.Series(name, [*table, None], dtype=pl.String())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,13 +16,15 @@ from processors.routing.attempts import Attempts
 from processors.routing.config import RoutingConfig
 from processors.routing.files import PolicySource
 from processors.routing.observing import observed
-from processors.routing.policy import OK, VERDICTS, Columns, Policy, money, spelt
+from processors.routing.policy import OK, VERDICTS, Columns, Policy, fitting, money, spelt
 
 logger = logging.getLogger(__name__)
 
 #: The finish reason by which a model, or its provider, says that it refused.
 REFUSAL = "content_filter"
 BY_MODEL = "model"
+#: Errors by which a provider says so: ContentPolicyViolationError, content_filter …
+_POLICY = re.compile(r"content.?(policy|filter)", re.IGNORECASE)
 
 
 class Routing(Processor[RoutingConfig]):
@@ -103,13 +106,13 @@ class Routing(Processor[RoutingConfig]):
 
 
 def refused(calls: pl.DataFrame) -> pl.Series:
-    """Who refused: the guardrail that a gateway names, else the model where it stopped for that reason."""
+    """Who refused: the guardrail that a gateway names, else the model, or its provider, where it stopped or failed for that reason."""
     by, reasons = calls["refused_by"], calls["finish_reason"]
-    codes, texts = distinct.texts(reasons)
-    stopped = [REFUSAL in (text or "").split(",") for text in texts.to_list()]
-    if not any(stopped):
+    rows = fitting(reasons, lambda text: REFUSAL in text.split(","))
+    rows |= fitting(calls["error_type"], lambda text: _POLICY.search(text) is not None)
+    rows &= ~distinct.valid(by)
+    if not rows.any():
         return by
-    rows = np.array([*stopped, False], dtype=np.bool_)[codes] & ~distinct.valid(by)
     return by.zip_with(pl.Series(~rows), pl.Series([BY_MODEL]).new_from_index(0, len(by))).alias(by.name)
 
 

@@ -371,6 +371,15 @@ def test_the_captures_fallbacks_guardrail_block_and_wrong_model_are_told_apart(c
     assert {row["deployment"] is None for row in rows if row["status"] != "Error"} == {False}
 
 
+def test_a_fallback_behind_an_instrumented_app_is_found() -> None:
+    """The app's call spans both attempts of the gateway and is one with the second: it begins before the one that failed."""
+    with routed(RoutingConfig()) as running:
+        observed = [one for part in requests(CAPTURES / "chain-app-litellm") for one in running.take([part]).observed]
+    assert [(one.kind, dict(one.subject)["model"], dict(one.subject)["served"]) for one in observed] == [
+        ("routing.fallback", "premium", "claude-haiku-4-5")
+    ]
+
+
 def attempts() -> tuple[Any, Any, Any]:
     above = span("request", kind="server")
     failed = chat("", "gpt-4", (0, 0), parent=above, status="error", error__type="rate_limit", duration_ns=10**9)
@@ -424,9 +433,10 @@ def test_retries_later_calls_and_other_requests_are_no_fallbacks() -> None:
     late = chat("c", "gpt-4o-mini", parent=above, start_ns=NOON_NS + 200 * 10**9)
     earlier = chat("d", "gpt-4o-mini", parent=above, start_ns=NOON_NS - 10**9)
     retry = chat("e", "gpt-4", parent=above, start_ns=NOON_NS + 2 * 10**9)
+    next_ = chat("g", "gpt-4o-mini", parent=above, start_ns=NOON_NS + 4 * 10**9)
     other = chat("f", "gpt-4o-mini", parent=span("request", trace=above), start_ns=NOON_NS + 2 * 10**9)
     with routed(RoutingConfig()) as running:
-        assert not running.take([body(above, failed, late, earlier, retry, other)]).observed
+        assert not running.take([body(above, failed, late, earlier, retry, next_, other)]).observed
 
 
 def test_a_rolled_back_batch_is_forgotten() -> None:
@@ -447,8 +457,10 @@ def test_a_rolled_back_batch_is_forgotten() -> None:
 def test_who_refused() -> None:
     with routed(RoutingConfig()) as running:
         batch = running.take([body(
-            chat("a", gen_ai__response__finish_reasons=["content_filter"]), chat("b", gen_ai__response__finish_reasons=["stop"])
+            chat("a", gen_ai__response__finish_reasons=["content_filter"]), chat("b", gen_ai__response__finish_reasons=["stop"]),
+            chat("c", error__type="ContentPolicyViolationError", status="error"), chat("d", error__type="timeout", status="error"),
         )])  # fmt: skip
-        assert {row["response_id"]: row["refused_by"] for row in running.rows.values()} == {"a": "model", "b": None}
-    assert batch.spans["refused_by"].drop_nulls().to_list() == ["model"]
+        found = {row["response_id"]: row["refused_by"] for row in running.rows.values()}
+        assert found == {"a": "model", "b": None, "c": "model", "d": None}
+    assert batch.spans["refused_by"].drop_nulls().to_list() == ["model", "model"]
     assert not batch.observed
