@@ -15,13 +15,15 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import re2
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from processors.redaction.checks import named
-from processors.redaction.patterns import Expression, Zone, composed, defects, words
+from processors.redaction.patterns import Expression, Zone, composed, defects, least, words
 
 #: Taken out of examples when they are loaded: it keeps them from being taken for leaked secrets where they are written.
 BREAK = "¦"
+#: Characters that a user's pattern must match without a keyword: what is shorter is everywhere.
+LEAST_OF_USER = 3
 
 
 class Certainty(IntEnum):
@@ -106,6 +108,7 @@ class Detector(Strict):
     digits:    a hit always has seven digits with three bytes or less between two, all of these spaces or of `.()/-`; it is
                looked for only around such: words up to 96 bytes away, shapes where they begin up to 16 bytes away
     min_length: of a hit, in characters
+    entities:  of Presidio, see names.py: they are looked for instead of patterns
     default:   whether it is on without being named
     """
 
@@ -119,6 +122,7 @@ class Detector(Strict):
     check: str | None = None
     context: Context | None = None
     min_length: Annotated[int, Field(ge=1)] = 1
+    entities: tuple[str, ...] = ()
     default: bool = True
     examples: tuple[Annotated[Example, BeforeValidator(_example)], ...] = ()
     counter_examples: tuple[Annotated[str, BeforeValidator(_plain)], ...] = ()
@@ -137,8 +141,8 @@ class Detector(Strict):
     def _sound(self) -> Self:
         if self.check is not None:
             named(self.check)
-        if not self.expressions:
-            raise ValueError(f"detector {self.id!r} has no pattern")
+        if bool(self.expressions) == bool(self.entities):
+            raise ValueError(f"detector {self.id!r} must have patterns or entities, and not both")
         for expression in self.expressions:
             if found := defects(expression.pattern):
                 raise ValueError(f"detector {self.id!r}: {found}")
@@ -194,20 +198,31 @@ def user_detector(
     check: str | None = None,
     min_length: int = 1,
 ) -> Detector:
-    """A detector from a user's config. Raises ValueError (pydantic's is one) that says what is wrong with which option.
+    """A detector from a user's config. Raises ValueError that says in one sentence what is wrong with which option.
 
-    `keywords` are plain words, in any case, one of which must stand within 24 characters before or after a hit;
-    `min_length` is in characters.
+    `pattern` is in RE2's syntax; `keywords` are plain words, in any case, one of which must stand within 24 characters before
+    or after a hit; `check` is the name of one of `checks.py`; `min_length` is in characters.
     """
-    escaped = tuple(re2.escape(word) for word in keywords if word.strip())
-    if len(escaped) != len(keywords):
-        raise ValueError("a keyword is empty")
-    return Detector(
-        id=id,
-        title=title or id,
-        kind=kind,
-        patterns=() if keywords else (pattern,),
-        context=Context(words=escaped, patterns=(pattern,), after=True) if keywords else None,
-        check=check,
-        min_length=min_length,
-    )
+    if reason := defects(pattern):
+        raise ValueError(f"pattern: {reason}")
+    if not keywords and least(pattern) < LEAST_OF_USER:
+        raise ValueError(
+            f"pattern: it matches texts of {least(pattern)} characters, which are everywhere; let it match at least "
+            f"{LEAST_OF_USER} (`{{{LEAST_OF_USER},}}` in place of `+`), or name keywords that stand beside it"
+        )
+    if short := [word for word in keywords if len(word.strip()) < 2]:
+        raise ValueError(f"keywords: {short[0]!r} is too short, a keyword has two characters or more")
+    escaped = tuple(re2.escape(word) for word in keywords)
+    try:
+        return Detector(
+            id=id,
+            title=title or id,
+            kind=kind,
+            patterns=() if keywords else (pattern,),
+            context=Context(words=escaped, patterns=(pattern,), after=True) if keywords else None,
+            check=check,
+            min_length=min_length,
+        )
+    except ValidationError as error:
+        told = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
+        raise ValueError("; ".join(told)) from None

@@ -36,6 +36,8 @@ class Spots(NamedTuple):
 
 
 _ID_BITS = 16
+#: Places in one buffer: what is told of more is a pattern that matches everywhere.
+_MOST_TOLD = 1 << 22
 NOWHERE = Spots(*(np.empty(0, np.int64) for _ in range(4)))
 
 
@@ -157,8 +159,10 @@ def united(one: Spots, other: Spots) -> Spots:
     return _spots(*(np.concatenate(pair) for pair in zip(one, other, strict=True)))
 
 
-def _note(expression: int, start: int, end: int, flags: int, told: array[int]) -> None:  # noqa: ARG001
+def _note(expression: int, start: int, end: int, flags: int, told: array[int]) -> bool:  # noqa: ARG001
+    """Called for each place where a match ends. Ends the scan, with an error, when there are too many."""
     told.append(end << _ID_BITS | expression)
+    return len(told) > _MOST_TOLD
 
 
 def _database(sources: Sequence[str], ids: Sequence[int]) -> Any:

@@ -46,6 +46,10 @@ class Folded(NamedTuple):
     at: I64
     extra: I64
 
+    def text(self, row: int) -> bytes:
+        """A row, without the newline."""
+        return self.buffer[self.start[row] : self.start[row + 1] - 1].tobytes()
+
     def offsets(self, row: I64, place: I64) -> I64:
         """Places in the buffer, each inside (or at the end of) a row, as offsets in that row's text."""
         begin = self.start[row]

@@ -24,7 +24,7 @@ _BOUNDARIES = {
     # No part of a longer number: no letter or digit, and no dot or dash with one of these behind it.
     "number": (r"(?:^|[^\w.-]|(?:^|[^\w.-])[.-])", r"(?:$|[^\w.-]|[.-](?:$|\W))"),
     # Nor of a row of numbers.
-    "alone": (r"(?:(?P<unless>\d[ ./-]{1,2})|^|[^\w.-]|(?:^|[^\w.-])[.-])", r"(?:$|[^\w.-]|[.-](?:$|\W))"),
+    "alone": (r"(?:^|[^\w.-]|(?:^|[^\w.-])[.-]|(?P<unless>\d[ ./-]{1,2}))", r"(?:$|[^\w.-]|[.-](?:$|\W))"),
 }
 _ENOUGH = 12  # of one character, for a first look
 _LARGEST_PROGRAM = 20_000  # of RE2's instructions
@@ -92,7 +92,7 @@ def words(choice: Sequence[str], unless: Sequence[str] = (), bounded: bool = Tru
 def _bounded(one: str) -> str:
     """\\b knows ASCII only: beside another letter there is none."""
     last = one.rstrip("?)*+") or ")"
-    left, right = (r"(?:\b|_)" if side.isascii() else "" for side in (one[0], last[-1]))
+    left, right = (r"(?:\b|_)" if side.isascii() and side != "#" else "" for side in (one[0], last[-1]))
     return f"{left}(?i:{_spaced(one)}){right}"
 
 
@@ -174,44 +174,58 @@ def _without_tail(atoms: list[_Atom]) -> str:
     atoms = list(atoms)
     while atoms:
         text, quantifier = atoms.pop()
-        count = _QUANTIFIER.fullmatch(quantifier)
-        least = 1 if count is None or count[1] == "+" else int(count[2] or 0)
-        if least == 0:
+        fewest, _ = _counts(quantifier)
+        if fewest == 0:
             if len(atoms) == 0:  # nothing is left that a match must have: keep all of it
                 return text + quantifier
             continue
         opening = _OPENING.match(text)
-        if opening and least == 1:
+        if opening and fewest == 1:
             text = opening[0] + shortened(text[opening.end() : -1]) + ")"
-        atoms.append(_Atom(text, "" if least == 1 else f"{{{min(least, _ENOUGH)}}}"))
+        atoms.append(_Atom(text, "" if fewest == 1 else f"{{{min(fewest, _ENOUGH)}}}"))
         break
     return "".join(atom.text + atom.quantifier for atom in atoms)
 
 
 def width(pattern: str) -> int | None:
     """How many bytes of UTF-8 a match has at most, None for any number. It may be told too large."""
-    widths = [_width(branch) for branch in _branches(pattern)]
-    return None if None in widths else max(one for one in widths if one is not None)
+    return _extent(pattern)[1]
 
 
-def _width(atoms: list[_Atom]) -> int | None:
-    total = 0
+def least(pattern: str) -> int:
+    """How many characters a match has at least. It may be told too small."""
+    return _extent(pattern)[0]
+
+
+def _extent(pattern: str) -> tuple[int, int | None]:
+    """Characters at least, bytes at most."""
+    low, high = zip(*(_of_branch(branch) for branch in _branches(pattern)), strict=True)
+    return min(low), None if None in high else max(high)
+
+
+def _of_branch(atoms: list[_Atom]) -> tuple[int, int | None]:
+    low, high = 0, 0
+    bounded = True
     for text, quantifier in atoms:
         opening = _OPENING.match(text)
         if opening:
-            one = width(text[opening.end() : -1])
+            least_of_one, most_of_one = _extent(text[opening.end() : -1])
         elif text in _NO_WIDTH or text.startswith("(?"):
-            one = 0
+            least_of_one, most_of_one = 0, 0
         else:
-            one = 1 if _ASCII_ONLY.fullmatch(text) else 4
-        most = re.fullmatch(r"\{(\d+)(,?)(\d*)\}\??", quantifier)
-        if one == 0 or quantifier in {"", "?", "??"}:
-            count = 1
-        elif most and (most[3] or not most[2]):
-            count = int(most[3] or most[1])
+            least_of_one, most_of_one = 1, 1 if _ASCII_ONLY.fullmatch(text) else 4
+        fewest, most = _counts(quantifier)
+        low += least_of_one * fewest
+        if most_of_one is None or (most is None and most_of_one):
+            bounded = False
         else:
-            return None
-        if one is None:
-            return None
-        total += one * count
-    return total
+            high += most_of_one * (most or 0)
+    return low, high if bounded else None
+
+
+def _counts(quantifier: str) -> tuple[int, int | None]:
+    """How often at least and at most."""
+    counts = re.match(r"\{(\d+)(,?)(\d*)\}", quantifier)
+    if counts:
+        return int(counts[1]), int(counts[3] or counts[1]) if counts[3] or not counts[2] else None
+    return {"": (1, 1), "?": (0, 1), "*": (0, None), "+": (1, None)}[quantifier[:1]]

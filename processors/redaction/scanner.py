@@ -24,6 +24,7 @@ from processors.redaction import folding
 from processors.redaction.detector import Detector
 from processors.redaction.engines import Look, Spots, installed, repeated, united
 from processors.redaction.folding import Folded
+from processors.redaction.names import Names
 from processors.redaction.patterns import UNLESS, VALUE, Expression, Zone, compiled
 
 logger = logging.getLogger(__name__)
@@ -33,12 +34,13 @@ Mask = NDArray[np.bool_]
 
 #: Bytes of texts in one buffer: more than one only if a text is larger.
 CHUNK_BYTES = 16 << 20
-#: A text with more hits is given up: its time and memory would be the hits', not the text's.
-MOST_HITS = 10_000
+#: A text with more matches is given up: its time and memory would be theirs, not the text's.
+MOST_MATCHES = 50_000
 #: A number is worth a look from so many digits on, with so many bytes between two of them; see Detector.digits.
 LEAST_DIGITS, GAP = 7, 3
 #: Bytes around a number: shapes begin and end near it, words stand further away.
 SHAPES, WORDS = 16, 96
+_WARM = np.frombuffer(b"1234567", np.uint8), np.zeros(1, np.int64), np.full(1, 7, np.int32)
 
 
 class Hits(NamedTuple):
@@ -64,14 +66,27 @@ class _Hit(NamedTuple):
     detector: int
 
 
-class Scanner:
-    """Compiles the detectors once. Threads may share it.
+class TooManyMatches(Exception):
+    """In one text."""
 
-    `engine` is for tests and for measuring: by default it is Hyperscan where that is installed, RE2 elsewhere. The hits are
-    the same.
+
+class Unsearchable(Exception):
+    """A text in which names could not be looked for."""
+
+
+class Scanner:
+    """Compiles the detectors once. Threads may share it. Raises SpanledgerError where a detector needs what is not installed.
+
+    `engine` and `names` are for tests and for measuring. By default the engine is Hyperscan where that is installed, RE2
+    elsewhere: the hits are the same.
     """
 
-    def __init__(self, detectors: Sequence[Detector], engine: Literal["hyperscan", "re2"] | None = None) -> None:
+    def __init__(
+        self,
+        detectors: Sequence[Detector],
+        engine: Literal["hyperscan", "re2"] | None = None,
+        names: Names | None = None,
+    ) -> None:
         self.detectors = tuple(detectors)
         self.engine = engine or ("hyperscan" if installed() else "re2")
         expressions = [(number, one) for number, detector in enumerate(self.detectors) for one in detector.expressions]
@@ -80,6 +95,9 @@ class Scanner:
             zone: Look(self.engine, {at: one.trigger for at, (_, one) in enumerate(expressions) if one.zone is zone})
             for zone in Zone
         }
+        self._entities = {name: number for number, one in enumerate(self.detectors) for name in one.entities}
+        self._names = (names or Names(list(self._entities))) if self._entities else None
+        self._look(folding.fold(*_WARM))  # what is compiled is compiled now, not with the first batch
 
     def scan(self, data: U8, off: I64, size: I32) -> tuple[Hits, Mask]:
         """The hits in the texts data[off:off + size], and which texts could not be scanned: of these there are no hits.
@@ -103,13 +121,18 @@ class Scanner:
             logger.error("redaction: the %s engine failed (%s); nothing of this batch is let through", self.engine, type(error).__name__)  # fmt: skip
             failed[numbers] = True
             return _hits([], [])
+        bounds = np.flatnonzero(np.diff(spots.row, prepend=-1, append=-1))
+        looked_at = {int(spots.row[low]): (low, high) for low, high in pairwise(bounds.tolist())}
+        named = self._named(folded)
         rows: list[int] = []
         hits: list[_Hit] = []
-        bounds = np.flatnonzero(np.diff(spots.row, prepend=-1, append=-1))
-        for low, high in pairwise(bounds.tolist()):
-            row = int(spots.row[low])
+        for row in sorted({*looked_at, *named}):
             try:
-                found = self._decide(folded, row, spots, low, high)
+                found = self._decide(folded, row, spots, *looked_at.get(row, (0, 0)))
+                by_name = named.get(row, [])
+                if by_name is None:
+                    raise Unsearchable
+                found = self._without_overlaps(found + by_name)
             except Exception as error:
                 logger.warning("redaction: a value could not be scanned (%s)", type(error).__name__)
                 failed[numbers.start + row] = True
@@ -140,15 +163,18 @@ class Scanner:
 
     def _decide(self, folded: Folded, row: int, spots: Spots, low: int, high: int) -> list[_Hit]:
         """The hits in a row, by offset in the row of the buffer. Raises for a text that cannot be judged."""
-        begin, end = int(folded.start[row]), int(folded.start[row + 1]) - 1
-        text = folded.buffer[begin:end].tobytes()
+        begin, text = int(folded.start[row]), folded.text(row)
         hits: list[_Hit] = []
+        left = MOST_MATCHES
         for at in range(low, high):
             expression = self._expressions[spots.expression[at]]
             first, last = int(spots.first[at]) - begin, int(spots.last[at]) - begin
             place = 0 if expression.reach is None else max(0, first - expression.reach)
             detector = self.detectors[expression.detector]
             while place < last and (match := expression.regexp.search(text, place)):
+                left -= 1
+                if left < 0:
+                    raise TooManyMatches
                 start, place = match.span(expression.value)
                 if start < 0 or start == place:  # a group that took no part, or nothing
                     place = max(match.end(), match.start() + 1)
@@ -156,9 +182,24 @@ class Scanner:
                     continue
                 elif detector.accepts(text[start:place].decode()):
                     hits.append(_Hit(start, place, expression.detector))
-                    if len(hits) > MOST_HITS:
-                        raise OverflowError
-        return self._without_overlaps(hits)
+        return hits
+
+    def _named(self, folded: Folded) -> dict[int, list[_Hit] | None]:
+        """By row, the hits of detectors that have entities, None where they could not be looked for."""
+        if self._names is None:
+            return {}
+        texts = [folded.text(row).decode() for row in range(len(folded.start) - 1)]
+        rows = [row for row, text in enumerate(texts) if any(map(str.isalpha, text))]
+        hits: dict[int, list[_Hit] | None] = {}
+        for row, names in zip(rows, self._names.find([texts[row] for row in rows]), strict=True):
+            if names is None:
+                hits[row] = None
+            elif names:
+                at = [[len(texts[row][:place].encode()) for place in name[:2]] for name in names]
+                hits[row] = [
+                    _Hit(start, end, self._entities[name.entity]) for (start, end), name in zip(at, names, strict=True)
+                ]
+        return hits
 
     def _without_overlaps(self, hits: list[_Hit]) -> list[_Hit]:
         """Hits that overlap as one, from the first byte to the last; the surest names it, then the longest, then the order

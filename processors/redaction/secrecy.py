@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
@@ -13,11 +12,13 @@ from collections.abc import Callable
 _PLACEHOLDER = re.compile(
     r"""[*x.•\-_#?0]+ | [<\[{(].* | \$.* | %[\w(%].* | .*(?:\.\.\.|…|\*\*\*).* | @?\w*\{.*
       | .*(?:your|redacted|placeholder|changeme|change_me|example_|dummy|insert).*
-      | (?:none|null|nil|undefined|true|false|string|str|text|optional|required|hidden|masked|secret|password|token|value|empty)[\])},;.]*
+      | (?:none|null|nil|undefined|true|false|string|str|text|optional|required|hidden|masked|secret|password|token|value|empty)[\])},;.:]*
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
-_CODE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+[\[(]?.*|[A-Za-z_]\w*[\[(].*|&?[a-z]\w*->.*", re.DOTALL)
+_CODE = re.compile(
+    r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+[\[(]?.*|[A-Za-z_]\w*[\[(].*|&?[a-z]\w*->.*|[a-z]+(?:\|[a-z:\d]+)+", re.DOTALL
+)
 _PATH = re.compile(r"(?:~|\.{1,2})?/[\w./-]*|[A-Za-z]:\\.*|\w+://.*")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -39,6 +40,18 @@ def random(text: str) -> bool:
     return any(
         len(piece) >= 10 and re.search(r"\d", piece) and re.search(r"[A-Za-z]", piece) and entropy(piece) >= 2.7
         for piece in re.split(r"[^A-Za-z0-9+/=]+|(?<=[a-z])_(?=[a-z])", text)
+    )
+
+
+def issued(text: str) -> bool:
+    """Whether it is no row of words: a piece of it mixes small and capital letters, or is long and has digits too."""
+    if placeholder(text):
+        return False
+    pieces = re.split(r"[-_]", text)
+    return _UUID.search(text) is not None or any(
+        re.search(r"[a-z][A-Z].*[a-z]|[a-z]\d.*[A-Z]|[A-Z]\d.*[a-z]", piece)
+        or (len(piece) >= 12 and re.search(r"\d", piece) and re.search(r"[A-Za-z]", piece))
+        for piece in pieces
     )
 
 
@@ -64,9 +77,10 @@ def userinfo(text: str) -> bool:
 def basic(text: str) -> bool:
     """Credentials of HTTP's Basic scheme: base64 of `user:password`."""
     try:
-        return b":" in base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error:
+        plain = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode()
+    except ValueError:  # no base64, or no text in it
         return False
+    return ":" in plain and plain.isprintable()
 
 
 def cookies(text: str) -> bool:
@@ -87,6 +101,7 @@ def jwt(text: str) -> bool:
 CHECKS: dict[str, Callable[[str], bool]] = {
     "basic": basic,
     "cookies": cookies,
+    "issued": issued,
     "jwt": jwt,
     "password": password,
     "random": random,

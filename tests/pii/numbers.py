@@ -138,7 +138,7 @@ def gb_nhs(random: Random) -> str:
 def de_idnr(random: Random) -> str:
     """Of the first ten digits exactly one comes twice (not in a row of three); ISO 7064 mod 11, 10."""
     pool = random.sample("0123456789", 9)
-    body = pool + [random.choice(pool)]
+    body = [*pool, random.choice(pool)]
     random.shuffle(body)
     while body[0] == "0":
         random.shuffle(body)
@@ -172,7 +172,11 @@ def es_nie(random: Random) -> str:
 
 
 _ODD = dict(zip("0123456789", (1, 0, 5, 7, 9, 13, 15, 17, 19, 21), strict=True)) | dict(
-    zip(LETTERS, (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23), strict=True)
+    zip(
+        LETTERS,
+        (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 12, 14, 16, 10, 22, 25, 24, 23),
+        strict=True,
+    )
 )
 
 
