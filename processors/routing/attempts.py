@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from collector import distinct
 from collector.component import StateReader, StateWriter
 from collector.ledger.rows import equal_to
-from processors.routing.policy import served_models
+from collector.sums import served_model
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -161,7 +161,7 @@ class Attempts:
         if not len(at):
             return []
         names = ("call_id", "trace_id", "span_id", "start_ns", "duration_ns", "team", "error_type", *_NAMES)
-        part = calls.select(*names, served_models(calls).alias("model"))[at]
+        part = calls.select(*names, served_model(calls).alias("model"))[at]
         fresh = []
         for number, row in zip(at.tolist(), part.to_dicts(), strict=True):
             if row["call_id"] in self._failed:
@@ -182,7 +182,7 @@ class Attempts:
         if not len(at):
             return None
         at = at[np.argsort(key[at], kind="stable")]
-        part = calls.select(served_models(calls).alias("model"), *_NAMES)[at]
+        part = calls.select(served_model(calls).alias("model"), *_NAMES)[at]
         code, first = distinct.combinations(part, part.columns)
         starts = distinct.integers(calls["start_ns"])[0][at]
         ends = starts + distinct.integers(calls["duration_ns"])[0][at]

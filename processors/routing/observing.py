@@ -19,10 +19,11 @@ from collector.batch import SpanBatch
 from collector.columns import PICO_PER_USD
 from collector.findings import Evidence, Observation, Severity, Subject
 from collector.ledger.rows import equal_to
+from collector.sums import served_model
 from processors.routing.attempts import Answer
 from processors.routing.config import Rule, pattern_of
 from processors.routing.names import bare, undated
-from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, coded, fitting, served_models
+from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, coded, fitting
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
@@ -181,7 +182,7 @@ def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:
     """The rows, as far as observations need them; what is not known has a word for it."""
     if not mask.any():
         return []
-    part = frame.select(*_READ, served_models(frame).alias("model"), pl.col("refused_by").alias("guardrail"))
+    part = frame.select(*_READ, served_model(frame).alias("model"), pl.col("refused_by").alias("guardrail"))
     rows = part.filter(pl.Series(mask)).to_dicts()
     names = ("team", "app", "provider", "region", "route", "model", "guardrail")
     return [row | {name: row[name] or NOBODY for name in names} for row in rows]

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from collector import distinct
 from collector.batch import Quote
 from collector.prices import USAGE
+from collector.sums import served_model
 from processors.routing.config import ANY_OF, COMPARISONS, LIST_COLUMNS, PolicyConfig, Tier, pattern_of, route_name
 from processors.routing.names import bare, same_model, undated
 
@@ -78,7 +79,7 @@ class Columns:
     @cached_property
     def served(self) -> tuple[NDArray[np.int32], list[str]]:
         """Of the model that served: per row the number of its name, -1 for null, and the names."""
-        codes, texts = distinct.texts(served_models(self._calls))
+        codes, texts = distinct.texts(served_model(self._calls))
         return codes, texts.to_list()
 
     def number(self, name: str) -> tuple[I64, Mask]:
@@ -243,20 +244,6 @@ class Policy:
         codes, texts = columns.served
         table = pl.Series("model_tier", [*(self.tier(text) for text in texts), None], dtype=pl.Int64())
         return table[np.where(codes < 0, len(table) - 1, codes).astype(np.uint32)]
-
-
-def served_models(calls: pl.DataFrame) -> pl.Series:
-    """The model that each call is charged under: upstream, else response, else request model."""
-    found: pl.Series | None = None
-    for name in MODELS:
-        texts = calls[name]
-        if texts.null_count() == len(texts):
-            continue
-        if found is None:
-            found = texts
-        elif found.null_count() or (found == "").any():
-            found = found.zip_with(found.is_not_null() & (found != ""), texts)
-    return calls["request_model"] if found is None else found
 
 
 def fitting(column: pl.Series, fits: Callable[[str], bool]) -> Mask:
