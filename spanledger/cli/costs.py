@@ -53,6 +53,14 @@ DIMENSIONS: dict[str, Dimension] = {
     "tier": Dimension("ServiceTier", "Tier"),
     "status": Dimension("StatusCode", "Status"),
     "price_status": Dimension("PriceStatus", "Price status"),
+    "task": Dimension("TaskType", "Task type"),
+    "priority": Dimension("UserPriority", "User priority"),
+    "route": Dimension("Route", "Route", "(no route)"),
+    "verdict": Dimension("RouteVerdict", "Route verdict"),
+    "expected_model": Dimension("ExpectedModel", "Expected model"),
+    "deployment": Dimension("Deployment", "Deployment"),
+    "region": Dimension("Region", "Region", "(unknown)"),
+    "refused_by": Dimension("RefusedBy", "Refused by", "(nobody)"),
     "conversation": Dimension("ConversationId", "Conversation"),
     "day": Dimension("toString(toDate(Timestamp, 'UTC'))", "Day (UTC)"),
     "hour": Dimension("formatDateTime(toStartOfHour(Timestamp, 'UTC'), '%Y-%m-%d %H:00', 'UTC')", "Hour (UTC)"),
@@ -63,6 +71,8 @@ _ALIASES = {
     "end-user": "end_user",
     "cost_center": "cost_centre",
     "cost-centre": "cost_centre",
+    "task_type": "task",
+    "user_priority": "priority",
 }
 _OWNERS = ("team", "app", "user", "end_user", "key", "environment", "cost_centre")
 
