@@ -27,6 +27,7 @@ from exporters.clickhouse.config import ClickHouseConfig, parse_dsn
 from exporters.clickhouse.exporter import ClickHouse
 from exporters.clickhouse.schema import COLLECTOR_FIELDS, LOG_FIELDS, MEASURES, MODEL
 from exporters.clickhouse.views import VIEWS
+from tests.findings_kit import finding
 from tests.ledger_rows import RECEIVED_NS, batch, call, context
 from tests.signals_kit import logs, record
 from tests.spans_kit import NOON_NS, event, request, span
@@ -253,7 +254,7 @@ def test_every_view_answers_and_hourly_sums_equal_the_calls(make: Make, rows: Ro
         call("d", price_status="unpriced_model", request_model="mystery", cache_write_tokens=5, reasoning_tokens=1),
     ]  # fmt: skip
     found = {"pii": [{"name": "email", "count": 1}]}
-    deliver(make(), batch(request(spans=[span("s")]), made=made, spans=found))
+    deliver(make(), batch(request(spans=[span("s")]), made=made, spans=found).with_(findings=(finding(),)))
     for view in VIEWS:
         assert rows(f"SELECT * FROM {{db}}.{view.name}"), view.name
     assert hourly_of_calls(rows) == hourly(rows)
