@@ -271,3 +271,51 @@ def test_a_row_does_not_depend_on_its_neighbours(rows):
     processor = pricing(discounts=[{"percent": 10, "team": "a"}])
     together = processor.price(frame(*rows)).to_dicts()
     assert together == [processor.price(frame(row)).to_dicts()[0] for row in rows]
+
+
+# What another model would have cost --------------------------------------------------------------------------------------
+
+
+def quoted(model: str, *rows: dict[str, object], **options: object) -> list[tuple[object, object]]:
+    calls = frame(*rows)
+    models = pl.Series([model] * len(calls), dtype=pl.String())
+    return pricing(**options).quote(calls, models).select("cost_pico", "price_source").rows()
+
+
+@pytest.mark.parametrize(
+    ("model", "call", "cost"),
+    [
+        ("gpt-4", {}, 30_000_000_000),
+        ("claude-3-haiku", {}, 250_000_000),  # another maker's
+        ("claude-3-haiku", {"provider": "vllm", "response_model": "my-llama"}, 250_000_000),  # which a server of one's own does not have
+        ("gpt-4", {"upstream_model": "gpt-4o", "request_model": "fast"}, 30_000_000_000),  # no name of the call counts any more
+        ("gpt-4", {"reported_cost_pico": 7}, 30_000_000_000),  # that was another model's
+        ("gpt-4", {"response_cache_hit": True}, 0),
+        ("gpt-4", {"input_tokens": None}, None),
+        ("gpt-4", {"input_tokens": None, "status": "Error"}, None),
+        ("my-own-7b", {}, None),
+        ("", {}, None),
+    ],
+)  # fmt: skip
+def test_a_quote_is_for_the_same_tokens_of_another_model(model, call, cost):
+    ((found, _),) = quoted(model, call)
+    assert found == cost
+
+
+def test_a_quote_has_the_discounts_of_who_would_have_sold_it_and_your_own_prices():
+    """Of openai's discount a model of anthropic's has nothing, though openai served the call; a team's it has."""
+    options = {
+        "discounts": [{"provider": "openai", "percent": 10}, {"team": "search", "percent": 50}],
+        "overrides": [{"model": "my-own-7b", "input_mtok": "1"}],
+    }
+    assert quoted("gpt-4", {}, **options)[0][0] == 27_000_000_000
+    assert quoted("claude-3-haiku", {}, **options)[0][0] == 250_000_000
+    assert quoted("claude-3-haiku", {"team": "search"}, **options)[0][0] == 125_000_000
+    assert quoted("my-own-7b", {}, **options)[0] == (900_000_000, "override my-own-7b")
+
+
+def test_a_quote_leaves_no_trace():
+    """Nobody called the model: it is not counted as one without a price."""
+    prices = pricing()
+    prices.quote(frame({}), pl.Series(["nobodys-model"]))
+    assert prices._warned == set()

@@ -20,11 +20,14 @@ from collector.findings import Observation, Severity
 from config.errors import ConfigError
 from config.loader import load_part, loads
 from processors.routing import Policy, PolicyConfig, Routing, RoutingConfig
+from processors.routing import attempts as attempts_module
 from processors.routing import files as policy_files
+from processors.routing.attempts import Attempts
 from processors.routing.names import same_model
 from processors.routing.policy import OK, UNKNOWN
 from tests import ledger_rows
 from tests.bill import CAPTURES, Pipeline, pipeline, requests
+from tests.ledger_kit import Memory
 from tests.spans_kit import NOON_NS, request, span
 
 #: The article's, unchanged.
@@ -452,6 +455,33 @@ def test_a_rolled_back_batch_is_forgotten() -> None:
     routing.process(first.with_(calls=first.calls.clear()))
     routing.rollback()
     assert len(routing.process(second).observed) == 1
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_what_nothing_can_come_to_any_more_is_forgotten(bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the time that a fallback may take, or more than may be remembered: memory and state are free again."""
+    state, seen = Memory(), Attempts(10 * 10**9)
+
+    def take(number: int, status: str, at_s: int) -> int:
+        row = ledger_rows.call(
+            str(number), status=status, parent_span_id=f"{number:016x}", start_ns=NOON_NS + at_s * 10**9
+        )
+        found = len(seen.take(ledger_rows.calls([row])))
+        seen.save(state)
+        return found
+
+    take(1, "Error", 0)
+    take(2, "Ok", 0)
+    assert len(state.values) == 3  # and the clock
+    if bounded:
+        monkeypatch.setattr(attempts_module, "MOST", 1)
+        monkeypatch.setattr(attempts_module, "MOST_FAILED", 0)
+    take(3, "Ok", 1 if bounded else 100)
+    kinds = sorted(key[:1] for key in state.values)
+    assert kinds == [b"a", b"h"]
+    again = Attempts(10 * 10**9)
+    again.load(state)
+    assert not again.take(ledger_rows.calls([ledger_rows.call("1", status="Ok", parent_span_id=f"{1:016x}", start_ns=NOON_NS)]))  # fmt: skip
 
 
 def test_who_refused() -> None:
