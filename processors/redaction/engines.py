@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -123,13 +124,19 @@ class Re2Engine:
         return _spots(row, np.array(expressions, np.int64), start[row], start[row + 1])
 
 
+@lru_cache(maxsize=64)
+def _engine(name: str, expressions: tuple[str, ...]) -> Engine:
+    """Pipelines that look for the same share what was compiled: that takes a second."""
+    return (HyperscanEngine if name == "hyperscan" else Re2Engine)(expressions)
+
+
 class Look:
     """An engine for the triggers of expressions, which tells of the expressions that have them."""
 
     def __init__(self, engine: str, triggers: Mapping[int, str]) -> None:
         """`engine` is `hyperscan` or `re2`, `triggers` are by number of expression: many may have one trigger."""
         distinct = list(dict.fromkeys(triggers.values()))
-        self._engine: Engine = (HyperscanEngine if engine == "hyperscan" else Re2Engine)(distinct)
+        self._engine = _engine(engine, tuple(distinct))
         of = [[number for number, one in triggers.items() if one == trigger] for trigger in distinct]
         self._count = np.array([len(numbers) for numbers in of], np.int64)
         self._first = np.cumsum(self._count) - self._count

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import re2
@@ -100,6 +101,7 @@ def _spaced(one: str) -> str:
     return "".join("[ _-]{0,2}" if atom == " " else atom for atom in _ATOM.findall(one))
 
 
+@lru_cache(maxsize=2048)
 def compiled(pattern: str) -> Any:
     """The pattern as RE2 compiles it, for bytes. Raises ValueError."""
     options = re2.Options()
