@@ -161,6 +161,11 @@ class Processor(ABC, Generic[ConfigT]):
     def rollback(self) -> None:
         """Forget what the last `process` did. A processor without state has nothing to do."""
 
+    def called(self, dimension: str, value: str) -> str:  # noqa: ARG002
+        """What a value of a dimension is called behind this processor: it may have put a pseudonym in its place. From any
+        thread."""
+        return value
+
     @property
     def verdicts(self) -> Verdicts | None:
         """For a processor that knows who may still spend: what the verdict port asks. From any thread."""
@@ -176,7 +181,7 @@ class Exporter(ABC, Generic[ConfigT]):
     Config: ClassVar[type[BaseModel]]
     signals: ClassVar[frozenset[Signal]] = frozenset({Signal.TRACES})
     #: How many payloads `choose` is shown.
-    sees: ClassVar[int] = 1
+    sees: int = 1
 
     def __init__(self, config: ConfigT, context: Context) -> None:
         self.config = config

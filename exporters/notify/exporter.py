@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How many notifications a digest can have; an urgent one behind more of them waits.
+SEES = 1000
 #: Of a digest as text, findings that are told one by one; the rest is counted.
 SHOWN = 50
 _LEVELS = list(Severity)
@@ -37,12 +39,12 @@ class Notify(Exporter[NotifyConfig]):
     """Tells people (Apprise: chats, e-mail, pagers) and systems (signed webhooks) of findings, each transition once."""
 
     Config = NotifyConfig
-    sees = 1000
 
     def __init__(self, config: NotifyConfig, context: Context) -> None:
         super().__init__(config, context)
         self._routes = config.all_routes
         self._together = config.digest > 0 or config.quiet_hours is not None
+        self.sees = SEES if self._together else 1
         self._transport: Transport | None = None
 
     # In the pipeline --------------------------------------------------------------------------------------------------
