@@ -5,7 +5,7 @@
 | query | SQL for Grafana's ClickHouse data source, PromQL, drop-downs |
 | panels | the kinds of panels, units and digits |
 | page | what all dashboards have |
-| overview, teams, models, latency, privacy, findings, trace, pipeline | one dashboard each |
+| overview, teams, models, routing, latency, privacy, findings, trace, pipeline | one dashboard each |
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from spanledger.grafana import findings, latency, models, overview, pipeline, privacy, teams, trace
+from spanledger.grafana import findings, latency, models, overview, pipeline, privacy, routing, teams, trace
 
 BOARDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (overview, teams, models, latency, privacy, findings, trace, pipeline)
+    for module in (overview, teams, models, routing, latency, privacy, findings, trace, pipeline)
 }
 
 

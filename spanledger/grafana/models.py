@@ -7,7 +7,8 @@ from grafana_foundation_sdk.builders import dashboard
 from spanledger.grafana.overview import HOURLY, UNPRICED
 from spanledger.grafana.page import page, with_filters
 from spanledger.grafana.panels import CALL, COUNT, SHARE, TOKENS, USD, WARN, Column, lines, number, ranking, stacked
-from spanledger.grafana.query import CALL_MODEL, FILTERS, FROM_CALLS, FROM_HOURS, UNKNOWN, named, usd
+from spanledger.grafana.query import CALL_MODEL, FILTERS, FROM_CALLS, FROM_HOURS, UNKNOWN, named, ten_greatest, usd
+from spanledger.grafana.routing import PREMIUM_CALLS, PREMIUM_SPEND, TIERS
 
 _NAME = named("h.Model", UNKNOWN)
 _CALL_NAME = named(CALL_MODEL, UNKNOWN)
@@ -15,12 +16,16 @@ _CALL_NAME = named(CALL_MODEL, UNKNOWN)
 _ELSEWHERE = "c.RequestModel != '' AND (c.ResponseModel NOT IN ('', c.RequestModel) OR c.UpstreamModel NOT IN ('', c.RequestModel))"
 
 
-def _over_time(value: str, unknown: str = "") -> str:
+def _stack(value: str) -> str:
+    return ten_greatest("toString(h.Model)", value, UNKNOWN)
+
+
+def _over_time(value: str, known: str) -> str:
     return f"""
 SELECT $__timeInterval(h.Hour) AS time, {_NAME} AS series, {value} AS value
 {FROM_HOURS}
 GROUP BY time, series
-{f"HAVING {unknown}" if unknown else ""}
+HAVING {known}
 ORDER BY time, series"""
 
 
@@ -82,14 +87,17 @@ def build() -> dashboard.Dashboard:
     )
     return (
         with_filters(board, FILTERS)
-        .with_panel(stacked("Calls by model", f"The model that a call is charged under: what the gateway asked its provider for, else who answered. {HOURLY}", _over_time("sum(h.Calls)"), COUNT))
-        .with_panel(stacked("Spend by model", f"USD. {HOURLY}", _over_time(usd("sum(h.CostUSD)"), "sum(h.PricedCalls) > 0"), USD, decimals=4))
+        .with_panel(stacked("Calls by model", f"The model that a call is charged under: what the gateway asked its provider for, else who answered. The ten with the most, and (all others). {HOURLY}", _stack("sum(h.Calls)"), COUNT))
+        .with_panel(stacked("Spend by model", f"USD. The ten dearest, and (all others). {HOURLY}", _stack(usd("sum(h.CostUSD)")), USD, decimals=4))
         .with_panel(lines("Price per call", f"Known cost by the calls that have one, USD. {HOURLY}", _PER_CALL, USD, decimals=CALL, interval="1h"))
         .with_panel(lines("Price per 1,000 tokens", f"Known cost by all tokens, input and output together, USD: rises with longer answers and falls with caching. {HOURLY}", _PER_1K, USD, decimals=CALL, interval="1h"))
         .with_panel(ranking("Models", f"Failed and Cached are shares of calls and of input tokens; Per1k is USD for 1,000 tokens, input and output together. {HOURLY}", _MODELS, (Column("Failed", SHARE, 1, 90), Column("Cached", SHARE, 1, 90), Column("USD", USD, 4, bar=True), Column("PerCall", USD, CALL, 130), Column("Per1k", USD, CALL, 130), Column("Unpriced", COUNT, width=90), *_OF_TOKENS), width=24, height=10))
         .with_panel(ranking("Requested, and served by another", "Aliases, fallbacks and silent substitutions: what clients asked for, what the gateway asked its provider for, who answered. From llm_calls.", _SERVED, _MONEY, width=24))
-        .with_panel(stacked("Failed calls by model", f"{HOURLY}", _over_time("sum(h.FailedCalls)", "sum(h.FailedCalls) > 0"), COUNT, width=12))
+        .with_panel(stacked("Failed calls by model", f"The ten with the most, and (all others). {HOURLY}", _stack("sum(h.FailedCalls)"), COUNT, width=12))
         .with_panel(ranking("Failures", "error.type of the calls that failed, or their HTTP status. From llm_calls.", _FAILURES, (Column("Calls", COUNT, width=90),)))
+        .with_panel(number("Premium share of calls", "Served by a model of quality tier 1, of those whose tier is known. From llm_calls; the processor routing tells tiers.", PREMIUM_CALLS, SHARE, decimals=1, width=4, none="no tiers"))
+        .with_panel(number("Premium share of spend", "Of the cost of calls whose model's tier is known. From llm_calls; the processor routing tells tiers.", PREMIUM_SPEND, SHARE, decimals=1, width=4, none="no tiers"))
+        .with_panel(stacked("Spend by quality tier", "USD. 1 is the makers' best; `tiers` of the processor routing says which model is which. From llm_calls.", TIERS, USD, decimals=4, width=16, height=8))
         .with_panel(number("Calls without a price", f"Calls that did not fail and have no known cost. {HOURLY}", UNPRICED, COUNT, steps=WARN))
         .with_panel(ranking("What has no price", "unpriced_model: give it one by `overrides` of the processor pricing. missing_usage: no span told the tokens. From llm_calls.", _WITHOUT_PRICE, _OF_TOKENS, width=20))
         .with_panel(ranking("What prices rest on", "exact: nothing was assumed. Else what no span told and the price supposes. From llm_calls.", _ASSUMED, _MONEY))

@@ -30,6 +30,7 @@ from spanledger.grafana.query import (
     named,
     nobodys,
     series,
+    ten_greatest,
     usd,
 )
 
@@ -59,13 +60,7 @@ _NOBODYS = nobodys("h.Team")
 OF_NOBODY = f"SELECT ifNull({usd(f'sumIf(h.CostUSD, {_NOBODYS})')}, 0) AS USD {FROM_HOURS}"
 
 _KEY = f"multiIf({', '.join(f'${{by:singlequote}} = {name!r}, toString(h.{name})' for name in DIMENSIONS[:-1])}, toString(h.{DIMENSIONS[-1]}))"
-TREND = f"""
-WITH {_KEY} AS key,
-     (SELECT groupArray(name) FROM (SELECT {_KEY} AS name {FROM_HOURS} GROUP BY name ORDER BY sum(h.CostUSD) DESC LIMIT 10)) AS top
-SELECT $__timeInterval(h.Hour) AS time, multiIf(NOT has(top, key), '(all others)', key = '', '(none)', key) AS series, {usd("sum(h.CostUSD)")} AS USD
-{FROM_HOURS} AND h.CostUSD IS NOT NULL
-GROUP BY time, series
-ORDER BY time, series"""
+TREND = ten_greatest(_KEY, usd("sum(h.CostUSD)"), "(none)")
 _HOUR = "$__timeInterval(h.Hour)"
 TOKENS_TREND = series(
     _HOUR,
@@ -104,7 +99,7 @@ SELECT {named(f"h.{column}", absent)} AS Name, {usd("sum(h.CostUSD)")} AS USD, s
 GROUP BY Name
 ORDER BY USD DESC NULLS LAST, Name
 LIMIT 15"""
-    link = f"/d/spanledger-{page_and_variable}=${{__value.text:percentencode}}&${{__url_time_range}}" if page_and_variable else ""  # fmt: skip
+    link = f"/d/spanledger-{page_and_variable}=${{__value.text:percentencode}}&var-datasource=${{datasource}}&${{__url_time_range}}" if page_and_variable else ""  # fmt: skip
     columns = (
         Column("Name", link=link, title="Show more"),
         Column("USD", USD, 4, bar=True),

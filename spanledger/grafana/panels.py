@@ -151,9 +151,8 @@ def lines(
     interval: str = "1m",
     width: int = 12,
     height: int = 8,
-    named: bool = True,
 ) -> timeseries.Panel:
-    """Lines over time. SQL gives `time`, numbers, and `series` where `named`; a moment without a value is a gap."""
+    """Lines over time. SQL gives `time`, `series` and one number; a moment without a value is a gap."""
     targets = [Sql(queries, Format.TIME_SERIES)] if isinstance(queries, str) else queries
     panel = (
         _chart(title, description, targets, unit, width, height)
@@ -163,8 +162,7 @@ def lines(
         .show_points(options.VisibilityMode.AUTO)
     )
     if isinstance(queries, str):
-        panel = panel.interval(interval)
-        panel = panel.display_name(SERIES) if named else panel
+        panel = panel.interval(interval).display_name(SERIES)
     return panel if decimals is None else panel.decimals(decimals)
 
 

@@ -76,7 +76,7 @@ def build() -> dashboard.Dashboard:
         .with_panel(number("Spans", f"That came in during the period. {_STORES}", f"SELECT count() AS Spans {_ARRIVED}", COUNT, width=6))
         .with_panel(number("Newest span", "Seconds since the newest span of the period came in, at the period's end. From otel_traces.", f"SELECT if(count() = 0, NULL, toUnixTimestamp($__toTime) - toUnixTimestamp(max(s.Received))) AS Age {_ARRIVED}", SECONDS, width=6, steps={300.0: "orange", 3600.0: "red"}, none="no span"))
         .with_panel(number("Delay, p95", f"From the end of a span to its arrival: batching and retries of senders, and clocks that differ. {_STORES}", f"SELECT quantile(0.95)({_DELAY}) AS Delay {_ARRIVED}", SECONDS, width=6))
-        .with_panel(number("Calls of the newest reports", f"Distinct calls that the period's spans report. {_STORES}", f"SELECT uniqExactIf(s.CallId, s.CallId != '') AS Calls {_ARRIVED}", COUNT, width=6))
+        .with_panel(number("Calls reported", f"Distinct calls that the period's spans report. {_STORES}", f"SELECT uniqExactIf(s.CallId, s.CallId != '') AS Calls {_ARRIVED}", COUNT, width=6))
         .with_panel(stacked("Spans by dialect", f"How senders spell things: what each is read for stands in docs/dialects.md. {_STORES}", _BY_DIALECT, COUNT, interval="1m"))
         .with_panel(lines("Delay", f"From the end of a span to its arrival. {_STORES}", _DELAYS, SECONDS, height=9))
         .with_panel(ranking("Senders", f"Who reports, how, and when last. {_STORES}", _SENDERS, (Column("Spans", COUNT, width=110), Column("Calls", COUNT, width=110)), width=24))

@@ -131,6 +131,18 @@ def series(time: str, values: Mapping[str, str], source: str) -> str:
     )
 
 
+def ten_greatest(key: str, value: str, absent: str = UNATTRIBUTED) -> str:
+    """SQL of an hourly sum over time by a text: a series for each of the ten with the most of it, and one for the others."""
+    return f"""
+WITH {key} AS key,
+     (SELECT groupArray(name) FROM (SELECT {key} AS name {FROM_HOURS} GROUP BY name ORDER BY {value} DESC NULLS LAST LIMIT 10)) AS top
+SELECT $__timeInterval(h.Hour) AS time, multiIf(NOT has(top, key), '(all others)', key = '', '{absent}', key) AS series, {value} AS value
+{FROM_HOURS}
+GROUP BY time, series
+HAVING value > 0
+ORDER BY time, series"""
+
+
 def usd(expression: str) -> str:
     """SQL: money as a number that Grafana draws; the sum before it is exact."""
     return f"toFloat64({expression})"

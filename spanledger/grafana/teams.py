@@ -7,16 +7,17 @@ from grafana_foundation_sdk.builders import dashboard
 from spanledger.grafana.overview import CALL_COLUMNS, EXPENSIVE_CALLS, HOURLY, SPEND, by_spend
 from spanledger.grafana.page import page, with_filters
 from spanledger.grafana.panels import CALL, COUNT, SHARE, SUM, TOKENS, USD, Column, number, ranking, stacked
-from spanledger.grafana.query import CALL_MODEL, FILTERS, FROM_CALLS, FROM_HOURS, UNKNOWN, named, nobodys, usd
-
-
-def _spend_by(column: str, absent: str) -> str:
-    return f"""
-SELECT $__timeInterval(h.Hour) AS time, {named(f"h.{column}", absent)} AS series, {usd("sum(h.CostUSD)")} AS USD
-{FROM_HOURS} AND h.CostUSD IS NOT NULL
-GROUP BY time, series
-ORDER BY time, series"""
-
+from spanledger.grafana.query import (
+    CALL_MODEL,
+    FILTERS,
+    FROM_CALLS,
+    FROM_HOURS,
+    UNKNOWN,
+    named,
+    nobodys,
+    ten_greatest,
+    usd,
+)
 
 _PER_CALL = f"SELECT {usd('sum(h.CostUSD)')} / nullIf(sum(h.PricedCalls), 0) AS USD {FROM_HOURS}"
 _CALLS = f"SELECT sum(h.Calls) AS Calls {FROM_HOURS}"
@@ -50,8 +51,8 @@ def build() -> dashboard.Dashboard:
         .with_panel(number("Failed", f"Share of the calls that failed. {HOURLY}", _FAILED, SHARE, decimals=1, steps={0.02: "orange", 0.1: "red"}))
         .with_panel(number("Tokens", f"Input and output of all calls, cached input included. {HOURLY}", _TOKENS, TOKENS))
         .with_panel(number("Input from a cache", f"Share of the input tokens that a prompt cache gave. {HOURLY}", _CACHED, SHARE, decimals=1))
-        .with_panel(stacked("Spend by team", f"USD. {HOURLY}", _spend_by("Team", "(unattributed)"), USD, decimals=4))
-        .with_panel(stacked("Spend by app", f"USD. {HOURLY}", _spend_by("App", "(unattributed)"), USD, decimals=4))
+        .with_panel(stacked("Spend by team", f"USD. The ten dearest, and (all others). {HOURLY}", ten_greatest("toString(h.Team)", usd("sum(h.CostUSD)")), USD, decimals=4))
+        .with_panel(stacked("Spend by app", f"USD. The ten dearest, and (all others). {HOURLY}", ten_greatest("toString(h.App)", usd("sum(h.CostUSD)")), USD, decimals=4))
         .with_panel(by_spend("Models by spend", "Model", UNKNOWN, "models?var-model"))
         .with_panel(by_spend("Users by spend", "User"))
         .with_panel(ranking("Who calls what", f"Unpriced: calls that did not fail and have no known cost. Cached is part of Input. {HOURLY}", _BREAKDOWN, (Column("USD", USD, 4, bar=True), *(Column(name, COUNT, width=90) for name in ("Calls", "Failed", "Unpriced", "Input", "Cached", "Output"))), width=24, height=10))

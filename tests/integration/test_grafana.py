@@ -6,7 +6,6 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from config.loader import loads
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
 from exporters.clickhouse.reader import Reader
+from processors.routing import Routing, RoutingConfig
 from spanledger.demo.calls import Gateway
 from spanledger.demo.spans import requests
 from spanledger.grafana import render
@@ -31,6 +31,7 @@ from tests.integration.clickhouse_matrix import log_batch
 from tests.ledger_rows import context
 from tests.redaction_kit import redaction
 from tests.signals_kit import logs, record
+from tests.spans_kit import request, span
 
 BOARDS = dashboards()
 CLICKHOUSE, PROMETHEUS = "grafana-clickhouse-datasource", "prometheus"
@@ -41,17 +42,7 @@ NUMBER = re.compile(r"(Nullable\()?(U?Int\d+|Float\d+)\)?")
 TEXT = re.compile(r"(LowCardinality\()?(Nullable\()?(String|Enum.*)\)*")
 MOMENT = re.compile(r"(Nullable\()?Date(Time(64)?)?(\(.*\))?\)?")
 #: What Grafana's trace view cannot do without.
-TRACE = {
-    "traceID",
-    "spanID",
-    "parentSpanID",
-    "serviceName",
-    "operationName",
-    "startTime",
-    "duration",
-    "tags",
-    "serviceTags",
-}
+TRACE = {"traceID", "spanID", "parentSpanID", "serviceName", "operationName", "startTime", "duration", "tags", "serviceTags"}  # fmt: skip
 NOW = datetime.datetime.now(datetime.UTC)
 PERIOD = Period(NOW - datetime.timedelta(days=2), NOW + datetime.timedelta(minutes=1), 3600)
 CALLS = 1200
@@ -81,11 +72,20 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     config = ClickHouseConfig.model_validate({"dsn": f"chdb://{folder / 'clickhouse'}"})
     exporter = ClickHouse(config, context(folder))
     exporter.start()
-    gateway, now = Gateway(7), time.time_ns()
+    gateway, now = Gateway(7), round(NOW.timestamp() * 1e9)
     drawn = [gateway.call(now - int(gateway.random.random() * 4 * 86400e9)) for _ in range(CALLS)]
     bodies = [body for body, _ in requests(drawn, gateway.random)]
+    # What the demo has none of: a model that refuses.
+    refused = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4.1",
+        "gen_ai.response.finish_reasons": ["content_filter"],
+    }
+    bodies.append(request(scope="app", spans=[span("chat", refused, kind="client", start_ns=now - 60 * 10**9)]))
     hidden = redaction(folder)
-    with pipeline(hidden) as pipe:
+    policy = {"routes": [{"match": {"app": "support-bot"}, "route_to": "gpt-4o-mini"}]}
+    routing = Routing(RoutingConfig.model_validate(policy), context(folder, "routing"))
+    with pipeline(hidden, lambda: [routing]) as pipe:
         batch = pipe.take(bodies)
         dearest = max(pipe.rows.values(), key=lambda row: row["cost_pico"] or 0)
     evidence = (Evidence(dearest["trace_id"], dearest["span_id"]),)
@@ -178,7 +178,7 @@ def test_each_panels_sql_takes_any_choice(name: str, panel: Any, target: Any, st
 
 def test_what_a_drop_down_offers_can_be_chosen(store: Store) -> None:
     """Each value of each drop-down is some row's, the one that stands for rows without a value too."""
-    counted = {"overview": "Calls", "privacy": "Who sends what to whom", "findings": "New findings by kind"}
+    counted = {"overview": "Calls", "privacy": "Who sends what to whom", "findings": "New findings by kind"}  # fmt: skip
     offers: dict[tuple[str, str], set[str]] = {}
     for name, title in counted.items():
         target = next(target for board, panel, target in SQL if (board, panel["title"]) == (name, title))
