@@ -252,9 +252,14 @@ def test_every_view_answers_and_hourly_sums_equal_the_calls(make: Make, rows: Ro
         call("b", cost_pico=8, upstream_model="openai/gpt-4o", response_model="gpt-4o-2024", team=None, user="u"),
         call("c", status="Error", error_type="429"),
         call("d", price_status="unpriced_model", request_model="mystery", cache_write_tokens=5, reasoning_tokens=1),
+        call("e", status="Error", parent_span_id="c" * 16, route_verdict="ok", refused_by="model"),
+        call("f", parent_span_id="c" * 16, request_model="gpt-4o-mini"),
     ]  # fmt: skip
     found = {"pii": [{"name": "email", "count": 1}]}
-    deliver(make(), batch(request(spans=[span("s")]), made=made, spans=found).with_(findings=(finding(),)))
+    refused = {"http.response.status_code": 400, "gen_ai.request.model": "gpt-4o"}
+    spans = [span("guardrail"), span("POST", refused, kind="server", trace=b"\xaa" * 16)]
+    body = request(resource={"service.name": "gateway"}, spans=spans)
+    deliver(make(), batch(body, made=made, spans=found).with_(findings=(finding(),)))
     for view in VIEWS:
         assert rows(f"SELECT * FROM {{db}}.{view.name}"), view.name
     assert hourly_of_calls(rows) == hourly(rows)
