@@ -23,6 +23,8 @@ import polars as pl
 from pydantic import BeforeValidator, Field, WithJsonSchema, create_model, model_validator
 
 from collector.columns import CALL_COLUMNS, Column
+from config.errors import ConfigError
+from config.loader import load_part
 from config.types import Duration, StrictModel
 
 #: Comparisons with a number, as the end of a key says them.
@@ -160,6 +162,11 @@ class RoutingConfig(PolicyConfig):
             raise ValueError(
                 "policy_file: the file has the whole policy; take routes, rules, aliases and tiers out here"
             )
+        if self.policy_file is not None:  # so that `spanledger validate` finds what is wrong with it
+            try:
+                load_part(self.policy_file, PolicyConfig)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return self
 
 

@@ -61,6 +61,7 @@ def test_every_config_that_we_show_loads(name, tmp_path, monkeypatch):
     """No finding, no warning; the schema takes it; what print-config shows of it loads to the same."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owners.csv").write_text("key,team,cost_centre\nk1,search,0042\n")
+    (tmp_path / "policy.yaml").write_text("routes: [{route_to: gpt-4o-mini}]\n")
     text = documented()[name]
     loaded = loads(text, name, ENV, REGISTRY)
     assert loaded.warnings == ()

@@ -245,8 +245,8 @@ def kinds(observed: Sequence[Observation]) -> list[tuple[str, dict[str, str]]]:
 
 
 def test_rules_about_models_limits_providers_and_regions(tmp_path: Path) -> None:
-    config = RoutingConfig(policy_file=tmp_path / "policy.yaml")
     policy_of(tmp_path, RULES)
+    config = RoutingConfig(policy_file=tmp_path / "policy.yaml")
     limit = {"gen_ai__request__max_tokens": 10}
     with routed(config) as running:
         good = running.take([body(chat("1", "gpt-4o-mini", **limit), chat("2", "claude-3-haiku-20240307", **limit))])
@@ -291,8 +291,11 @@ def test_what_is_wrong_with_a_policy_is_said_where_it_stands(tmp_path: Path, tex
 def test_a_policy_file_stands_alone_and_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="policy_file"):
         RoutingConfig.model_validate({"policy_file": str(tmp_path / "x"), "routes": [{"route_to": "gpt-4"}]})
-    with pytest.raises(ConfigError, match="cannot be read"):
-        Routing(RoutingConfig(policy_file=tmp_path / "none"), Context("routing", Path(), CollectorRegistry()))
+    with pytest.raises(ValueError, match="none: cannot be read"):
+        RoutingConfig(policy_file=tmp_path / "none")
+    (tmp_path / "wrong").write_text("routes:\n  - {rout_to: gpt-4}\n")
+    with pytest.raises(ValueError, match=r"wrong:2:6: .*did you mean 'route_to'"):
+        RoutingConfig(policy_file=tmp_path / "wrong")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_part(tmp_path / "bytes", PolicyConfig)
