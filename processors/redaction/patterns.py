@@ -91,9 +91,10 @@ def words(choice: Sequence[str], unless: Sequence[str] = (), bounded: bool = Tru
 
 
 def _bounded(one: str) -> str:
-    """\\b knows ASCII only: beside another letter there is none."""
-    last = one.rstrip("?)*+") or ")"
-    left, right = (r"(?:\b|_)" if side.isascii() and side != "#" else "" for side in (one[0], last[-1]))
+    """\\b knows ASCII only, and letters: beside another character there is none."""
+    last = one.rstrip("?)*+")[-1:]
+    left = r"(?:\b|_)" if one[0].isascii() else ""
+    right = r"(?:\b|_)" if last.isascii() and one[-1] != "#" else ""
     return f"{left}(?i:{_spaced(one)}){right}"
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -25,7 +26,7 @@ from processors.redaction.detector import Detector
 from processors.redaction.engines import Look, Spots, installed, repeated, united
 from processors.redaction.folding import Folded
 from processors.redaction.names import Names
-from processors.redaction.patterns import UNLESS, VALUE, Expression, Zone, compiled
+from processors.redaction.patterns import UNLESS, VALUE, Expression, Zone, compiled, width
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class _Expression(NamedTuple):
     value: int  # number of the group that is the hit
     unless: int  # of the group whose part in a match makes it none; 0: there is no such group
     reach: int | None  # see Expression
+    width: int | None  # bytes of a match, at most; None: any number
 
 
 class _Hit(NamedTuple):
@@ -126,6 +128,7 @@ class Scanner:
         named = self._named(folded)
         rows: list[int] = []
         hits: list[_Hit] = []
+        reasons: Counter[str] = Counter()
         for row in sorted({*looked_at, *named}):
             try:
                 found = self._decide(folded, row, spots, *looked_at.get(row, (0, 0)))
@@ -134,11 +137,14 @@ class Scanner:
                     raise Unsearchable
                 found = self._without_overlaps(found + by_name)
             except Exception as error:
-                logger.warning("redaction: a value could not be scanned (%s)", type(error).__name__)
                 failed[numbers.start + row] = True
+                reasons[type(error).__name__] += 1
                 continue
             rows.extend([row] * len(found))
             hits.extend(found)
+        if reasons:
+            told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            logger.warning("redaction: %d texts could not be scanned (%s)", reasons.total(), told)
         result = _hits(rows, hits)
         begin = folded.start[result.row]
         at = result.row.astype(np.int64)
@@ -170,8 +176,9 @@ class Scanner:
             expression = self._expressions[spots.expression[at]]
             first, last = int(spots.first[at]) - begin, int(spots.last[at]) - begin
             place = 0 if expression.reach is None else max(0, first - expression.reach)
+            stop = len(text) if expression.width is None else min(len(text), last + expression.width)
             detector = self.detectors[expression.detector]
-            while place < last and (match := expression.regexp.search(text, place)):
+            while place < last and (match := expression.regexp.search(text, place, stop)):
                 left -= 1
                 if left < 0:
                     raise TooManyMatches
@@ -220,7 +227,9 @@ class Scanner:
 def _compiled(detector: int, expression: Expression) -> _Expression:
     regexp = compiled(expression.pattern)
     groups = regexp.groupindex
-    return _Expression(detector, regexp, groups[VALUE], groups.get(UNLESS, 0), expression.reach)
+    return _Expression(
+        detector, regexp, groups[VALUE], groups.get(UNLESS, 0), expression.reach, width(expression.pattern)
+    )
 
 
 def _chunks(size: I32) -> Iterator[slice]:
