@@ -57,7 +57,7 @@ class Watch:
             page = answer.read().decode()
         committed, remembered = (
             sum(int(float(value)) for value in re.findall(rf"^{name}\S* (\S+)$", page, re.MULTILINE))
-            for name in ("spanledger_pipeline_spans_total", "spanledger_ledger_remembered_spans")
+            for name in ("spanledger_pipeline_items_total", "spanledger_ledger_remembered_spans")
         )
         return Sample(time.monotonic() - self._started, self.sent, committed, remembered, rss_bytes(self._pid))
 
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=[*SHAPES], default="lean")
     parser.add_argument("--per-request", type=int, default=1000, help="spans per request (default 1000)")
     parser.add_argument("--spans", type=int, default=6_000_000, help="spans in all (default 6,000,000: an hour of 1,700 a second)")  # fmt: skip
-    parser.add_argument("--remember", type=int, default=2_000_000, help="service.ledger.max_spans (default 2,000,000, as shipped)")  # fmt: skip
+    parser.add_argument("--remember", type=int, default=1_000_000, help="service.ledger.max_spans (default 1,000,000, as shipped)")  # fmt: skip
     options = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder, console.status(f"{options.shape}, {options.spans:,} spans"):

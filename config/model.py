@@ -135,9 +135,9 @@ class DeadLettersConfig(StrictModel):
 class BatchConfig(StrictModel):
     """How much of the inbox is processed at once. The pipeline takes what is there; it never waits when busy."""
 
-    max_size: ByteSize = Field(default=48 * 2**20, ge=2**10, le=2**28)
+    max_size: ByteSize = Field(default=32 * 2**20, ge=2**10, le=2**28)
     """Bytes joined into one batch at most. A single larger request is a batch of its own."""
-    max_items: int = Field(default=32_000, ge=1, le=1_000_000)
+    max_items: int = Field(default=24_000, ge=1, le=1_000_000)
     """Spans, log records or data points joined into one batch at most, likewise. Memory grows with it, the cost per span
     falls with it."""
     timeout: Duration = Field(default=1.0, ge=0, le=60)
@@ -151,7 +151,7 @@ class LedgerConfig(StrictModel):
     """A report that comes later than this after the first one of its call counts as a call of its own."""
     trace_window: Duration = Field(default=3600.0, ge=10, le=86400)
     """How long the spans of a trace are remembered, to find the calls' ancestors and identity."""
-    max_spans: int = Field(default=2_000_000, ge=1000, le=100_000_000)
+    max_spans: int = Field(default=1_000_000, ge=1000, le=100_000_000)
     """Spans remembered at most; the oldest go first. About 100 bytes of memory each."""
 
 
