@@ -28,10 +28,11 @@ from collector.repeats import coded
 from processors.redaction.actions import marker
 from processors.redaction.assembling import assemble
 from processors.redaction.content import FACTS_OF, NAME_OF, IdentityName
-from processors.redaction.decisions import ATTRIBUTE_GOES, UNSCANNABLE, VALUE_GOES, Decisions, Pieces
+from processors.redaction.decisions import ATTRIBUTE_GOES, VALUE_GOES, Decisions, Pieces
+from processors.redaction.ours import UNSCANNABLE
 from processors.redaction.persons import Persons
 from processors.redaction.policy import Policy
-from processors.redaction.search import Search, joined
+from processors.redaction.texts import TextSearch, joined
 
 Mask = NDArray[np.bool_]
 #: Our own words, and ids that are digits.
@@ -40,15 +41,16 @@ _OURS = frozenset(column.name for column in (TRACE_ID, SPAN_ID, PARENT, STATUS, 
 _DISTINCT = frozenset(column.name for column in (RESPONSE_ID, CALL_HINT, SOURCE))
 IDENTITY_OF: dict[str, IdentityName] = {column: name for name, facts in FACTS_OF.items() for column in (name, *facts)}
 _MOST_CLEAN = 100_000
+_NO_OWNER = "(unattributed)"  # what attribution writes, unless it is told otherwise
 _TEXT, _LIST = pl.String(), pl.List(pl.String())
 
 
 class Columns:
     """Redacts frames by the policy. One thread."""
 
-    def __init__(self, policy: Policy, search: Search, decisions: Decisions, persons: Persons) -> None:
+    def __init__(self, policy: Policy, texts: TextSearch, decisions: Decisions, persons: Persons) -> None:
         self._policy = policy
-        self._search = search
+        self._texts = texts
         self._decisions = decisions
         self._persons = persons
         self._clean: set[str] = set()  # texts that repeat, and in which there is nothing
@@ -68,6 +70,13 @@ class Columns:
                 searched.append(_Texts(series))
         changed += self._searched(searched)
         return frame.with_columns(changed) if changed else frame
+
+    def called(self, column: str, value: str) -> str:
+        """What stands in a column where this value was. From any thread: what is remembered is only ever added or cleared."""
+        identity = IDENTITY_OF.get(column)
+        if identity not in self._policy.pseudonymised or value == _NO_OWNER:
+            return value
+        return self._persons.token(NAME_OF[identity], value.encode(errors="replace")).decode()
 
     def _pseudonymised(self, series: pl.Series, identity: IdentityName, frame: pl.DataFrame) -> pl.Series:
         """An identity as pseudonyms; what attribution writes where it knows nobody stays."""
@@ -101,7 +110,8 @@ class Columns:
 
     def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask) -> dict[int, str]:
         """Of the texts data[off : off + size] those that change, by number."""
-        found, _, unscanned = self._search.texts(data, off, size)
+        searched = self._texts.search(data, off, size)
+        found = searched.found
         pieces = Pieces()
         comes_to, _ = self._decisions.decide(found, apart[found.leaf], kept[found.leaf], pieces)
         inline = np.flatnonzero(comes_to >= 0)
@@ -112,7 +122,7 @@ class Columns:
         new = {row: _decoded(made, begin, np.diff(begin), number) for number, row in enumerate(rows.tolist())}
         gone = np.flatnonzero((comes_to == VALUE_GOES) | (comes_to == ATTRIBUTE_GOES))
         why = [(row, self._policy.detectors[d].id) for row, d in zip(found.leaf[gone].tolist(), found.detector[gone].tolist(), strict=True)]  # fmt: skip
-        why += [(row, UNSCANNABLE) for rows_ in unscanned.values() for row in rows_.tolist()]
+        why += [(row, UNSCANNABLE) for rows_ in searched.failed.values() for row in rows_.tolist()]
         for row, name in why:
             text = _decoded(data, off, size, row).encode()
             new[row] = (self._persons.pseudonyms.token(name, text) if apart[row] else marker(name)).decode()

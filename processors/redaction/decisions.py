@@ -6,15 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp.tables import I64, U8
-from processors.redaction.actions import What, marker, replacement
+from processors.redaction.actions import What, replacement
 from processors.redaction.hits import PERSON, Found
+from processors.redaction.ours import Ours
 from processors.redaction.policy import Policy
 from processors.redaction.pseudonyms import Pseudonyms
 
 Mask = NDArray[np.bool_]
 #: What a hit comes to, besides the number of the piece that takes its place.
 STAYS, VALUE_GOES, ATTRIBUTE_GOES = -1, -2, -3
-UNSCANNABLE, CONTENT, ATTRIBUTE = "unscannable", "content", "attribute"
 _DISTINCT, _SPARED = 1, 2
 _MOST_SLASHES = 1 << 10  # and more, which are eight levels of quotes inside quotes
 
@@ -44,15 +44,10 @@ class Pieces:
 class Decisions:
     """Applies the policy's actions to hits. One thread."""
 
-    def __init__(self, policy: Policy, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, policy: Policy, pseudonyms: Pseudonyms, ours: Ours) -> None:
         self._policy = policy
         self._pseudonyms = pseudonyms
-        reasons = [*(detector.id for detector in policy.detectors), UNSCANNABLE, CONTENT, ATTRIBUTE]
-        self._markers = frozenset(map(marker, reasons))
-
-    def is_marker(self, text: bytes) -> bool:
-        """Whether a text is what redaction puts in the place of others."""
-        return text in self._markers
+        self._ours = ours
 
     def decide(self, found: Found, distinct: Mask, spared: Mask, pieces: Pieces) -> tuple[I64, Mask]:
         """Per hit the number of the piece that takes its place, or STAYS …; and whether it counts as found.
@@ -81,11 +76,7 @@ class Decisions:
     def _decide(self, text: bytes, detector: int, slashes: int, variant: int, pieces: Pieces) -> tuple[int, bool]:
         if detector == PERSON:
             return pieces.add(text), False
-        if (
-            self.is_marker(text)
-            or self._pseudonyms.is_token(text)
-            or (self._policy.allows and self._policy.allowed(text))
-        ):
+        if text in self._ours or self._policy.allowed(text):
             return STAYS, False
         if variant & _SPARED:
             return STAYS, True

@@ -23,15 +23,14 @@ from processors.redaction.assembling import assemble
 from processors.redaction.content import Content, places
 from processors.redaction.decisions import (
     ATTRIBUTE_GOES,
-    CONTENT,
     STAYS,
-    UNSCANNABLE,
     VALUE_GOES,
     Decisions,
     Pieces,
 )
 from processors.redaction.events import content_of_events
 from processors.redaction.hits import Found, read_only
+from processors.redaction.ours import CONTENT, UNSCANNABLE, Ours
 from processors.redaction.persons import Persons
 from processors.redaction.policy import KeyTable, Mode, Policy
 from processors.redaction.search import Search, digits, payload, sources
@@ -96,8 +95,9 @@ class Outcome:
 class Engine:
     """Redacts requests by a policy. One thread."""
 
-    def __init__(self, policy: Policy, search: Search, decisions: Decisions, persons: Persons) -> None:
+    def __init__(self, policy: Policy, search: Search, decisions: Decisions, persons: Persons, ours: Ours) -> None:
         self._policy = policy
+        self._ours = ours
         self._search = search
         self._decisions = decisions
         self._persons = persons
@@ -119,7 +119,7 @@ class _Work:
     """One request: what its leaves are, and what is done to them."""
 
     def __init__(self, engine: Engine, signal: Signal, data: U8, traces: Traces | None) -> None:
-        self._policy, self._decisions, self._persons = engine._policy, engine._decisions, engine._persons
+        self._policy, self._persons, self._ours = engine._policy, engine._persons, engine._ours
         self._data = data
         self.leaves = strings(signal, data)
         self.table: KeyTable = self._policy.table(self.leaves.keys)
@@ -228,7 +228,7 @@ class _Work:
 
     def _piece(self, text: bytes, key: int) -> int:
         rule = self.table.rules[key]
-        if self._decisions.is_marker(text):
+        if text in self._ours:
             return STAYS
         if rule.action.what is What.PSEUDONYMISE:
             made = self._persons.token(rule.name, text)

@@ -127,11 +127,6 @@ class Policy:
         """Whether users get pseudonyms."""
         return "user" in self.pseudonymised
 
-    @property
-    def allows(self) -> bool:
-        """Whether there is an allow list."""
-        return bool(self._allowed or self._allowed_patterns)
-
     def allowed(self, text: bytes) -> bool:
         """Whether a hit's text is on it."""
         return text in self._allowed or any(pattern.fullmatch(text) for pattern in self._allowed_patterns)

@@ -36,10 +36,12 @@ from processors.redaction.engine import Engine, Outcome
 from processors.redaction.findings import counts
 from processors.redaction.hits import read_only
 from processors.redaction.metrics import Tally, metrics_of
+from processors.redaction.ours import Ours
 from processors.redaction.persons import Persons
 from processors.redaction.policy import Policy
 from processors.redaction.pseudonyms import Pseudonyms, load_keys
 from processors.redaction.search import Search
+from processors.redaction.texts import TextSearch
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +91,9 @@ class Redaction(Processor[RedactionConfig]):
     def rollback(self) -> None:
         self._tally = Tally()
 
+    def called(self, dimension: str, value: str) -> str:
+        return value if self.config.idle else self.parts.columns.called(dimension, value)
+
     def _columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         redacted = self.parts.columns.redact(frame)
         return redacted if self._audit is None else self._audit.frame(redacted)
@@ -102,16 +107,14 @@ class Parts:
 
     def __init__(self, config: RedactionConfig, pseudonyms: Pseudonyms) -> None:
         self.policy = Policy(config)
+        ours = Ours(self.policy, pseudonyms)
         persons = Persons(pseudonyms, places().nobody, places().members)
-        search = Search(
-            self.policy,
-            persons if "user" in self.policy.pseudonymised else None,
-            config.max_value_size,
-            config.max_depth,
-        )
-        decisions = Decisions(self.policy, pseudonyms)
-        self.engine = Engine(self.policy, search, decisions, persons)
-        self.columns = Columns(self.policy, search, decisions, persons)
+        texts = TextSearch(self.policy, ours, config.max_depth)
+        named = persons if "user" in self.policy.pseudonymised else None
+        search = Search(self.policy, texts, named, config.max_value_size)
+        decisions = Decisions(self.policy, pseudonyms, ours)
+        self.engine = Engine(self.policy, search, decisions, persons, ours)
+        self.columns = Columns(self.policy, texts, decisions, persons)
 
 
 def _decoded(data: U8, before: Traces) -> Traces:

@@ -34,6 +34,8 @@ class Pseudonyms:
         """`keys`: 32 bytes each, the current one first."""
         self._keys = {key_id(key): key for key in keys}
         self._id, self._key = key_id(keys[0]), keys[0]
+        #: What every token under one of the keys has in it.
+        self.signs = tuple(f"_{id_}_".encode() for id_ in self._keys)
         self._made: dict[bytes, str] = {}
 
     def token(self, name: str, text: bytes) -> bytes:

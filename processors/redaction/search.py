@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,18 +15,17 @@ from numpy.typing import NDArray
 
 from collector.otlp import interning
 from collector.otlp.strings import Kind, Place, Strings
-from collector.otlp.tables import I32, I64, U8, Text
+from collector.otlp.tables import I64, U8, Text
 from processors.redaction import hits
 from processors.redaction.detector import Detector
 from processors.redaction.hits import Found
 from processors.redaction.patterns import compiled
 from processors.redaction.persons import Persons
-from processors.redaction.policy import MEMBERS, MOST_KEYS, KeyTable, Mode, Policy
-from processors.redaction.scanner import Hits, Scanner
-from processors.redaction.views import Views, needs_quotes, views
+from processors.redaction.policy import MOST_KEYS, KeyTable, Mode, Policy
+from processors.redaction.texts import TextSearch, joined
 
 Mask = NDArray[np.bool_]
-TOO_LARGE, TOO_DEEP, ENCODING, ERROR, UNKNOWN_FIELD = "too_large", "too_deep", "encoding", "error", "unknown_field"
+TOO_LARGE, ENCODING, UNKNOWN_FIELD = "too_large", "encoding", "unknown_field"
 #: Numbers below it are no card and no national id, but for those whose key says what they are.
 _LEAST_NUMBER = 10**9
 #: Values longer than this bring their own context along.
@@ -38,15 +36,12 @@ _WORDS = re.compile(r"[._\-/:\s]+|(?<=[a-z])(?=[A-Z])")
 class Search:
     """Searches leaves for what the policy's detectors describe. One thread."""
 
-    def __init__(self, policy: Policy, persons: Persons | None, max_size: int, max_depth: int) -> None:
-        """`persons`: whose names are looked for in documents; None: nobody's. `max_size`: of a value, in bytes. `max_depth`: how
-        often a text may be a document in another one."""
-        self.scanner = _scanner(policy.detectors)
+    def __init__(self, policy: Policy, texts: TextSearch, persons: Persons | None, max_size: int) -> None:
+        """`persons`: whose names are looked for in documents; None: nobody's. `max_size`: of a value, in bytes."""
+        self._texts_in = texts
         self._policy = policy
         self._persons = persons
         self._max_size = max_size
-        self._max_depth = max_depth
-        self._member = policy.detectors.index(MEMBERS)
         self._context = _context_words(policy.detectors)
         self._named: dict[str, bytes] = {}
         self._clean_keys: set[str] = set()
@@ -85,49 +80,20 @@ class Search:
             rows = np.delete(rows, bad)
         return rows
 
-    def texts(self, data: U8, off: I64, size: I32) -> tuple[Found, I64, dict[str, I64]]:
-        """The hits in texts data[off : off + size], by row; rows with members that may name somebody; rows that could not be
-        searched, by reason."""
-        seen = views(data, off, size)
-        deep = seen.unreadable.copy()
-        deep[seen.row[seen.level > self._max_depth]] = True
-        plain = np.flatnonzero(seen.plain)
-        found, failed = self.scanner.scan(data, off[plain], size[plain])
-        row, start, end = plain[found.row], found.start.astype(np.int64), found.end.astype(np.int64)
-        parts = [hits.of(row, start, end, found.detector.astype(np.int64), data, off[row] + start, end - start)]
-        unread = np.zeros(len(off), np.bool_)
-        unread[plain[failed]] = True
-        if len(seen.row):
-            found, failed = self.scanner.scan(seen.data, seen.off, seen.size)
-            unread[seen.row[failed]] = True
-            parts.append(self._of_views(seen, found))
-        all_ = hits.merged(parts)
-        member = all_.detector == self._member
-        members = np.unique(all_.leaf[member])
-        all_ = hits.merged([_quoted(data, off, size, all_.taken(np.flatnonzero(~member)))])
-        return all_, members, {ERROR: np.flatnonzero(unread & ~deep), TOO_DEEP: np.flatnonzero(deep)}
-
-    def _of_views(self, seen: Views, found: Hits) -> Found:
-        """Hits in views as hits in their rows."""
-        raw = seen.to_raw(found.row, found.start, found.end)
-        view, start = found.row[raw.hit], found.start[raw.hit].astype(np.int64)
-        at, length = seen.off[view] + start, found.end[raw.hit] - start
-        return hits.of(raw.row.astype(np.int64), raw.start.astype(np.int64), raw.end.astype(np.int64), found.detector[raw.hit].astype(np.int64), seen.data, at, length)  # fmt: skip
-
     def _in_leaves(self, data: U8, leaves: Strings, rows: I64, unscanned: dict[str, I64]) -> tuple[Found, I64]:
         """The hits in the texts of some leaves, and the leaves with members that may name somebody."""
-        found, members, failed = self.texts(data, leaves.off[rows], leaves.size[rows])
-        for reason, at in failed.items():
+        searched = self._texts_in.search(data, leaves.off[rows], leaves.size[rows])
+        for reason, at in searched.failed.items():
             unscanned[reason] = np.union1d(unscanned.get(reason, at[:0]), rows[at])
-        return replace(found, leaf=rows[found.leaf]), rows[members]
+        return replace(searched.found, leaf=rows[searched.found.leaf]), rows[searched.members]
 
     def _keys(self, data: U8, leaves: Strings, unscanned: dict[str, I64]) -> Found:
         """Hits in the keys of attributes, each distinct key searched once for ever."""
         fresh = [number for number, key in enumerate(leaves.keys) if key not in self._clean_keys]
         if not fresh:
             return hits.nothing()
-        found, _, failed = self.texts(*joined([leaves.keys[number].encode() for number in fresh]))
-        dirty = set(np.concatenate([found.leaf, *failed.values()]).tolist())
+        searched = self._texts_in.search(*joined([leaves.keys[number].encode() for number in fresh]))
+        dirty = set(np.concatenate([searched.found.leaf, *searched.failed.values()]).tolist())
         if len(self._clean_keys) > MOST_KEYS:
             self._clean_keys.clear()
         self._clean_keys.update(leaves.keys[number] for place, number in enumerate(fresh) if place not in dirty)
@@ -177,7 +143,9 @@ class Search:
         """Hits in texts that stand behind names; row i has the text of number code[i]."""
         blob, off, size = joined([name + text for name, text in zip(names, texts, strict=True)])
         before = np.array([len(name) for name in names], np.int64)
-        found, _ = self.scanner.scan(blob, off[code], size[code])  # what fails here, fails without its name, too
+        found, _ = self._texts_in.scanner.scan(
+            blob, off[code], size[code]
+        )  # what fails here, fails without its name, too
         number = code[found.row]
         start, end = np.maximum(found.start - before[number], 0), found.end - before[number]
         at = off[number] + before[number] + start
@@ -210,26 +178,6 @@ class Search:
             named = self._context and self._context.search(spelt) and not self._policy.tells_itself(key)
             name = self._named[key] = spelt + b": " if named else b""
         return name
-
-
-@lru_cache(maxsize=8)
-def _scanner(detectors: tuple[Detector, ...]) -> Scanner:
-    """One for all pipelines that look for the same: compiling takes seconds."""
-    return Scanner(detectors)
-
-
-def _quoted(data: U8, off: I64, size: I32, found: Found) -> Found:
-    """The hits, with the quotes that numbers in documents need; of several in one number, the first stands for all."""
-    if not len(found):
-        return found
-    row, start, end = (column.astype(np.int32) for column in (found.leaf, found.start, found.end))
-    quotes = needs_quotes(data, off, size, row, start, end)
-    bare = quotes.slashes >= 0
-    start, end = np.where(bare, quotes.start, start), np.where(bare, quotes.end, end)
-    made = replace(
-        found, slashes=quotes.slashes.astype(np.int64), start=start.astype(np.int64), end=end.astype(np.int64)
-    )
-    return made.taken(np.flatnonzero(start < end))
 
 
 def _top_keys(leaves: Strings) -> Mask:
@@ -283,12 +231,6 @@ def _is_text(data: U8, leaves: Strings, row: int) -> bool:
 
 
 _LEN = 2  # the wire type of what may be text
-
-
-def joined(texts: Sequence[bytes]) -> tuple[U8, I64, I32]:
-    """Texts one after the other, where each begins, and its length."""
-    size = np.array([len(text) for text in texts], np.int32)
-    return np.frombuffer(b"".join(texts), np.uint8), np.cumsum(size, dtype=np.int64) - size, size
 
 
 def _context_words(detectors: Iterable[Detector]) -> Any:

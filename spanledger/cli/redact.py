@@ -178,7 +178,7 @@ def _changes(parts: Parts, data: U8, outcome: Outcome) -> Iterator[Change]:
     """Every value that changes."""
     from collector.otlp.strings import Kind, Place
     from processors.redaction.actions import marker
-    from processors.redaction.decisions import CONTENT
+    from processors.redaction.ours import CONTENT
     from processors.redaction.search import value_of
 
     leaves, changes, found = outcome.leaves, outcome.changes, outcome.found

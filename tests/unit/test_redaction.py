@@ -109,14 +109,14 @@ def test_a_value_too_large_to_search_goes() -> None:
 
 def test_a_detector_that_errs_costs_the_value_not_the_guarantee(monkeypatch: pytest.MonkeyPatch) -> None:
     processor = redaction()
-    scan = processor.parts.engine._search.scanner._decide
+    scan = processor.parts.engine._search._texts_in.scanner._decide
 
     def fails(folded: Any, row: int, *rest: Any) -> Any:
         if b"boom" in folded.buffer[folded.start[row] : folded.start[row + 1]].tobytes():
             raise ValueError("secret detail")
         return scan(folded, row, *rest)
 
-    monkeypatch.setattr(processor.parts.engine._search.scanner, "_decide", fails)
+    monkeypatch.setattr(processor.parts.engine._search._texts_in.scanner, "_decide", fails)
     body = request(spans=[span("s", {"bad": f"boom {EMAIL}", "good": PROMPT})])
     found = outcome(processor, body)
     assert attributes(found.data.tobytes()) == {"bad": "[REDACTED:unscannable]", "good": GONE}
