@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo docs grafana test lint types imports check bill bench accuracy clean
+.PHONY: run demo docs grafana test lint types imports check bill pii bench accuracy clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test    install into .venv and run the tests"
 	@echo "make check   lint, types, import contracts, tests: what CI runs"
 	@echo "make bill    what providers billed against what the ledger says, over the captures in tests/captures"
+	@echo "make pii     what the detectors of personal data and secrets find and miss, over the corpus in tests/pii"
 	@echo "make docs    the pages that are made from the code"
 	@echo "make grafana the dashboards in deploy/grafana, from spanledger/grafana"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
@@ -52,6 +53,9 @@ check: lint types imports test
 
 bill: $(BIN)/.installed-dev
 	$(BIN)/python -m tests.bill
+
+pii: $(BIN)/.installed-dev
+	$(BIN)/python -m tests.pii
 
 bench: $(BIN)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

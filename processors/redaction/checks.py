@@ -59,9 +59,12 @@ def _digits(text: str) -> str:
 
 def luhn(text: str) -> bool:
     """Luhn's check digit is right, and the digits are not all the same."""
-    digits = [int(digit) for digit in reversed(_digits(text))]
-    total = sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])
+    digits = _digits(text)
+    total = sum(map(int, digits[::-2])) + sum(map(_DOUBLED.__getitem__, digits[-2::-2]))
     return total % 10 == 0 and len(set(digits)) > 1
+
+
+_DOUBLED = {str(digit): sum(divmod(2 * digit, 10)) for digit in range(10)}
 
 
 def card(text: str) -> bool:

@@ -7,7 +7,7 @@ must stand near it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import cache
 from importlib.resources import files
@@ -169,9 +169,12 @@ class Detector(Strict):
         one = Pattern(pattern=pattern) if isinstance(pattern, str) else pattern
         return composed(one.pattern, one.boundary or self.boundary), one.trigger
 
-    def accepts(self, value: str) -> bool:
-        """Whether what a pattern found is a hit after all."""
-        return len(value) >= self.min_length and (self.check is None or named(self.check)(value))
+    def judge(self) -> Callable[[str], bool]:
+        """Says whether what a pattern found is a hit after all."""
+        shortest, check = self.min_length, named(self.check) if self.check else None
+        if check is None:
+            return lambda value: len(value) >= shortest
+        return check if shortest == 1 else lambda value: len(value) >= shortest and check(value)
 
 
 @cache

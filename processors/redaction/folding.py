@@ -241,7 +241,7 @@ def _numbers(buffer: U8, start: I64, least: Int, gap: Int) -> tuple[I32, I64, I6
                 byte = load8(data, at)
                 if 48 <= byte <= 57:
                     group += at - last > 1
-                    if group < 4:
+                    if group < 4 and sizes >> (8 * group) & 0xFF < 0xFF:
                         sizes += np.int64(1) << (8 * group)
                     last = at
                     count += 1
@@ -272,7 +272,7 @@ def _dull(data: Int, first: Int, before: Int, after: Int, count: Int, last_group
     if last_group == 1:
         whole = sizes & 0xFF
         return (
-            count < 200
+            whole < 0xFF
             and load8(data, first + whole) == 46
             and 48 <= load8(data, first + whole + 1) <= 57
             and not _is_letter(before)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -41,7 +41,7 @@ MOST_MATCHES = 50_000
 LEAST_DIGITS, GAP = 7, 3
 #: Bytes around a number: shapes begin and end near it, words stand further away.
 SHAPES, WORDS = 16, 96
-_WARM = np.frombuffer(b"1234567", np.uint8), np.zeros(1, np.int64), np.full(1, 7, np.int32)
+_WARM = np.frombuffer(b"1234567", np.uint8)
 
 
 class Hits(NamedTuple):
@@ -55,6 +55,7 @@ class Hits(NamedTuple):
 
 class _Expression(NamedTuple):
     detector: int
+    accepts: Callable[[str], bool]
     regexp: Any
     value: int  # number of the group that is the hit
     unless: int  # of the group whose part in a match makes it none; 0: there is no such group
@@ -92,14 +93,19 @@ class Scanner:
         self.detectors = tuple(detectors)
         self.engine = engine or ("hyperscan" if installed() else "re2")
         expressions = [(number, one) for number, detector in enumerate(self.detectors) for one in detector.expressions]
-        self._expressions = [_compiled(number, one) for number, one in expressions]
+        accepts = [detector.judge() for detector in self.detectors]
+        self._expressions = [_compiled(number, accepts[number], one) for number, one in expressions]
         self._looks = {
             zone: Look(self.engine, {at: one.trigger for at, (_, one) in enumerate(expressions) if one.zone is zone})
             for zone in Zone
         }
         self._entities = {name: number for number, one in enumerate(self.detectors) for name in one.entities}
         self._names = (names or Names(list(self._entities))) if self._entities else None
-        self._look(folding.fold(*_WARM))  # what is compiled is compiled now, not with the first batch
+        for data in (
+            _WARM,
+            _WARM.copy(),
+        ):  # what is compiled is compiled now, not with the first batch; copies are writable
+            self._look(folding.fold(data, np.zeros(1, np.int64), np.full(1, len(data), np.int32)))
 
     def scan(self, data: U8, off: I64, size: I32) -> tuple[Hits, Mask]:
         """The hits in the texts data[off:off + size], and which texts could not be scanned: of these there are no hits.
@@ -177,7 +183,6 @@ class Scanner:
             first, last = int(spots.first[at]) - begin, int(spots.last[at]) - begin
             place = 0 if expression.reach is None else max(0, first - expression.reach)
             stop = len(text) if expression.width is None else min(len(text), last + expression.width)
-            detector = self.detectors[expression.detector]
             while place < last and (match := expression.regexp.search(text, place, stop)):
                 left -= 1
                 if left < 0:
@@ -187,7 +192,7 @@ class Scanner:
                     place = max(match.end(), match.start() + 1)
                 elif expression.unless and match.start(expression.unless) >= 0:
                     continue
-                elif detector.accepts(text[start:place].decode()):
+                elif expression.accepts(text[start:place].decode()):
                     hits.append(_Hit(start, place, expression.detector))
         return hits
 
@@ -224,12 +229,10 @@ class Scanner:
         return result
 
 
-def _compiled(detector: int, expression: Expression) -> _Expression:
+def _compiled(detector: int, accepts: Callable[[str], bool], expression: Expression) -> _Expression:
     regexp = compiled(expression.pattern)
-    groups = regexp.groupindex
-    return _Expression(
-        detector, regexp, groups[VALUE], groups.get(UNLESS, 0), expression.reach, width(expression.pattern)
-    )
+    value, unless = regexp.groupindex[VALUE], regexp.groupindex.get(UNLESS, 0)
+    return _Expression(detector, accepts, regexp, value, unless, expression.reach, width(expression.pattern))
 
 
 def _chunks(size: I32) -> Iterator[slice]:

@@ -104,7 +104,7 @@ def test_the_first_look_overlooks_nothing(text: str) -> None:
             while match := expression.regexp.search(folded, place):
                 start, place = match.span(expression.value)
                 left_out = expression.unless and match.start(expression.unless) >= 0
-                if not left_out and detector.accepts(folded[start:place].decode()):
+                if not left_out and detector.judge()(folded[start:place].decode()):
                     assert found  # merged hits have the name of the surest of them
                     break
 
@@ -127,7 +127,7 @@ def test_the_first_look_overlooks_nothing_of_the_corpus() -> None:
                 start, place = match.span(expression.value)
                 if expression.unless and match.start(expression.unless) >= 0:
                     continue
-                if detector.accepts(folded[start:place].decode()):
+                if detector.judge()(folded[start:place].decode()):
                     assert hits, (detector.id, text)  # under another name
 
 
