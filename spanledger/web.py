@@ -33,7 +33,9 @@ class WebServer:
                 family=socket.AF_INET6 if ":" in self.host else socket.AF_INET,
             )
         except OSError as error:
-            raise SpanledgerError(f"{self._option}: cannot listen on {self._asked}: {error.strerror or error}") from None
+            raise SpanledgerError(
+                f"{self._option}: cannot listen on {self._asked}: {error.strerror or error}"
+            ) from None
         address = listener.getsockname()
         self.endpoint = f"{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
         self.local = address[0].startswith("127.") or address[0] == "::1"

@@ -31,12 +31,22 @@ def started(budgets: Mapping[str, Any], state: Memory | None = None, **options: 
 
 def spent(id_: str, usd: float, at: int = 0, **columns: Any) -> dict[str, Any]:
     """A call `at` ns after noon of 2026-11-28 (UTC, a Saturday)."""
-    values = {"start_ns": NOON_NS + at, "cost_pico": round(usd * USD), "input_tokens": 100, "output_tokens": 10, **columns}
+    values = {
+        "start_ns": NOON_NS + at,
+        "cost_pico": round(usd * USD),
+        "input_tokens": 100,
+        "output_tokens": 10,
+        **columns,
+    }
     return call(id_, **values)
 
 
 def take(
-    budgets: Budgets, state: Memory, made: Sequence[Mapping[str, Any]], replaced: Sequence[Mapping[str, Any]] = (), times: int = 1
+    budgets: Budgets,
+    state: Memory,
+    made: Sequence[Mapping[str, Any]],
+    replaced: Sequence[Mapping[str, Any]] = (),
+    times: int = 1,
 ) -> list[Observation]:
     """One batch, committed; what was observed. `times`: how often the disk had to be asked."""
     received = max((row["start_ns"] for row in made), default=NOON_NS)

@@ -19,7 +19,15 @@ NOBODY = "(none)"
 
 
 def crossed(
-    scope: Scope, budget: Lines, told: Iterable[Told], used: int, values: Values, period: int, moves: Moves, rows: I64, at_ns: int
+    scope: Scope,
+    budget: Lines,
+    told: Iterable[Told],
+    used: int,
+    values: Values,
+    period: int,
+    moves: Moves,
+    rows: I64,
+    at_ns: int,
 ) -> Iterator[tuple[Told, Observation]]:
     """Lines of a budget that `used` has reached and of which nothing was said.
 
@@ -38,11 +46,22 @@ def crossed(
         if place >= 0:
             now = used - sum(amounts[place + 1 :])
             when, evidence = int(moves.start[rows[place]]), (Evidence(*moves.ids(int(rows[place]))),)
-        yield Told(budget.name, _kind(line), line.percent, line.at, True), _reached(scope, budget, line, values, period, now, when, evidence)
+        yield (
+            Told(budget.name, _kind(line), line.percent, line.at, True),
+            _reached(scope, budget, line, values, period, now, when, evidence),
+        )
 
 
 def projected(
-    scope: Scope, budget: Lines, told: Iterable[Told], used: int, last_ns: int, values: Values, period: int, moves: Moves, rows: I64
+    scope: Scope,
+    budget: Lines,
+    told: Iterable[Told],
+    used: int,
+    last_ns: int,
+    values: Values,
+    period: int,
+    moves: Moves,
+    rows: I64,
 ) -> tuple[Told, Observation] | None:
     """Whether the use so far leads beyond the limit at the window's end; and since which of the batch's calls.
 
@@ -108,7 +127,14 @@ def _pairs(names: Sequence[str], values: Values) -> list[tuple[str, str]]:
 
 
 def _reached(
-    scope: Scope, budget: Lines, line: Line, values: Values, period: int, used: int, at_ns: int, evidence: tuple[Evidence, ...]
+    scope: Scope,
+    budget: Lines,
+    line: Line,
+    values: Values,
+    period: int,
+    used: int,
+    at_ns: int,
+    evidence: tuple[Evidence, ...],
 ) -> Observation:
     use = Use(budget.name, (), budget.unit, used, budget.limit, None, None)
     message = (

@@ -75,7 +75,9 @@ class Budgets(Processor[BudgetsConfig]):
         for key in sorted(key for scope in gone for key in self.counters.open.get(scope, ())):
             names, counter = self.counters.names[key.scope], self.counters.get(key)
             self._edited += [
-                alerts.over(names, one, key.values, self._clock, "the budget was changed.") for one in counter.told if one.open
+                alerts.over(names, one, key.values, self._clock, "the budget was changed.")
+                for one in counter.told
+                if one.open
             ]
         self.counters.keep((scope.key, scope.per) for scope in self._scopes)
 
@@ -139,7 +141,11 @@ class Budgets(Processor[BudgetsConfig]):
                 continue
             was = self.counters.get(key)
             now = Counter(
-                was.usd + change.usd, was.tokens + change.tokens, was.calls + change.calls, max(was.last_ns, change.last_ns), was.told
+                was.usd + change.usd,
+                was.tokens + change.tokens,
+                was.calls + change.calls,
+                max(was.last_ns, change.last_ns),
+                was.told,
             )
             if now == was:
                 continue
@@ -170,7 +176,9 @@ class Budgets(Processor[BudgetsConfig]):
         told: list[Told] = []
         for budget in scope.budgets:
             used = counter.amounts[budget.measure]
-            found = list(alerts.crossed(scope, budget, counter.told, used, key.values, key.period, moves, rows, self._clock))
+            found = list(
+                alerts.crossed(scope, budget, counter.told, used, key.values, key.period, moves, rows, self._clock)
+            )
             guess = alerts.projected(scope, budget, counter.told, used, last_ns, key.values, key.period, moves, rows)
             for one, observation in [*found, *([guess] if guess else [])]:
                 told.append(one)
@@ -332,7 +340,9 @@ class Budgets(Processor[BudgetsConfig]):
             self._metrics.evicted.inc(count)
             excess -= count
         if excess > 0:
-            self._metrics.evicted.inc(self.counters.evict(excess, {scope.key: _weights(scope) for scope in self._scopes}))
+            self._metrics.evicted.inc(
+                self.counters.evict(excess, {scope.key: _weights(scope) for scope in self._scopes})
+            )
 
 
 def _weights(scope: Scope) -> tuple[float, float, float]:
@@ -344,7 +354,9 @@ def _weights(scope: Scope) -> tuple[float, float, float]:
 class _Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.late = Metric(
-            "spanledger_budgets_late_calls", "Calls that came after the grace of their window: no budget counts them.", registry=registry
+            "spanledger_budgets_late_calls",
+            "Calls that came after the grace of their window: no budget counts them.",
+            registry=registry,
         )
         self.evicted = Metric(
             "spanledger_budgets_evicted_counters", "Counters that went because there were too many.", registry=registry

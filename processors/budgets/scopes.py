@@ -65,7 +65,11 @@ class Lines:
         if budget.projected is not None and budget.rolling is None:
             projected = _share(budget.limit, budget.projected)
         return cls(
-            name, MEASURES.index(budget.measure), budget.limit, tuple(sorted(lines, key=lambda line: line.at)), projected
+            name,
+            MEASURES.index(budget.measure),
+            budget.limit,
+            tuple(sorted(lines, key=lambda line: line.at)),
+            projected,
         )
 
 

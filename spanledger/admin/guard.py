@@ -28,7 +28,13 @@ class Guard:
     stranger's name as Host; an address as Host cannot be a trick, so the address that was connected to is allowed."""
 
     def __init__(
-        self, app: App, host: str, allowed_hosts: Sequence[str], token: str | None, key: str, see: str = "service.admin.allowed_hosts"
+        self,
+        app: App,
+        host: str,
+        allowed_hosts: Sequence[str],
+        token: str | None,
+        key: str,
+        see: str = "service.admin.allowed_hosts",
     ) -> None:
         self._app = app
         self._names = {name.lower() for name in ("localhost", host, *allowed_hosts) if name}

@@ -78,7 +78,9 @@ class EnvoyServer:
         host = host or "127.0.0.1"
         shown = f"[{host}]" if ":" in host else host
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS, "verdict gRPC"), options=[("grpc.so_reuseport", 0)], maximum_concurrent_rpcs=1000
+            ThreadPoolExecutor(_THREADS, "verdict gRPC"),
+            options=[("grpc.so_reuseport", 0)],
+            maximum_concurrent_rpcs=1000,
         )
         check = grpc.unary_unary_rpc_method_handler(
             self._check,
@@ -115,7 +117,8 @@ class EnvoyServer:
         named = {name: value for name, value in _pairs(attributes.context_extensions).items() if name in COUNTED_BY}
         verdict, said = self._judge.ask({**self._judge.from_headers(headers), **named})
         options = [
-            CLASSES["HeaderValueOption"](header={"key": name.encode(), "value": value.encode()}) for name, value in said.items()
+            CLASSES["HeaderValueOption"](header={"key": name.encode(), "value": value.encode()})
+            for name, value in said.items()
         ]
         if verdict.allow:
             return CLASSES["CheckResponse"](status={"code": 0}, ok_response={"response_headers_to_add": options})

@@ -37,7 +37,12 @@ class VerdictApp:
         else:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             if self._token is not None and not matches(self._token, headers):
-                await _answer(send, 401, {"error": "a token is needed: Authorization: Bearer TOKEN"}, {"www-authenticate": "Bearer"})
+                await _answer(
+                    send,
+                    401,
+                    {"error": "a token is needed: Authorization: Bearer TOKEN"},
+                    {"www-authenticate": "Bearer"},
+                )
             else:
                 await self._judged(send, headers, scope["query_string"] if path == PATH else b"")
 
@@ -62,7 +67,9 @@ def _asked(query: bytes) -> dict[str, str]:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=_MOST_NAMES)  # fmt: skip
     except ValueError:
-        raise BadQuestion("the query cannot be read; write it as team=search&model=gpt-4o, percent-encoded UTF-8") from None
+        raise BadQuestion(
+            "the query cannot be read; write it as team=search&model=gpt-4o, percent-encoded UTF-8"
+        ) from None
     found = dict(pairs)
     if len(found) < len(pairs):
         raise BadQuestion("a dimension is named twice")
@@ -71,7 +78,11 @@ def _asked(query: bytes) -> dict[str, str]:
 
 async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str] | None = None) -> None:
     data = json.dumps(body).encode() + b"\n"
-    fields = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode()), (b"cache-control", b"no-store")]
+    fields = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(data)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
     fields += [(name.encode(), value.encode("latin-1", "replace")) for name, value in (headers or {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": data})

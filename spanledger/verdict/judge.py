@@ -83,4 +83,8 @@ class Judge:
 
 def refusal(verdict: Verdict) -> dict[str, object]:
     """What a client is told, in the shape that providers' own clients show."""
-    return {"message": verdict.reason, "type": "insufficient_quota", "code": "budget_exceeded" if verdict.known else "budget_unknown"}
+    return {
+        "message": verdict.reason,
+        "type": "insufficient_quota",
+        "code": "budget_exceeded" if verdict.known else "budget_unknown",
+    }

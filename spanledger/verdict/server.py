@@ -29,15 +29,21 @@ class VerdictServer:
 
     def __init__(self, config: VerdictConfig, service: Service) -> None:
         if not service.verdicts:
-            raise SpanledgerError("service.verdict: no traces pipeline has the processor budgets; what should the verdict be about?")
+            raise SpanledgerError(
+                "service.verdict: no traces pipeline has the processor budgets; what should the verdict be about?"
+            )
         unknown = next((name for name in config.headers if name not in COUNTED_BY), None)
         if unknown is not None:
-            raise SpanledgerError(f"service.verdict.headers: no dimension {unknown!r}; there are {', '.join(COUNTED_BY)}")
+            raise SpanledgerError(
+                f"service.verdict.headers: no dimension {unknown!r}; there are {', '.join(COUNTED_BY)}"
+            )
         token = config.auth.token.get_secret_value() if config.auth else None
         judge = Judge(config, service)
         self._open = token is None
         app: App = VerdictApp(judge, token)
-        if token is None:  # a token protects against pages in somebody's browser too; without one it is the Host that does
+        if (
+            token is None
+        ):  # a token protects against pages in somebody's browser too; without one it is the Host that does
             app = Guard(app, parse_endpoint(config.endpoint)[0], (), None, new_key(), "service.verdict.auth")
         self.http = WebServer(app, config.endpoint, "service.verdict.endpoint", _MOST_AT_ONCE)
         self.grpc = EnvoyServer(judge, token, config.grpc_endpoint) if config.grpc_endpoint is not None else None

@@ -82,7 +82,9 @@ def test_the_guardrail_of_the_capture(store: Path) -> None:
 
 def test_what_the_gateway_refused_without_a_call(store: Path) -> None:
     """LiteLLM's newer spans: the guardrail's block and the wrong model are two 400s with the model that was asked for."""
-    rows = ask(store, "SELECT RequestModel, Team, HttpStatus, ErrorType FROM llm_refused_requests ORDER BY RequestModel")
+    rows = ask(
+        store, "SELECT RequestModel, Team, HttpStatus, ErrorType FROM llm_refused_requests ORDER BY RequestModel"
+    )
     error = "litellm.proxy._types.ProxyException"
     assert [(r["RequestModel"], r["Team"], int(r["HttpStatus"]), r["ErrorType"]) for r in rows] == [
         ("gpt-4o", "Search", 400, error), ("nope", "Search", 400, error),
@@ -90,7 +92,9 @@ def test_what_the_gateway_refused_without_a_call(store: Path) -> None:
 
 
 def test_the_gateways_own_time(store: Path) -> None:
-    (row,) = ask(store, "SELECT *, toInt32(Requests) AS n FROM llm_gateway_time WHERE ServiceName LIKE 'litellm%' LIMIT 1")
+    (row,) = ask(
+        store, "SELECT *, toInt32(Requests) AS n FROM llm_gateway_time WHERE ServiceName LIKE 'litellm%' LIMIT 1"
+    )
     assert row["n"] > 20
     assert row["WholeP50Ms"] > row["CallsP50Ms"] > 0
     assert row["GatewayP50Ms"] > 0

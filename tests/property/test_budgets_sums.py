@@ -40,7 +40,11 @@ BUDGETS: dict[str, Any] = {
     "some": {"match": {"app": "b*"}, "unless": {"team": ""}, "calls": 3, "window": "week"},
     "roll": {"per": ["app"], "usd": 50, "rolling": "96h"},
 }  # fmt: skip
-EDITED = {**BUDGETS, "team": {**BUDGETS["team"], "usd": 90, "soft": [70]}, "tokens": {**BUDGETS["team"], "tokens": 700} | {"usd": None}}
+EDITED = {
+    **BUDGETS,
+    "team": {**BUDGETS["team"], "usd": 90, "soft": [70]},
+    "tokens": {**BUDGETS["team"], "tokens": 700} | {"usd": None},
+}
 LATE = "600h"
 
 
@@ -80,7 +84,9 @@ def _sums_are_right(budgets: Budgets, rows: list[dict[str, Any]]) -> None:
     }  # fmt: skip
     wanted: dict[Any, tuple[int, int, int]] = {}
     for row in rows:
-        model = row["upstream_model"] or (row["request_model"] if row["upstream_model"] is None or not row["upstream_model"] else "")
+        model = row["upstream_model"] or (
+            row["request_model"] if row["upstream_model"] is None or not row["upstream_model"] else ""
+        )
         team, app, start = row["team"] or "", row["app"] or "", row["start_ns"]
         cost = row["cost_pico"] or 0
         amounts = (cost, (row["input_tokens"] or 0) + (row["output_tokens"] or 0), 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.findings import Evidence, Finding, Observation, Severity, State, Transition
-from tests.findings_kit import NOON_NS, S, Memory, new_book, observed
+from tests.findings_kit import NOON_NS, Memory, S, new_book, observed
 
 EVIDENCE = [Evidence(f"{n:032x}", f"{n:016x}") for n in range(1, 9)]
 OBSERVATIONS = st.builds(

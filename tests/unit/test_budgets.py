@@ -26,7 +26,9 @@ def test_each_threshold_is_said_once_at_the_call_that_reached_it() -> None:
     state = Memory()
     budgets = started(TEAMS, state)
     assert take(budgets, state, [spent("a", 4)]) == []
-    observed = take(budgets, state, [spent("b", 1, MINUTE, trace_id="c" * 32), spent("c", 3, 2 * MINUTE), spent("d", 1, 3 * MINUTE)])
+    observed = take(
+        budgets, state, [spent("b", 1, MINUTE, trace_id="c" * 32), spent("c", 3, 2 * MINUTE), spent("d", 1, 3 * MINUTE)]
+    )
     assert said(observed) == [
         ("budget.soft", "team=search threshold=50%", True),
         ("budget.soft", "team=search threshold=80%", True),
@@ -35,7 +37,10 @@ def test_each_threshold_is_said_once_at_the_call_that_reached_it() -> None:
     assert (half.at_ns, half.measured, half.expected, half.unit) == (NOON_NS + MINUTE, 5.0, 10.0, "USD")
     assert half.evidence[0].trace_id == "c" * 32
     assert (half.severity, most.severity) == (Severity.INFO, Severity.WARNING)
-    assert most.message == "Budget teams: team search used 8 of 10 USD in the day from 2026-11-28T00:00:00+00:00, 80% or more."
+    assert (
+        most.message
+        == "Budget teams: team search used 8 of 10 USD in the day from 2026-11-28T00:00:00+00:00, 80% or more."
+    )
     (hard,) = take(budgets, state, [spent("e", 1, 4 * MINUTE)])
     assert (hard.kind, hard.severity, hard.measured) == ("budget.hard", Severity.CRITICAL, 10.0)
     assert take(budgets, state, [spent("f", 100, 5 * MINUTE)]) == []
@@ -95,11 +100,24 @@ def test_what_is_committed_is_what_is_asked_and_a_given_up_batch_leaves_nothing(
 
 
 def test_only_calls_that_match_count() -> None:
-    wanted = {"opus": {"per": ["team", "model"], "match": {"app": ["chat", "Agent*"], "environment": ""}, "unless": {"user": "ci"}, "calls": 10}}
+    wanted = {
+        "opus": {
+            "per": ["team", "model"],
+            "match": {"app": ["chat", "Agent*"], "environment": ""},
+            "unless": {"user": "ci"},
+            "calls": 10,
+        }
+    }
     state = Memory()
     budgets = started(wanted, state)
     counts = {"app": "chat", "upstream_model": "claude-opus-4", "user": "me"}
-    rows = [counts, {**counts, "app": "agent-7"}, {**counts, "app": "other"}, {**counts, "user": "CI"}, {**counts, "environment": "prod"}]
+    rows = [
+        counts,
+        {**counts, "app": "agent-7"},
+        {**counts, "app": "other"},
+        {**counts, "user": "CI"},
+        {**counts, "environment": "prod"},
+    ]
     take(budgets, state, [spent(str(n), 1, **row) for n, row in enumerate(rows)])
     question = {"team": "search", "model": "claude-opus-4", "app": "CHAT", "environment": "", "user": "you"}
     assert used(budgets, **question) == [2]
@@ -114,7 +132,10 @@ def test_an_edited_limit_keeps_the_counters_and_says_what_is_new() -> None:
     budgets = started(raised, state)
     assert used(budgets, team="search") == [9 * USD]
     observed = take(budgets, state, [spent("b", 1, MINUTE)])
-    assert said(observed) == [("budget.soft", "team=search threshold=50%", False), ("budget.soft", "team=search threshold=80%", False)]
+    assert said(observed) == [
+        ("budget.soft", "team=search threshold=50%", False),
+        ("budget.soft", "team=search threshold=80%", False),
+    ]
     budgets = started({"renamed": {**TEAMS["teams"], "usd": 8}}, state)
     observed = take(budgets, state, [spent("c", 1, 2 * MINUTE, team="other")])
     assert [one[0] for one in said(observed)] == ["budget.hard", "budget.soft", "budget.soft"]
@@ -166,7 +187,12 @@ def test_use_that_leads_beyond_the_limit_is_projected_from_a_quarter_of_the_wind
     early = -12 * HOUR
     assert take(budgets, state, [spent("a", 26, early + 5 * HOUR)]) == []
     (one,) = take(budgets, state, [spent("b", 14, early + 8 * HOUR)])
-    assert (one.kind, one.measured, one.at_ns, one.cost_pico) == ("budget.projected", 120.0, NOON_NS + early + 8 * HOUR, 20 * USD)
+    assert (one.kind, one.measured, one.at_ns, one.cost_pico) == (
+        "budget.projected",
+        120.0,
+        NOON_NS + early + 8 * HOUR,
+        20 * USD,
+    )
     assert take(budgets, state, [spent("c", 20, early + 9 * HOUR)]) == []
 
 
@@ -205,7 +231,10 @@ def test_the_verdict_names_what_decided() -> None:
     }  # fmt: skip
     take(budgets, state, [spent(id_, 0.25) for id_ in "bcd"])
     verdict = decide([budgets.verdicts.ask({"team": "search"}, NOON_NS)])
-    assert (verdict.allow, verdict.reason) == (False, "budget teams: team search used 10.25 of 10 USD until 2026-11-29T00:00:00Z")
+    assert (verdict.allow, verdict.reason) == (
+        False,
+        "budget teams: team search used 10.25 of 10 USD until 2026-11-29T00:00:00Z",
+    )
     assert verdict.headers(NOON_NS)["retry-after"] == "43200"
     assert decide([budgets.verdicts.ask({}, NOON_NS)]).allow, "a budget without a hard line never denies"
     assert decide([budgets.verdicts.ask({"team": "x"}, NOON_NS + DAY)]).as_json()["budgets"][0]["remaining"] == "10"

@@ -15,7 +15,13 @@ from config.loader import SHIPPED, loads
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BAD = Path(__file__).parents[1] / "configs" / "bad" / "components"
-ENV = {"CLICKHOUSE_PASSWORD": "hunter2", "CLICKHOUSE_USER": "me", "CLICKHOUSE_HOST": "h", "SEARCH_TOKEN": "t", "SPANLEDGER_ADMIN_TOKEN": "t"}
+ENV = {
+    "CLICKHOUSE_PASSWORD": "hunter2",
+    "CLICKHOUSE_USER": "me",
+    "CLICKHOUSE_HOST": "h",
+    "SEARCH_TOKEN": "t",
+    "SPANLEDGER_ADMIN_TOKEN": "t",
+}
 #: What the configs for vendors ask the environment for.
 ENV |= dict.fromkeys(
     ("DD_API_KEY", "GRAFANA_CLOUD_BASIC", "HONEYCOMB_API_KEY", "LANGFUSE_BASIC", "NEW_RELIC_LICENSE_KEY"), "hunter2"

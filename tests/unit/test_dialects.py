@@ -308,7 +308,10 @@ class TestFiles:
             ({"spans": [{"role": "call", "when": {"nmae": "x"}}]}, "nmae: Extra inputs are not permitted"),
             ({"facts": {"input_tokns": "x"}}, "no fact is called input_tokns"),
             ({"facts": {"time_to_first_token": "x"}}, "say in which unit x is"),
-            ({"facts": {"input_tokens": {"from": "x", "unit": "s"}}}, "only time_to_first_token and gateway_overhead have a unit"),
+            (
+                {"facts": {"input_tokens": {"from": "x", "unit": "s"}}},
+                "only time_to_first_token and gateway_overhead have a unit",
+            ),
             ({"facts": {"input_tokens": {"from": "x", "value": "y"}}}, "exactly one of from, value and sum"),
             ({"facts": {"provider": {"from": "x", "pattern": "("}}}, "not a regular expression"),
             ({"facts": {"provider": {"from": "x", "pattern": "a"}}}, "expected one group, got 0"),
