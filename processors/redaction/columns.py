@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,9 +80,7 @@ class Columns:
 
     def _pseudonymised(self, series: pl.Series, identity: IdentityName, frame: pl.DataFrame) -> pl.Series:
         """An identity as pseudonyms; what attribution writes where it knows nobody stays."""
-        texts = distinct.texts(series)[1].to_list()
-        new = {text: self._persons.token(NAME_OF[identity], text.encode()).decode() for text in texts}
-        made = _exchanged(series, new)
+        made = _exchanged(series, lambda text: self._persons.token(NAME_OF[identity], text.encode()).decode())
         rule = f"{series.name}_rule"
         return made if rule not in frame.columns else series.zip_with(frame[rule].eq_missing("default"), made)
 
@@ -106,7 +104,7 @@ class Columns:
             self._clean.clear()
         for number, column in enumerate(columns):
             self._clean.update(column.repeating - new.get(number, {}).keys())
-        return [_exchanged(columns[number].series, texts) for number, texts in new.items()]
+        return [_exchanged(columns[number].series, _or_itself(texts)) for number, texts in new.items()]
 
     def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask) -> dict[int, str]:
         """Of the texts data[off : off + size] those that change, by number."""
@@ -154,17 +152,23 @@ class _Texts:
         return np.frombuffer(data, np.uint8), bounds[:-1].copy(), np.diff(bounds).astype(np.int32)
 
 
-def _exchanged(series: pl.Series, new: Mapping[str, str]) -> pl.Series:
-    """A column with other texts in the place of some."""
+def _exchanged(series: pl.Series, new: Callable[[str], str]) -> pl.Series:
+    """A column with other texts in the place of its own."""
     values: list[Any]
     if series.dtype == _TEXT:
         codes, found = distinct.texts(series)
-        values = [new.get(text, text) for text in found.to_list()]
+        values = [new(text) for text in found.to_list()]
     else:
         codes, lists = distinct.lists(series)
-        values = [[new.get(text, text) for text in texts] for texts in lists]
+        values = [[new(text) for text in texts] for texts in lists]
+    if len(values) == 1 and not series.null_count():
+        return pl.Series(series.name, values, dtype=series.dtype).new_from_index(0, len(series))
     rows = np.where(codes < 0, len(values), codes).astype(np.uint32)
     return pl.Series(series.name, [*values, None], dtype=series.dtype)[rows]
+
+
+def _or_itself(new: Mapping[str, str]) -> Callable[[str], str]:
+    return lambda text: new.get(text, text)
 
 
 def _decoded(data: U8, off: I64, size: NDArray[np.integer[Any]], row: int) -> str:

@@ -111,7 +111,7 @@ class Engine:
         rows = np.flatnonzero(counts)
         done = work.done(found, comes_to)[rows]
         found = found.taken(rows)
-        in_request: Mask = work.content[found.leaf] == Content.REQUEST
+        in_request = work.in_request(found.leaf)
         return Outcome(changes.apply(data, work.leaves), work.leaves, changes, found, done, in_request, unscanned)
 
 
@@ -124,12 +124,22 @@ class _Work:
         self.leaves = strings(signal, data)
         self.table: KeyTable = self._policy.table(self.leaves.keys)
         self.pieces = Pieces()
-        self.mode, self.content = self.table.mode[self.leaves.key], self.table.content[self.leaves.key]
-        of_event = content_of_events(self.leaves, data, traces, places())
-        if of_event is not None:
-            inside = (of_event != Content.NONE) & ~self.table.kept_of_event[self.leaves.key]
-            self.content = np.where(inside & (self.content == Content.NONE), of_event, self.content)
+        self.mode: U8 = self.table.mode[self.leaves.key]
+        self._of_event = content_of_events(self.leaves, data, traces, places())
+        if self._of_event is not None:
+            inside = (self._of_event != Content.NONE) & ~self.table.kept_of_event[self.leaves.key]
             self.mode = np.where(inside & (self.mode == Mode.SCAN), np.uint8(self._policy.content), self.mode)
+        self._modes = frozenset(self.table.mode.tolist())
+        if self._of_event is not None:
+            self._modes |= {self._policy.content}
+
+    def in_request(self, rows: I64) -> Mask:
+        """Whether leaves stand in what was sent to a model."""
+        content: U8 = self.table.content[self.leaves.key[rows]]
+        if self._of_event is not None:
+            content = np.where(content == Content.NONE, self._of_event[rows], content)
+        inside: Mask = content == Content.REQUEST
+        return inside
 
     def variants(self, found: Found) -> tuple[Mask, Mask]:
         """Per hit, whether no constant may take its place, and whether only secrets go."""
@@ -151,14 +161,16 @@ class _Work:
         """What is done to the leaves."""
         leaves = self.leaves
         removed = self._removed(found, comes_to)
-        gone = np.zeros(int(leaves.attribute.max(initial=-1)) + 2, np.bool_)
+        attributes = int(leaves.attribute.max()) if len(removed) else -1
+        gone = np.zeros(attributes + 2, np.bool_)
         gone[leaves.attribute[removed]] = True
         gone[-1] = False  # what stands in no attribute
         whole, whole_piece = self._whole(found, comes_to, unscanned)
-        stays = ~gone[leaves.attribute[whole]]
-        whole, whole_piece = whole[stays], whole_piece[stays]
-        inline = (comes_to >= 0) & ~gone[leaves.attribute[found.leaf]]
-        inline &= ~np.isin(found.leaf, whole)
+        inline = (comes_to >= 0) & ~np.isin(found.leaf, whole)
+        if len(removed):
+            stays = ~gone[leaves.attribute[whole]]
+            whole, whole_piece = whole[stays], whole_piece[stays]
+            inline &= ~gone[leaves.attribute[found.leaf]]
         rows, made, begin = self._exchanged(found.taken(inline), comes_to[inline])
         # A field that is none, or an id that is none, cannot be a text: it goes.
         none = (leaves.kind[whole] == Kind.UNKNOWN) | (leaves.place[whole] == Place.ID)
@@ -175,8 +187,10 @@ class _Work:
     def _removed(self, found: Found, comes_to: I64) -> I64:
         """Leaves whose attributes go: by their key, as content, or for a hit in them."""
         leaves = self.leaves
-        keys = (leaves.kind == Kind.KEY) & (leaves.depth == 0) & (leaves.attribute >= 0)
-        by_key = np.flatnonzero(keys & ((self.mode == Mode.DROP) | (self.mode == Mode.CONTENT)))
+        by_key = np.empty(0, np.int64)
+        if self._modes & {Mode.DROP, Mode.CONTENT}:
+            goes = (self.mode == Mode.DROP) | (self.mode == Mode.CONTENT)
+            by_key = np.flatnonzero(goes & (leaves.kind == Kind.KEY) & (leaves.depth == 0) & (leaves.attribute >= 0))
         by_hit = found.leaf[comes_to == ATTRIBUTE_GOES]
         return np.unique(np.concatenate([by_key, by_hit[leaves.attribute[by_hit] >= 0]]))
 
@@ -187,13 +201,13 @@ class _Work:
         if len(by_hit):
             names = np.array([self.pieces.add(marker(detector.id)) for detector in self._policy.detectors])
             parts.append((found.leaf[by_hit], names[found.detector[by_hit]]))
-        value = (self.leaves.kind != Kind.KEY) & (self.leaves.kind != Kind.UNKNOWN)
-        bodies = np.flatnonzero(value & (self.mode == Mode.CONTENT) & (self.leaves.attribute < 0))
+        bodies = self._values(Mode.CONTENT)
+        bodies = bodies[self.leaves.attribute[bodies] < 0]
         if len(bodies):
             gone = marker(CONTENT)
             there = [payload(self._data, self.leaves, row) == gone for row in bodies.tolist()]
             parts.append((bodies, np.where(there, STAYS, self.pieces.add(gone))))
-        named = np.flatnonzero(value & (self.mode == Mode.WHOLE))
+        named = self._values(Mode.WHOLE)
         if len(named):
             parts.append((named, self._exchanged_values(named)))
         if not parts:
@@ -201,6 +215,15 @@ class _Work:
         rows, first = np.unique(np.concatenate([rows for rows, _ in parts]), return_index=True)
         piece = np.concatenate([piece for _, piece in parts])[first]
         return rows[piece >= 0], piece[piece >= 0]
+
+    def _values(self, mode: Mode) -> I64:
+        """The values, at any depth, that a mode is for."""
+        if mode not in self._modes:
+            return np.empty(0, np.int64)
+        rows = np.flatnonzero(self.mode == mode)
+        kind = self.leaves.kind[rows]
+        values: I64 = rows[(kind != Kind.KEY) & (kind != Kind.UNKNOWN)]
+        return values
 
     def _exchanged_values(self, rows: I64) -> I64:
         """The pieces that take the place of values, whatever these are; STAYS where it is there already."""

@@ -30,6 +30,8 @@ TOO_LARGE, ENCODING, UNKNOWN_FIELD = "too_large", "encoding", "unknown_field"
 _LEAST_NUMBER = 10**9
 #: Values longer than this bring their own context along.
 _LONGEST_NAMED = 256
+#: Per mode, whether values are searched.
+_LOOK = np.isin(np.arange(len(Mode)), (Mode.SCAN, Mode.SECRETS, Mode.CONTENT))
 _WORDS = re.compile(r"[._\-/:\s]+|(?<=[a-z])(?=[A-Z])")
 
 
@@ -48,7 +50,7 @@ class Search:
 
     def leaves(self, data: U8, leaves: Strings, table: KeyTable, mode: U8) -> tuple[Found, dict[str, I64]]:
         """The hits in all leaves that are looked at, and the leaves that could not be, by reason."""
-        look = (mode == Mode.SCAN) | (mode == Mode.SECRETS) | (mode == Mode.CONTENT)
+        look = _LOOK[mode]
         unscanned: dict[str, I64] = {}
         texts = self._texts(data, leaves, look, unscanned)
         plain, members = self._in_leaves(data, leaves, texts, unscanned)
@@ -66,8 +68,8 @@ class Search:
     def _texts(self, data: U8, leaves: Strings, look: Mask, unscanned: dict[str, I64]) -> I64:
         """The leaves whose payloads are texts to be searched; the others that should be are noted as unscanned."""
         kind = leaves.kind
-        number = (kind == Kind.INT) | (kind == Kind.DOUBLE)
-        rows = np.flatnonzero(look & ~_top_keys(leaves) & ~number & (leaves.size > 0))
+        # Numbers have no size; the keys of attributes are searched once each.
+        rows = np.flatnonzero(look & (leaves.size > 0) & ((kind != Kind.KEY) | (leaves.depth != 0) | (leaves.attribute < 0)))  # fmt: skip
         large = leaves.size[rows] > self._max_size
         if large.any():
             unscanned[TOO_LARGE] = rows[large]
@@ -105,9 +107,8 @@ class Search:
 
     def _numbers(self, leaves: Strings, look: Mask, table: KeyTable) -> Found:
         """Numbers that are cards or national ids, by their digits."""
-        rows = np.flatnonzero(
-            look & ((leaves.kind == Kind.INT) | (leaves.kind == Kind.DOUBLE)) & ~table.measure[leaves.key]
-        )
+        rows = np.flatnonzero((leaves.kind == Kind.INT) | (leaves.kind == Kind.DOUBLE))
+        rows = rows[look[rows] & ~table.measure[leaves.key[rows]]]
         if not len(rows):
             return hits.nothing()
         named = np.array([*(bool(self._name(key)) for key in leaves.keys), False])
