@@ -29,7 +29,7 @@ from collector.ledger.closure import Touched
 from collector.ledger.hashes import Hashes, without_copies
 from collector.ledger.memory import Memory
 from collector.ledger.metrics import metrics_of
-from collector.ledger.rows import equal_to, fresh_calls, kept, plain
+from collector.ledger.rows import equal_to, fresh_calls, kept, plain, taken
 from config.model import LedgerConfig
 
 
@@ -91,7 +91,7 @@ class Ledger:
         asked = alone & equal_to(batch.reports["role"], "caller")
         callers, fresh = np.flatnonzero(asked), np.flatnonzero(alone & ~asked)
         every = len(fresh) == len(alone)
-        stored, made = fresh_calls(reports if every else reports[fresh], version)
+        stored, made = fresh_calls(reports if every else taken(reports, fresh), version)
         calls = made
         touched = Touched(hashes, alone, self._memory, state)
         components = touched.components(reports)
@@ -101,7 +101,7 @@ class Ledger:
         if changed:
             calls = pl.concat([calls, pl.DataFrame(changed, schema=schema(CALL_COLUMNS), strict=False)], rechunk=False)
         replaced = [row for component in components for row in component.replaced]
-        self._pending = Pending(hashes, fresh, stored, made, callers, reports[callers], components)
+        self._pending = Pending(hashes, fresh, stored, made, callers, taken(reports, callers), components)
         return batch.with_(calls=calls, replaced=_frame(replaced) if replaced else batch.replaced)
 
     def annotate(self, batch: SpanBatch) -> SpanBatch:

@@ -20,6 +20,7 @@ from exporters.clickhouse.schema import CALL_FIELDS
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
 _COUNTS = frozenset(c.name for c in CALL_COLUMNS if c.unit in ("tokens", "ns") and c is not columns.START)
+_EMPTY = pl.Series([""], dtype=pl.String())
 _HOUR_NS = 3600 * 10**9
 _KEY_COLUMNS = {"Team": "team", "App": "app", "User": "user", "Environment": "environment", "Provider": "provider"}
 _TOTALS = {
@@ -108,10 +109,11 @@ def hourly_rows(calls: pl.DataFrame, replaced: pl.DataFrame) -> pl.DataFrame:
         changed |= np.array(total != 0, np.bool_)
         money = name.endswith("USD")
         moved[name] = pl.Series(name, total.tolist(), dtype=pl.Decimal(38, 0)) if money else pl.Series(name, total)
-    found = [
-        pl.Series("Hour", hours[first].astype(np.uint32)),
-        *keys[first].fill_null("").get_columns(),
-        *moved.values(),
-    ]
-    frame = pl.DataFrame(found)
+    texts = [_known(column.gather(first)) for column in keys.get_columns()]
+    frame = pl.DataFrame([pl.Series("Hour", hours[first].astype(np.uint32)), *texts, *moved.values()])
     return frame if changed.all() else frame.filter(pl.Series(changed))
+
+
+def _known(texts: pl.Series) -> pl.Series:
+    """Texts, null ones empty."""
+    return texts.zip_with(texts.is_not_null(), _EMPTY).alias(texts.name) if texts.null_count() else texts
