@@ -23,7 +23,7 @@ import polars as pl
 
 from collector import columns
 from collector.batch import RequestBatch, SpanBatch
-from collector.component import Context, Processor, Stage, StateWriter
+from collector.component import Context, Processor, Stage, StateReader, StateWriter
 from collector.otlp import decode
 from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
@@ -42,6 +42,7 @@ from processors.redaction.policy import Policy
 from processors.redaction.pseudonyms import Pseudonyms, load_keys
 from processors.redaction.search import Search
 from processors.redaction.texts import TextSearch
+from processors.redaction.warmup import warm
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ class Redaction(Processor[RedactionConfig]):
         pseudonyms = Pseudonyms(load_keys(config.pseudonyms.key, config.pseudonyms.key_file, context.data_dir))
         self.parts = Parts(config, pseudonyms)
         self._audit = Audit(self.parts, self._metrics, context.id) if config.audit else None
+
+    def load(self, state: StateReader) -> None:  # noqa: ARG002
+        """Compile what is compiled, ahead of the first batch."""
+        if not self.config.idle:
+            warm(self.parts)
 
     def process(self, batch: SpanBatch) -> SpanBatch:
         if self.config.idle or not len(batch):

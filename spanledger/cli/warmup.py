@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 
 from spanledger.cli.shell import err, examples, out
@@ -10,7 +11,7 @@ EPILOG = examples(("in an image's build, so that its first start is fast", "span
 
 
 def warmup() -> None:
-    """Compile the decoder's inner loops and keep them in the cache of this machine.
+    """Compile the inner loops of decoding and redaction and keep them in the cache of this machine.
 
     `run` does it by itself at the first start, which then takes about a minute longer. The compiled code lies beside
     the installed package, or where NUMBA_CACHE_DIR says.
@@ -18,6 +19,10 @@ def warmup() -> None:
     started = time.monotonic()
     with err.status("Compiling"):
         from collector.warmup import warm
+        from processors.redaction import RedactionConfig, warmup
+        from processors.redaction.processor import Parts
+        from processors.redaction.pseudonyms import Pseudonyms
 
         warm()
+        warmup.warm(Parts(RedactionConfig(), Pseudonyms([secrets.token_bytes(32)])))
     out.print(f"Ready, after {time.monotonic() - started:.1f} s")

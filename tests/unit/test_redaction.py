@@ -5,15 +5,20 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import sys
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client import CollectorRegistry
 
 from collector.batch import Position, RequestBatch
 from collector.signals import Signal
+from processors.redaction.assembling import assemble
 from processors.redaction.processor import Redaction
 from tests.redaction_kit import attributes, batch, message, outcome, redacted, redaction, texts
 from tests.signals_kit import logs, record
@@ -469,3 +474,52 @@ def test_a_document_too_deep_to_read_goes() -> None:
         text = json.dumps([f'"{text}"'])
     assert one({"d": text}, max_depth=2)["d"] == "[REDACTED:unscannable]"
     assert "example.com" not in one({"d": text})["d"]
+
+
+def test_nothing_is_compiled_in_the_first_batch() -> None:
+    """Loading has run all that is compiled: requests of every signal bring no signature that is new."""
+    from numba.core.registry import CPUDispatcher
+
+    processor = redaction()
+    processor.load(None)  # type: ignore[arg-type]
+    modules = [
+        module for name, module in sys.modules.items() if name.startswith(("processors.redaction", "collector."))
+    ]
+    kernels = {k for module in modules for k in vars(module).values() if isinstance(k, CPUDispatcher)}
+    before = {kernel: len(kernel.signatures) for kernel in kernels}
+    processor.process(batch(request(scope="litellm", spans=[span("chat", {**CONTENT, "n": 4111111111111111, EMAIL: json.dumps(PROMPT)})])))  # fmt: skip
+    sent = logs(record({"a": PROMPT}, {"event.name": "gen_ai.user.message", "b": PROMPT.encode()}))
+    processor.process_requests(RequestBatch(Signal.LOGS, np.frombuffer(sent, np.uint8), 1, Position(1, 1), 0))
+    compiled = [k.py_func.__qualname__ for k in kernels if len(k.signatures) > before[k] and "redaction" in k.py_func.__module__]  # fmt: skip
+    assert not compiled
+
+
+@given(
+    texts=st.lists(st.binary(max_size=30), max_size=6), cuts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 30), st.integers(0, 30), st.integers(0, 2)), max_size=12)
+)  # fmt: skip
+def test_parts_of_texts_are_exchanged_as_python_would(
+    texts: list[bytes], cuts: list[tuple[int, int, int, int]]
+) -> None:
+    """Against slicing; parts that overlap or reach beyond their text are refused."""
+    pieces = [b"", b"x", b"longer piece"]
+    cuts = sorted(cut for cut in cuts if cut[0] < len(texts))
+    size = np.array([len(text) for text in texts], np.int64)
+    first = np.array([sum(cut[0] < row for cut in cuts) for row in range(len(texts) + 1)], np.int64)
+    columns = [np.array([cut[column] for cut in cuts], np.int64) for column in (1, 2, 3)]
+    length = np.array([len(piece) for piece in pieces], np.int64)
+    arguments = (
+        np.frombuffer(b"".join(texts), np.uint8), np.cumsum(size) - size, size, first, *columns,
+        np.frombuffer(b"".join(pieces), np.uint8), np.cumsum(length) - length, length,
+    )  # fmt: skip
+    expected = []
+    for row, text in enumerate(texts):
+        made, at = b"", 0
+        for _, start, end, piece in (cut for cut in cuts if cut[0] == row):
+            if not at <= start <= end <= len(text):
+                with pytest.raises(ValueError, match="overlap"):
+                    assemble(*arguments)
+                return
+            made, at = made + text[at:start] + pieces[piece], end
+        expected.append(made + text[at:])
+    blob, begin = assemble(*arguments)
+    assert [blob[begin[row] : begin[row + 1]].tobytes() for row in range(len(texts))] == expected
