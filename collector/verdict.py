@@ -6,7 +6,7 @@ The collector sees calls when they are finished, so a limit is overshot by what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -109,6 +109,20 @@ class Verdicts(Protocol):
     def report(self, now_ns: int, most: int) -> list[dict[str, Any]]:
         """Each budget, and the subjects that used most of it, as JSON can hold it."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """Verdicts behind processors that call things otherwise than those who ask."""
+
+    source: Verdicts
+    called: Callable[[str, str], str]
+
+    def ask(self, question: Mapping[str, str], now_ns: int) -> Answer:
+        return self.source.ask({name: self.called(name, value) for name, value in question.items()}, now_ns)
+
+    def report(self, now_ns: int, most: int) -> list[dict[str, Any]]:
+        return self.source.report(now_ns, most)
 
 
 def decide(answers: Sequence[Answer]) -> Verdict:

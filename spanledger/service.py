@@ -13,8 +13,9 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from collector.component import Context, Exporter, Processor, Receiver
@@ -27,7 +28,7 @@ from collector.pipeline import Pipeline
 from collector.signals import Signal, signal_of
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry, watch_dead_letters
-from collector.verdict import Verdicts
+from collector.verdict import Renamed, Verdicts
 from collector.warmup import warm
 from collector.work import RequestsWork, TracesWork, Work
 from config.delivery import ExporterConfig
@@ -38,6 +39,13 @@ from spanledger.verdict import VerdictServer
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
+
+
+def _called(processors: Sequence[Processor[Any]], dimension: str, value: str) -> str:
+    """What a value of a dimension is called behind all of them."""
+    for processor in processors:
+        value = processor.called(dimension, value)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,8 @@ class Service:
         work = self._work(id_, signal, processors, outlets)
         pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics)
         self._pipeline_metrics.watch(pipeline)
-        self.verdicts += [(pipeline, one.verdicts) for one in processors if one.verdicts is not None]
+        called = partial(_called, processors)
+        self.verdicts += [(pipeline, Renamed(one.verdicts, called)) for one in processors if one.verdicts is not None]
         return pipeline
 
     def _work(self, id_: str, signal: Signal, processors: list[Processor[Any]], outlets: list[Outlet]) -> Work[Any]:
@@ -223,7 +232,9 @@ class Service:
     def budgets(self, now_ns: int, most: int) -> list[dict[str, Any]]:
         """What is used of each pipeline's budgets; of each the subjects that used most. From any thread."""
         return [
-            {"pipeline": pipeline.id, **budget} for pipeline, source in self.verdicts for budget in source.report(now_ns, most)
+            {"pipeline": pipeline.id, **budget}
+            for pipeline, source in self.verdicts
+            for budget in source.report(now_ns, most)
         ]
 
     def replay_letters(self, ids: Iterable[int]) -> int:

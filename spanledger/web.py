@@ -36,6 +36,8 @@ class WebServer:
             raise SpanledgerError(
                 f"{self._option}: cannot listen on {self._asked}: {error.strerror or error}"
             ) from None
+        # Connections have it from the listener: the end of an answer must not wait until its head was acknowledged.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address = listener.getsockname()
         self.endpoint = f"{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
         self.local = address[0].startswith("127.") or address[0] == "::1"

@@ -7,6 +7,7 @@ from typing import Any
 
 from collector.verdict import Answer, Use
 from collector.windows import Rolling
+from config.types import show_duration
 from processors.budgets.counters import ZERO, Counter, Counters
 from processors.budgets.moves import Values
 from processors.budgets.scopes import Lines, Scope
@@ -35,7 +36,9 @@ class Answers:
         """Per budget, in the order of the config: what it is, and the subjects that used most, the most first."""
         found = []
         for scope in self._scopes:
-            subjects = {values for period in _periods(scope, now_ns) for values in list(self._subjects(scope, period))}  # a copy: the pipeline goes on
+            subjects = {
+                values for period in _periods(scope, now_ns) for values in list(self._subjects(scope, period))
+            }  # a copy: the pipeline goes on
             used = {values: self._used(scope, values, now_ns) for values in subjects}
             for budget in scope.budgets:
                 order = sorted(used, key=lambda values: (-used[values][budget.measure], values))
@@ -43,7 +46,13 @@ class Answers:
         return found
 
     def _budget(
-        self, scope: Scope, budget: Lines, order: list[Values], used: Mapping[Values, tuple[int, int, int]], now_ns: int, most: int
+        self,
+        scope: Scope,
+        budget: Lines,
+        order: list[Values],
+        used: Mapping[Values, tuple[int, int, int]],
+        now_ns: int,
+        most: int,
     ) -> dict[str, Any]:
         start = scope.window.start(now_ns)
         rolling = isinstance(scope.window, Rolling)
@@ -51,7 +60,7 @@ class Answers:
         return {
             "budget": budget.name,
             "per": list(scope.per),
-            "window": str(scope.window) if not rolling else f"rolling {scope.length_ns(start) // 10**9}s",
+            "window": str(scope.window) if not rolling else f"rolling {show_duration(scope.length_ns(start) / 1e9)}",
             "unit": budget.unit,
             "begins_ns": begins,
             "ends_ns": None if rolling else scope.window.end(start),

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from spanledger.cli import (
+    budgets,
     components,
     costs,
     dead_letter,
@@ -55,6 +56,7 @@ _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
     ],
     "Ask the ledger": [
         ("costs", costs.costs, costs.EPILOG),
+        ("budgets", budgets.budgets, budgets.EPILOG),
         ("findings", findings.findings, findings.EPILOG),
         ("query", query.query, query.EPILOG),
         ("schema", schema.schema, schema.EPILOG),

@@ -7,15 +7,22 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
+import polars as pl
 import pytest
+from prometheus_client import CollectorRegistry
 
+from collector.component import Context
 from collector.errors import SpanledgerError
 from collector.findings import Observation
+from collector.verdict import Renamed, decide
 from config.model import VerdictConfig
+from processors.redaction import Redaction
+from processors.redaction.config import RedactionConfig
 from spanledger.verdict import VerdictServer
 from tests.budgets_kit import spent, started, take
 from tests.findings_kit import NOON_NS, Memory
@@ -29,7 +36,9 @@ def serving(**options: Any) -> Iterator[Any]:
     state = Memory()
     budgets = started(TEAMS, state)
     now = time.time_ns() - NOON_NS
-    observed: list[Observation] = take(budgets, state, [spent("a", 2, now, team="rich"), spent("b", 12, now, team="broke")])
+    observed: list[Observation] = take(
+        budgets, state, [spent("a", 2, now, team="rich"), spent("b", 12, now, team="broke")]
+    )
     assert observed
     pipeline = SimpleNamespace(id="traces", failed=None, alive=True, lag=0.0)
     service: Any = SimpleNamespace(ready=True, verdicts=[(pipeline, budgets.verdicts)])
@@ -37,7 +46,9 @@ def serving(**options: Any) -> Iterator[Any]:
     server = VerdictServer(config, service)
     server.start()
     try:
-        yield SimpleNamespace(http=server.http.endpoint, grpc=server.grpc and server.grpc.endpoint, service=service, pipeline=pipeline)
+        yield SimpleNamespace(
+            http=server.http.endpoint, grpc=server.grpc and server.grpc.endpoint, service=service, pipeline=pipeline
+        )
     finally:
         server.stop()
 
@@ -96,7 +107,9 @@ def test_proxies_say_by_headers_who_it_is_and_what_the_client_wrote_does_not_cou
 def test_a_token_is_asked_for_and_without_one_the_host_must_be_ours() -> None:
     with serving(auth={"token": "t0p"}) as running:
         assert get(running, "/v1/verdict?team=rich")[0] == 401
-        assert get(running, "/v1/verdict?team=rich", {"Authorization": "Bearer t0p", "Host": "gateway.example"})[0] == 200
+        assert (
+            get(running, "/v1/verdict?team=rich", {"Authorization": "Bearer t0p", "Host": "gateway.example"})[0] == 200
+        )
     with serving() as running:
         connection = http.client.HTTPConnection(running.http, timeout=5)
         connection.request("GET", "/v1/verdict?team=rich", headers={"Host": "rebound.example"})
@@ -125,6 +138,27 @@ def test_where_counters_cannot_be_trusted_the_config_decides(
         assert (got, body["reason"]) == (status, "budgets are not known: asking them raised AttributeError")
 
 
+def test_a_person_is_asked_for_by_name_and_counted_under_a_pseudonym(tmp_path: Path) -> None:
+    redaction = Redaction(
+        RedactionConfig.model_validate({"detectors": {"pii": "off", "secret": "off"}}),
+        Context("redaction", tmp_path, CollectorRegistry()),
+    )
+    names = ["jane@acme.example", "", "(unattributed)"]
+    frame = pl.DataFrame({"user": names, "user_rule": ["gateway", "gateway", "default"], "team": ["search"] * 3})
+    stored = redaction.parts.columns.redact(frame)["user"].to_list()
+    assert stored[0] != names[0]
+    assert [redaction.called("user", name) for name in names] == stored
+    assert redaction.called("team", "search") == "search"
+    assert Redaction(RedactionConfig(profile="off"), redaction.context).called("user", "jane") == "jane"
+    state = Memory()
+    budgets = started({"users": {"per": ["user"], "usd": 1}}, state)
+    take(budgets, state, [spent("a", 2, user=stored[0])])
+    verdicts = Renamed(budgets.verdicts, redaction.called)
+    assert not decide([verdicts.ask({"user": names[0]}, NOON_NS)]).allow
+    assert decide([verdicts.ask({"user": "joe"}, NOON_NS)]).allow
+    assert verdicts.report(NOON_NS, 1)[0]["subjects"][0]["subject"] == {"user": stored[0]}
+
+
 def field(number: int, value: bytes) -> bytes:
     """A length-delimited field of protobuf."""
     size, length = len(value), b""
@@ -139,8 +173,17 @@ def pair(number: int, key: str, value: bytes) -> bytes:
 
 def check(endpoint: str, extensions: Mapping[str, str], headers: Mapping[str, bytes], token: str = "") -> bytes:
     """What Envoy sends, with fields besides that nobody here knows; the answer as bytes."""
-    http_request = field(1, b"id") + field(2, b"POST") + b"".join(pair(3, k, v) for k, v in headers.items()) + field(11, b"x" * 300)
-    attributes = field(1, b"") + field(4, field(2, http_request)) + b"".join(pair(10, k, v.encode()) for k, v in extensions.items())
+    http_request = (
+        field(1, b"id")
+        + field(2, b"POST")
+        + b"".join(pair(3, k, v) for k, v in headers.items())
+        + field(11, b"x" * 300)
+    )
+    attributes = (
+        field(1, b"")
+        + field(4, field(2, http_request))
+        + b"".join(pair(10, k, v.encode()) for k, v in extensions.items())
+    )
     with grpc.insecure_channel(endpoint) as channel:
         call = channel.unary_unary("/envoy.service.auth.v3.Authorization/Check")
         metadata = [("authorization", f"Bearer {token}")] if token else []
@@ -149,7 +192,9 @@ def check(endpoint: str, extensions: Mapping[str, str], headers: Mapping[str, by
 
 
 def test_envoy_is_answered_in_its_own_protocol() -> None:
-    with serving(grpc_endpoint="127.0.0.1:0", headers={"team": "X-Team", "model": "x-ai-eg-model"}, auth={"token": "t0p"}) as running:
+    with serving(
+        grpc_endpoint="127.0.0.1:0", headers={"team": "X-Team", "model": "x-ai-eg-model"}, auth={"token": "t0p"}
+    ) as running:
         with pytest.raises(grpc.RpcError) as refused:
             check(running.grpc, {"team": "rich"}, {})
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
@@ -172,6 +217,9 @@ def test_a_verdict_port_without_budgets_or_with_a_wrong_header_is_a_mistake() ->
     with pytest.raises(SpanledgerError, match="no dimension 'tema'"), serving(headers={"tema": "x-team"}):
         pass
     with serving(grpc_endpoint="127.0.0.1:0") as running:
-        for options, told in (({"endpoint": running.http}, "endpoint"), ({"grpc_endpoint": running.grpc}, "grpc_endpoint")):
+        for options, told in (
+            ({"endpoint": running.http}, "endpoint"),
+            ({"grpc_endpoint": running.grpc}, "grpc_endpoint"),
+        ):
             with pytest.raises(SpanledgerError, match=rf"service.verdict.{told}: cannot listen"), serving(**options):
                 pass
