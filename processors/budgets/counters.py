@@ -76,6 +76,8 @@ class Counters:
 
     def load(self, state: StateReader) -> None:
         """Rebuild what `save` wrote."""
+        self.count, self.open = 0, {}
+        self.forget()
         self.names = {name[1:]: tuple(json.loads(value)) for name, value in state.items(_SCOPE)}
         self.committed = {scope: {} for scope in self.names}
         for name, value in state.items(_COUNTER):
