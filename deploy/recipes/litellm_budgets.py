@@ -43,7 +43,9 @@ class Budgets(CustomLogger):
         if self._on_error not in ("allow", "deny"):
             raise ValueError("SPANLEDGER_ON_ERROR: expected allow or deny")
 
-    async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str) -> dict[str, Any]:  # noqa: ARG002
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
+    ) -> dict[str, Any]:  # noqa: ARG002
         """LiteLLM calls it with the key's owner and the request; raising refuses the call."""
         try:
             answer = await self._client.get("/v1/verdict", params=question(user_api_key_dict, data))
@@ -51,11 +53,21 @@ class Budgets(CustomLogger):
             allow, error = bool(verdict["allow"]), verdict.get("error")
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as trouble:
             logger.warning("no verdict from Spanledger (%s): %s", type(trouble).__name__, self._on_error)
-            allow, error, answer = self._on_error == "allow", {"message": "budgets cannot be asked", "code": "budget_unknown"}, None
+            allow, error, answer = (
+                self._on_error == "allow",
+                {"message": "budgets cannot be asked", "code": "budget_unknown"},
+                None,
+            )
         if allow:
             return data
-        headers = {name: value for name, value in (answer.headers if answer is not None else {}).items() if name.startswith("x-spanledger-") or name == "retry-after"}
-        raise HTTPException(status_code=answer.status_code if answer is not None else 503, detail={"error": error}, headers=headers)
+        headers = {
+            name: value
+            for name, value in (answer.headers if answer is not None else {}).items()
+            if name.startswith("x-spanledger-") or name == "retry-after"
+        }
+        raise HTTPException(
+            status_code=answer.status_code if answer is not None else 503, detail={"error": error}, headers=headers
+        )
 
 
 def question(key: Any, data: dict[str, Any]) -> dict[str, str]:

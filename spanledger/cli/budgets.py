@@ -55,13 +55,17 @@ def budgets(
     names = [one["budget"] for one in found]
     for name in budget or ():
         if name not in names:
-            raise CommandError(f"there is no budget {name!r} in the collector", f"There are {', '.join(names) or 'none'}.")
+            raise CommandError(
+                f"there is no budget {name!r} in the collector", f"There are {', '.join(names) or 'none'}."
+            )
     found = [one for one in found if not budget or one["budget"] in budget]
     now = time.time_ns()
     if format_ is BudgetsFormat.JSON:
         print_json([_row(one, subject, now) for one in found for subject in one["subjects"]])
     elif not found:
-        out.print("The collector has no budgets: add the processor `budgets` to a pipeline (docs/budgets.md).", markup=False)
+        out.print(
+            "The collector has no budgets: add the processor `budgets` to a pipeline (docs/budgets.md).", markup=False
+        )
     else:
         for one in found:
             out.print(view(one, now))

@@ -14,7 +14,10 @@ from tests.budgets_kit import started
 from tests.integration.test_pipeline import failing_commits, guilty, some
 from tests.pipeline_kit import TOKENS, Tally, rig, wait_for
 
-BUDGETS: dict[str, Any] = {"all": {"tokens": 10 * TOKENS, "projected": None}, "app": {"per": ["service"], "calls": 1000}}
+BUDGETS: dict[str, Any] = {
+    "all": {"tokens": 10 * TOKENS, "projected": None},
+    "app": {"per": ["service"], "calls": 1000},
+}
 
 
 @pytest.mark.parametrize("landed", [False, True])

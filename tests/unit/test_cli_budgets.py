@@ -53,7 +53,12 @@ def test_json_is_exact_and_one_object_a_subject(capsys: pytest.CaptureFixture[st
     with answering() as there:
         result = run(capsys, "budgets", "--admin", there.address, "-f", "json", "--limit", "2", "--budget", "teams")
     broke, near = json.loads(result.out)
-    assert (broke["subject"], broke["used"], broke["denies"], broke["resets_at"]) == ({"team": "broke"}, 12.5, True, None)
+    assert (broke["subject"], broke["used"], broke["denies"], broke["resets_at"]) == (
+        {"team": "broke"},
+        12.5,
+        True,
+        None,
+    )
     assert (near["used"], near["remaining"], near["used_percent"], near["denies"]) == (8.25, 1.75, 82.5, False)
 
 

@@ -45,7 +45,9 @@ class Client:
         finally:
             connection.close()
         return SimpleNamespace(
-            status_code=answer.status, headers={k.lower(): v for k, v in answer.getheaders()}, json=lambda: json.loads(body)
+            status_code=answer.status,
+            headers={k.lower(): v for k, v in answer.getheaders()},
+            json=lambda: json.loads(body),
         )
 
 
@@ -112,7 +114,9 @@ def test_where_nobody_answers_the_environment_decides(hook: Any) -> None:
 
 def test_who_calls_is_what_the_gateway_knows_and_the_model_what_it_deploys(hook: Any) -> None:
     recipe = hook()
-    key = SimpleNamespace(team_alias=None, team_id="t-1", user_id=None, user_email="a@b.example", end_user_id="e", api_key="hash")
+    key = SimpleNamespace(
+        team_alias=None, team_id="t-1", user_id=None, user_email="a@b.example", end_user_id="e", api_key="hash"
+    )
     assert recipe.question(key, {"model": "mini", "user": "claimed"}) == {
         "team": "t-1", "user": "a@b.example", "end_user": "e", "api_key": "hash", "model": "gpt-4o-mini",
     }  # fmt: skip
