@@ -43,9 +43,9 @@ class Budgets(CustomLogger):
         if self._on_error not in ("allow", "deny"):
             raise ValueError("SPANLEDGER_ON_ERROR: expected allow or deny")
 
-    async def async_pre_call_hook(
-        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
-    ) -> dict[str, Any]:  # noqa: ARG002
+    async def async_pre_call_hook(  # the names are LiteLLM's
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str  # noqa: ARG002
+    ) -> dict[str, Any]:
         """LiteLLM calls it with the key's owner and the request; raising refuses the call."""
         try:
             answer = await self._client.get("/v1/verdict", params=question(user_api_key_dict, data))
