@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,7 +9,9 @@ from typing import NamedTuple
 from processors.redaction.pseudonyms import Pseudonyms
 
 _MOST_KNOWN = 100_000
-_ESCAPES = 4  # documents inside documents: how often a text is unescaped
+_LONGEST = 2048  # bytes of a name, with all its escapes
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
+_LETTERS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 class Member(NamedTuple):
@@ -31,12 +32,11 @@ class Persons:
         self._nobody = nobody
         self._known: dict[tuple[str, bytes], bytes] = {}
         self._name = name
-        # A quoted key, however often escaped; a colon; a string in quotes as deep, or a number.
+        # A quoted key, however often escaped; a colon; the quote of a string, escaped as it may be; or a number.
         keys = "|".join(re.escape(member) for member in sorted(members, key=len, reverse=True))
         self._member = re.compile(
             rb"(?P<open>\\{0,15}[\"'])(?:" + keys.encode() + rb")(?P=open)\s*:\s*"
-            rb"(?:(?P<quote>\\{0,15}[\"'])(?P<text>(?:(?!(?P=quote))(?:\\.|[^\\])){0,1024}?)(?P=quote)|(?P<number>-?[0-9]+)(?![0-9.eE]))",
-            re.DOTALL,
+            rb"(?:(?P<quote>\\{0,15}[\"'])|(?P<number>-?[0-9]+)(?![0-9.eE]))"
         )
 
     def token(self, name: str, text: bytes) -> bytes:
@@ -63,23 +63,47 @@ class Persons:
 
     def members(self, text: bytes) -> Iterator[Member]:
         """The members of a document that name somebody and have no pseudonym yet."""
+        behind = 0
         for match in self._member.finditer(text):
+            if match.start() < behind:  # a text inside of another member's
+                continue
             if match["number"] is not None:
                 piece = self.pseudonyms.token(self._name, match["number"])
                 yield Member(*match.span("number"), match["open"] + piece + match["open"])
                 continue
-            bare = _unescaped(match["text"])
+            end = _end_of_string(text, match.end(), match["quote"])
+            if end is None:
+                continue
+            behind = end
+            # One backslash before a quote is a document in a document, three are one more.
+            bare = _unescaped(text[match.end() : end], len(match["quote"]).bit_length())
             if not self.is_nobody(bare) and not self.pseudonyms.is_token(bare):
-                yield Member(*match.span("text"), self.pseudonyms.token(self._name, bare))
+                yield Member(match.end(), end, self.pseudonyms.token(self._name, bare))
 
 
-def _unescaped(text: bytes) -> bytes:
-    """A string's text as it reads, whatever document it stands in; as it stands where that cannot be told."""
-    for _ in range(_ESCAPES):
-        if b"\\" not in text:
-            break
-        try:
-            text = json.loads(b'"' + text.replace(b"\\'", b"'") + b'"').encode("utf-8", "replace")
-        except ValueError:
-            break
-    return text
+def _end_of_string(text: bytes, start: int, quote: bytes) -> int | None:
+    """Where the string that begins at `start` ends: before a quote like the one that opened it, which has `slashes` backslashes
+    before it, and is not escaped itself in its own document."""
+    slashes, sign = len(quote) - 1, quote[-1:]
+    at = text.find(sign, start, start + _LONGEST)
+    while at >= 0:
+        run = at - len(text[start:at].rstrip(b"\\")) - start
+        if run % (2 * (slashes + 1)) == slashes:
+            return at - slashes
+        at = text.find(sign, at + 1, start + _LONGEST)
+    return None
+
+
+def _unescaped(text: bytes, levels: int = 1) -> bytes:
+    """What a string says that stands in JSON or in a Python literal, or in a document in a document."""
+    shown = text.decode("utf-8", "replace")
+    for _ in range(levels if b"\\" in text else 0):
+        shown = _ESCAPE.sub(_letter, shown).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return shown.encode()
+
+
+def _letter(match: re.Match[str]) -> str:
+    code = match[1] or match[2] or match[3]
+    if code:
+        return chr(min(int(code, 16), 0x10FFFF))
+    return _LETTERS.get(match[4], match[4])
