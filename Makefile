@@ -29,8 +29,10 @@ $(BIN)/.installed-dev: $(BIN)/.installed
 run: $(BIN)/.installed
 	$(BIN)/spanledger run
 
+# Compiled once, before two workers would each do it.
 test: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/spanledger warmup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(BIN)/.installed-dev
 	$(BIN)/ruff check .
