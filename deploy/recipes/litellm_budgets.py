@@ -43,8 +43,12 @@ class Budgets(CustomLogger):
         if self._on_error not in ("allow", "deny"):
             raise ValueError("SPANLEDGER_ON_ERROR: expected allow or deny")
 
-    async def async_pre_call_hook(  # the names are LiteLLM's
-        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str  # noqa: ARG002
+    async def async_pre_call_hook(
+        self,
+        user_api_key_dict: Any,
+        cache: Any,  # noqa: ARG002
+        data: dict[str, Any],
+        call_type: str,  # noqa: ARG002
     ) -> dict[str, Any]:
         """LiteLLM calls it with the key's owner and the request; raising refuses the call."""
         try:
