@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import time
+import traceback
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -107,7 +109,21 @@ def watch_dead_letters(registry: CollectorRegistry, letters: DeadLetters) -> Non
         Gauge(name, text, registry=registry).set_function(read)
 
 
-class _JsonLines(logging.Formatter):
+class _Discreet(logging.Formatter):
+    """Shows where an error was raised and what kind it is. What it says stays out of the log: it may quote a span's value."""
+
+    def formatException(self, ei: Any) -> str:
+        shown, error = [], ei[1]
+        while error is not None:
+            name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+            # An error of the system says which file it is about, and is not about data.
+            told = f": {error.strerror} ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+            shown.append("".join(traceback.format_tb(error.__traceback__)) + name + told)
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\nraised by\n".join(shown)
+
+
+class _JsonLines(_Discreet):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -122,7 +138,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class _Text(logging.Formatter):
+class _Text(_Discreet):
     """For people: time, level where it is not the usual one, message; in colour on a terminal."""
 
     COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
@@ -141,6 +157,13 @@ class _Text(logging.Formatter):
         return f"{colour}{text}\x1b[0m" if colour else text
 
 
+def _thread_ended(what: threading.ExceptHookArgs) -> None:
+    if what.exc_value is not None:
+        error = (what.exc_type, what.exc_value, what.exc_traceback)
+        name = what.thread.name if what.thread else "?"
+        logging.getLogger(__name__).critical("the thread %r ended", name, exc_info=error)
+
+
 def set_up_logs(config: LogsConfig) -> None:
     """Send the collector's log to standard error, as configured. Other libraries' logs only from warnings up."""
     stream = sys.stderr
@@ -150,6 +173,7 @@ def set_up_logs(config: LogsConfig) -> None:
     handler.setFormatter(_Text(terminal) if as_text else _JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    threading.excepthook = _thread_ended
     root.setLevel(logging.WARNING)
     for name in ("spanledger", "collector", "processors", "exporters", "config"):
         logging.getLogger(name).setLevel(config.level.upper())
