@@ -13,7 +13,7 @@ after a `save` that ran.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -68,6 +68,8 @@ class Context:
     data_dir: Path
     metrics: CollectorRegistry
     signal: Signal = Signal.TRACES  # of the pipeline that it stands in; a receiver stands in several
+    #: Column → attributes (`span.NAME`, `resource.NAME`, `scope.NAME`) that some component of the config takes it from.
+    sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Intake(Protocol):

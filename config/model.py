@@ -214,6 +214,15 @@ class LoadedConfig:
     source: Path  # the file that was read, the shipped default included
     warnings: tuple[Finding, ...] = field(default=())
 
+    @property
+    def sources(self) -> dict[str, list[str]]:
+        """Column → attributes that components take it from, as their configs say (`sources`)."""
+        found: dict[str, list[str]] = {}
+        for spec in self.processors.values():
+            for column, attributes in getattr(spec.config, "sources", {}).items():
+                found.setdefault(column, []).extend(attributes)
+        return found
+
     def pipelines(self, signal: str) -> dict[str, PipelineConfig]:
         """The pipelines of one signal (`traces`, `logs`, `metrics`), by id."""
         return {id_: p for id_, p in self.service.pipelines.items() if id_.partition("/")[0] == signal}

@@ -186,6 +186,15 @@ class AttributionConfig(StrictModel):
     mappings: list[MappingTable] = []
     """Lookup tables for the source `mapping`, in the order in which they are asked."""
 
+    @property
+    def sources(self) -> dict[str, list[str]]:
+        """The attributes that hold, as a whole, whom a call is charged to: redaction exchanges them as it does the columns."""
+        names = {"user": self.user, "end_user": self.end_user}
+        return {
+            name: [s.source for s in dimension.from_ if s.pattern is None and _ATTRIBUTE.fullmatch(s.source)]
+            for name, dimension in names.items()
+        }
+
     @model_validator(mode="after")
     def _no_circle(self) -> AttributionConfig:
         if any(source.source == "mapping" for source in self.api_key.from_):

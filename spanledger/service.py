@@ -107,7 +107,7 @@ class Service:
     # Building -------------------------------------------------------------------------------------------------------
 
     def _context(self, spec: ComponentSpec, signal: Signal = Signal.TRACES) -> Context:
-        return Context(spec.id, self.config.service.data_dir, self.metrics, signal)
+        return Context(spec.id, self.config.service.data_dir, self.metrics, signal, self.config.sources)
 
     def _pipeline(self, id_: str, wanted: PipelineConfig, undo: contextlib.ExitStack) -> Pipeline:
         signal = signal_of(id_)

@@ -28,9 +28,10 @@ def redaction(
     folder: Path = Path("/nonexistent"), registry: CollectorRegistry | None = None, **options: Any
 ) -> Redaction:
     """The processor with these options, and a key that is the same in every test."""
+    sources = options.pop("sources", {})
     options.setdefault("pseudonyms", {"key": base64.b64encode(KEY).decode()})
     config = RedactionConfig.model_validate(options)
-    return Redaction(config, Context("redaction", folder, registry or CollectorRegistry()))
+    return Redaction(config, Context("redaction", folder, registry or CollectorRegistry(), sources=sources))
 
 
 def batch(body: bytes, **attribution: Any) -> SpanBatch:

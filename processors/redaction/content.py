@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -75,11 +76,12 @@ class _Lists(_Model):
 class Globs:
     """Patterns of keys as one expression. `in` asks whether a key matches one of them."""
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], others: Globs | None = None) -> None:
         self._pattern = re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)", re.IGNORECASE)
+        self._others = others
 
     def __contains__(self, key: str) -> bool:
-        return self._pattern.match(key) is not None
+        return self._pattern.match(key) is not None or (self._others is not None and key in self._others)
 
 
 class Places:
@@ -105,6 +107,20 @@ class Places:
         )
         self.ids = Globs(_keys(("response_id", "call_hint")))
         self.nobody = frozenset(_nobody())
+
+    def with_(self, sources: Mapping[str, Sequence[str]]) -> Places:
+        """These, and attributes that a config takes identities from: `span.employee`; `span.account.name`, which may also be
+        `name` in the document `account`."""
+        names = {name: [text.partition(".")[2] for text in sources.get(name, ())] for name in IDENTITIES}
+        if not any(names.values()):
+            return self
+        made = copy(self)
+        made._identities = {name: Globs(map(_exactly, names[name]), globs) for name, globs in self._identities.items()}
+        parts = [key.split(".") for keys in names.values() for key in keys]
+        documents = {".".join(part[:cut]) for part in parts for cut in range(1, len(part))}
+        made.documents = Globs(map(_exactly, documents), self.documents)
+        made.members = tuple(dict.fromkeys([*self.members, *(part[-1] for part in parts if len(part) > 1)]))
+        return made
 
     def content(self, key: str) -> Content:
         """Whether an attribute holds what was said to a model, or its answer."""
@@ -142,7 +158,12 @@ def _first(globs: dict[Content, Globs], text: str) -> Content:
 def _keys(facts: Sequence[str]) -> list[str]:
     """The attributes that facts are the whole text of, in any dialect, as patterns that match nothing else."""
     found = {place.key for place in fact_places(facts) if not place.path and place.owner in ("span", "resource", "scope", "event")}  # fmt: skip
-    return [re.sub(r"([*?\[])", r"[\1]", key) for key in sorted(found) if key]
+    return [_exactly(key) for key in sorted(found) if key]
+
+
+def _exactly(key: str) -> str:
+    """The pattern that matches a key and no other."""
+    return re.sub(r"([*?\[])", r"[\1]", key)
 
 
 def _written_by_us(name: IdentityName) -> list[str]:

@@ -20,7 +20,7 @@ from collector.otlp.tables import I32, I64, U8, Text, Traces
 from collector.signals import Signal
 from processors.redaction.actions import What, marker, replacement
 from processors.redaction.assembling import assemble
-from processors.redaction.content import Content, places
+from processors.redaction.content import Content
 from processors.redaction.decisions import (
     ATTRIBUTE_GOES,
     STAYS,
@@ -125,7 +125,7 @@ class _Work:
         self.table: KeyTable = self._policy.table(self.leaves.keys)
         self.pieces = Pieces()
         self.mode: U8 = self.table.mode[self.leaves.key]
-        self._of_event = content_of_events(self.leaves, data, traces, places())
+        self._of_event = content_of_events(self.leaves, data, traces, self._policy.places)
         if self._of_event is not None:
             inside = (self._of_event != Content.NONE) & ~self.table.kept_of_event[self.leaves.key]
             self.mode = np.where(inside & (self.mode == Mode.SCAN), np.uint8(self._policy.content), self.mode)

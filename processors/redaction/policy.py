@@ -5,7 +5,8 @@ Keys are judged once each, whatever the number of spans that have them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from collector.otlp.tables import U8
 from processors.redaction.actions import Action, What
 from processors.redaction.config import AttributeRule, Masked, Pattern, RedactionConfig, hit_action
-from processors.redaction.content import NAME_OF, Content, Globs, places
+from processors.redaction.content import NAME_OF, Content, Globs, Places, places
 from processors.redaction.detector import Certainty, Detector, load_detectors
 from processors.redaction.patterns import compiled
 from processors.redaction.pseudonyms import SHAPE
@@ -33,14 +34,8 @@ TOKENS = Detector(
     boundary="word",
     certainty=Certainty.EXACT,
 )
-#: Where the member of a document may name somebody: `persons.py` looks closer.
-MEMBERS = Detector(
-    id="member",
-    title="A member of a document that may name somebody",
-    kind="pii",
-    patterns=(rf"""["'](?:{"|".join(places().members)})\\{{0,15}}["']\s*:\s*(?:\\{{0,15}}["']|-?[0-9])""",),
-    certainty=Certainty.GENERIC,
-)
+#: Id of the detector that says where the member of a document may name somebody: `persons.py` looks closer.
+MEMBER = "member"
 #: What is not told what to do.
 _USUAL = Action(What.REPLACE)
 _BY_RULE = "attribute"
@@ -106,8 +101,9 @@ class KeyTable:
 class Policy:
     """What the config says, ready to be asked. One thread."""
 
-    def __init__(self, config: RedactionConfig) -> None:
-        self._places = places()
+    def __init__(self, config: RedactionConfig, sources: Mapping[str, Sequence[str]] | None = None) -> None:
+        """`sources`: attributes that the config's components take identities from, see `Context`."""
+        self.places = places().with_(sources or {})
         self._rules = [(Globs(rule.patterns), _key_rule(rule)) for rule in config.attributes]
         self._keys: dict[str, KeyRule] = {}
         self.pseudonymised, self.kept = config.pseudonymised, frozenset(config.identities.keep)
@@ -115,17 +111,12 @@ class Policy:
         found = [(d, _action_of(d, config)) for d in load_detectors()]
         found += [(pattern.detector, hit_action(pattern.action)) for pattern in config.patterns]
         active = [(d, action) for d, action in found if action.what is not What.OFF]
-        self.detectors: tuple[Detector, ...] = (TOKENS, MEMBERS, *(detector for detector, _ in active))
+        self.detectors: tuple[Detector, ...] = (TOKENS, _members(self.places), *(detector for detector, _ in active))
         self.actions: tuple[Action, ...] = (_PSEUDONYM, _PSEUDONYM, *(action for _, action in active))
         self.what: U8 = np.array([action.what for action in self.actions], np.uint8)
         self.secret: Mask = np.array([detector.kind == "secret" for detector in self.detectors])
         self._allowed = frozenset(text.encode() for text in config.allow if isinstance(text, str))
         self._allowed_patterns = [compiled(allow.pattern) for allow in config.allow if not isinstance(allow, str)]
-
-    @property
-    def names_users(self) -> bool:
-        """Whether users get pseudonyms."""
-        return "user" in self.pseudonymised
 
     def allowed(self, text: bytes) -> bool:
         """Whether a hit's text is on it."""
@@ -133,7 +124,7 @@ class Policy:
 
     def tells_itself(self, key: str) -> bool:
         """Whether it is known what an attribute holds: its key is no hint for detectors."""
-        return key in self._places.numbers or key in self._places.ids or self._places.identity(key) is not None
+        return key in self.places.numbers or key in self.places.ids or self.places.identity(key) is not None
 
     def rule(self, key: str) -> KeyRule:
         """What happens to an attribute of this key."""
@@ -145,21 +136,21 @@ class Policy:
         return rule
 
     def _judge(self, key: str) -> KeyRule:
-        content = self._places.content(key)
+        content = self.places.content(key)
         known = KeyRule(
             Mode.SCAN,
             content=content,
-            measure=key in self._places.numbers,
-            document=content is not Content.NONE or key in self._places.documents,
-            distinct=key in self._places.ids,
-            kept_of_event=self._places.kept_of_events(key),
+            measure=key in self.places.numbers,
+            document=content is not Content.NONE or key in self.places.documents,
+            distinct=key in self.places.ids,
+            kept_of_event=self.places.kept_of_events(key),
         )
         for globs, (mode, action) in self._rules:
             if key in globs:
                 return known._replace(mode=mode, action=action, name=_BY_RULE)
-        if key in self._places.headers:
+        if key in self.places.headers:
             return known._replace(mode=Mode.DROP, header=True)
-        identity = self._places.identity(key)
+        identity = self.places.identity(key)
         if identity in self.pseudonymised:
             return known._replace(mode=Mode.WHOLE, action=Action(What.PSEUDONYMISE), name=NAME_OF[identity])
         if identity in self.kept:
@@ -182,6 +173,18 @@ class Policy:
         )
 
 
+def _members(known: Places) -> Detector:
+    keys = "|".join(re.escape(member) for member in known.members)
+    pattern = rf"""["'](?:{keys})\\{{0,15}}["']\s*:\s*(?:\\{{0,15}}["']|-?[0-9])"""
+    return Detector(
+        id=MEMBER,
+        title="A member of a document that may name somebody",
+        kind="pii",
+        patterns=(pattern,),
+        certainty=Certainty.GENERIC,
+    )
+
+
 def _key_rule(rule: AttributeRule) -> tuple[Mode, Action]:
     if isinstance(rule.action, Masked):
         return Mode.WHOLE, hit_action(rule.action)
@@ -200,4 +203,4 @@ def _action_of(detector: Detector, config: RedactionConfig) -> Action:
     return _USUAL if told is None else hit_action(told)
 
 
-__all__ = ["MEMBERS", "TOKENS", "KeyRule", "KeyTable", "Mode", "Pattern", "Policy"]
+__all__ = ["MEMBER", "TOKENS", "KeyRule", "KeyTable", "Mode", "Pattern", "Policy"]

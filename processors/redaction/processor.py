@@ -18,6 +18,7 @@ processors:
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -30,7 +31,6 @@ from collector.signals import Signal
 from processors.redaction.audit import Audit
 from processors.redaction.columns import Columns
 from processors.redaction.config import RedactionConfig
-from processors.redaction.content import places
 from processors.redaction.decisions import Decisions
 from processors.redaction.engine import Engine, Outcome
 from processors.redaction.findings import counts
@@ -63,7 +63,7 @@ class Redaction(Processor[RedactionConfig]):
             logger.warning("%s is OFF (profile: off): personal data, prompts and secrets are kept and sent on as they come", context.id)  # fmt: skip
             return
         pseudonyms = Pseudonyms(load_keys(config.pseudonyms.key, config.pseudonyms.key_file, context.data_dir))
-        self.parts = Parts(config, pseudonyms)
+        self.parts = Parts(config, pseudonyms, context.sources)
         self._audit = Audit(self.parts, self._metrics, context.id) if config.audit else None
 
     def load(self, state: StateReader) -> None:  # noqa: ARG002
@@ -111,10 +111,12 @@ class Redaction(Processor[RedactionConfig]):
 class Parts:
     """What redaction is made of, for one config. One thread."""
 
-    def __init__(self, config: RedactionConfig, pseudonyms: Pseudonyms) -> None:
-        self.policy = Policy(config)
+    def __init__(
+        self, config: RedactionConfig, pseudonyms: Pseudonyms, sources: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.policy = Policy(config, sources)
         ours = Ours(self.policy, pseudonyms)
-        persons = Persons(pseudonyms, places().nobody, places().members)
+        persons = Persons(pseudonyms, self.policy.places.nobody, self.policy.places.members)
         texts = TextSearch(self.policy, ours, config.max_depth)
         named = persons if "user" in self.policy.pseudonymised else None
         search = Search(self.policy, texts, named, config.max_value_size)

@@ -13,7 +13,7 @@ from processors.redaction import hits
 from processors.redaction.detector import Detector
 from processors.redaction.hits import Found
 from processors.redaction.ours import FILLER, Ours
-from processors.redaction.policy import MEMBERS, Policy
+from processors.redaction.policy import MEMBER, Policy
 from processors.redaction.scanner import Hits, Scanner
 from processors.redaction.views import Views, needs_quotes, views
 
@@ -43,7 +43,7 @@ class TextSearch:
         self.scanner = _scanner(policy.detectors)
         self._ours = ours
         self._max_depth = max_depth
-        self._member = policy.detectors.index(MEMBERS)
+        self._member = next(n for n, detector in enumerate(policy.detectors) if detector.id == MEMBER)
 
     def search(self, data: U8, off: I64, size: I32) -> Searched:
         """Search the texts data[off : off + size]."""

@@ -116,7 +116,7 @@ def _parts(config: Path | None, set_: list[str] | None, profile: Profile | None,
         options = options.model_copy(update={"profile": profile.value})
     if options.idle:
         raise CommandError("the profile is off: nothing would be taken out", "Try another one: --profile default")
-    return Parts(options, Pseudonyms(_keys(options, loaded.service.data_dir)))
+    return Parts(options, Pseudonyms(_keys(options, loaded.service.data_dir)), loaded.sources)
 
 
 def _options(loaded: LoadedConfig, id_: str | None) -> RedactionConfig:

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from collector.batch import Position, RequestBatch
 from collector.signals import Signal
+from config.loader import loads
 from processors.redaction.assembling import assemble
 from processors.redaction.processor import Redaction
 from tests.redaction_kit import attributes, batch, message, outcome, redacted, redaction, texts
@@ -229,6 +230,40 @@ def test_more_identities_by_profile_or_by_name() -> None:
     assert one(attrs) == attrs
     assert one(attrs, profile="strict")["session.id"].startswith("conversation_k")
     assert one(attrs, identities={"pseudonymise": ["api_key"]})["metadata.user_api_key_alias"].startswith("key_k")
+
+
+def test_attributes_that_attribution_takes_users_from_get_pseudonyms_in_every_signal() -> None:
+    """As the config says it: an attribute, or a member of the document that it is. One that only holds the name stays."""
+    config = """
+        receivers: {otlp: }
+        exporters: {debug: }
+        processors:
+          attribution:
+            user: {from: [span.employee, resource.account.owner, {source: span.url.path, pattern: "/users/([^/]+)"}]}
+            end_user: [span.customer]
+          redaction:
+        service: {pipelines: {traces: {receivers: [otlp], processors: [attribution, redaction], exporters: [debug]}}}
+    """
+    sources = loads(config, "test.yaml").sources
+    assert sources == {"user": ["span.employee", "resource.account.owner"], "end_user": ["span.customer"]}
+    attrs = {
+        "employee": "E7",
+        "account.owner": "E7",
+        "account": '{"owner": "E7"}',
+        "url.path": "/users/E7",
+        "customer": "C1",
+    }
+    got = one(attrs, sources=sources)
+    token = got["employee"]
+    assert token.startswith("user_k")
+    assert got["account.owner"] == token
+    assert json.loads(got["account"]) == {"owner": token}
+    assert got["customer"].startswith("user_k")
+    assert got["url.path"] == "/users/E7"
+    said = logs(record("x", {"employee": "E7"}))
+    assert token.encode() in redacted(said, Signal.LOGS, sources=sources)
+    assert one(attrs, sources=sources, identities={"keep": ["user"]})["employee"] == "E7"
+    assert one(attrs) == attrs
 
 
 def test_nobody_stays_nobody() -> None:
