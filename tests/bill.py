@@ -162,7 +162,8 @@ class Pipeline:
 
     def restart(self) -> None:
         """A new process over the same state."""
-        context = Context("test", Path(), CollectorRegistry())
+        self.metrics = CollectorRegistry()
+        context = Context("test", Path(), self.metrics)
         self._attribution = Attribution(AttributionConfig(), context)
         self._pricing = Pricing(PricingConfig(), context)
         self._ledger = Ledger(LedgerConfig(), context.metrics)

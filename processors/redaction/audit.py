@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from collector.otlp.strings import Place
-from collector.otlp.tables import U8
+from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
 from processors.redaction.metrics import Metrics
 
@@ -32,9 +32,9 @@ class Audit:
         self._metrics = metrics
         self._id = id_
 
-    def request(self, signal: Signal, data: U8) -> U8:
-        """The request, without what was missed."""
-        outcome = self._parts.engine.redact(signal, data)
+    def request(self, signal: Signal, data: U8, traces: Traces | None = None) -> U8:
+        """The request, without what was missed. `traces`: the same bytes, decoded (of traces only)."""
+        outcome = self._parts.engine.redact(signal, data, traces)
         if outcome.data is data:
             return data
         self._tell(self._missed(outcome))

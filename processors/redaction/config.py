@@ -188,7 +188,7 @@ class RedactionConfig(StrictModel):
     """Patterns of your own."""
     pseudonyms: PseudonymKey = PseudonymKey()
     """The key of pseudonyms."""
-    max_value_size: ByteSize = Field(default=4 * 2**20, ge=2**10, le=2**28)
+    max_value_size: ByteSize = Field(default=16 * 2**20, ge=2**10, le=2**28)
     """A value larger than this is not searched: it goes, and is counted."""
     max_depth: int = Field(default=MOST_LEVELS, ge=1, le=MOST_LEVELS)
     """How often a text may be a document in another one (JSON in JSON …). Deeper ones are not searched: the value goes, and is

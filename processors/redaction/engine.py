@@ -33,7 +33,7 @@ from processors.redaction.hits import Found, read_only
 from processors.redaction.ours import CONTENT, UNSCANNABLE, Ours
 from processors.redaction.persons import Persons
 from processors.redaction.policy import KeyTable, Mode, Policy
-from processors.redaction.search import Search, digits, payload, sources
+from processors.redaction.search import Search, distinct_numbers, payload, sources, value_of
 
 Mask = NDArray[np.bool_]
 #: A constant in their place would make things one that are not.
@@ -237,10 +237,9 @@ class _Work:
             piece[~number] = self._by_key(codes, known, leaves.key[texts])
         numbers = rows[number]
         if len(numbers):
-            pairs = np.stack([leaves.number[numbers], leaves.kind[numbers]])
-            values, which = np.unique(pairs, axis=1, return_inverse=True)
-            known = [digits(value, kind) for value, kind in values.T.tolist()]
-            piece[number] = self._by_key(which.reshape(-1), known, leaves.key[numbers])
+            which, first = distinct_numbers(leaves.number[numbers], leaves.kind[numbers])
+            known = [value_of(data, leaves, row) for row in numbers[first].tolist()]
+            piece[number] = self._by_key(which, known, leaves.key[numbers])
         return piece
 
     def _by_key(self, codes: NDArray[np.integer[Any]], known: Sequence[bytes], key: I32) -> I64:

@@ -24,9 +24,8 @@ import polars as pl
 
 from collector import columns
 from collector.batch import RequestBatch, SpanBatch
-from collector.component import Context, Processor, Stage, StateReader, StateWriter
+from collector.component import Context, Processor, Stage, StateReader
 from collector.otlp import decode
-from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
 from processors.redaction.audit import Audit
 from processors.redaction.columns import Columns
@@ -74,12 +73,16 @@ class Redaction(Processor[RedactionConfig]):
     def process(self, batch: SpanBatch) -> SpanBatch:
         if self.config.idle or not len(batch):
             return batch
-        outcome = self.parts.engine.redact(Signal.TRACES, batch.otlp.data, batch.otlp)
-        data = outcome.data if self._audit is None else self._audit.request(Signal.TRACES, outcome.data)
+        data = read_only(batch.otlp.data)
+        outcome = self.parts.engine.redact(Signal.TRACES, data, batch.otlp)
+        traces = batch.otlp if outcome.data is data else decode.read(outcome.data)
+        if self._audit is not None:
+            audited = self._audit.request(Signal.TRACES, outcome.data, traces)
+            traces = traces if audited is outcome.data else decode.read(audited)
         found = counts(outcome, self.parts.policy.detectors, len(batch))
         spans = self._columns(batch.spans).with_columns(found) if found else self._columns(batch.spans)
         self._note(outcome)
-        return batch.with_(otlp=_decoded(data, batch.otlp), spans=spans, reports=self._columns(batch.reports))
+        return batch.with_(otlp=traces, spans=spans, reports=self._columns(batch.reports))
 
     def process_requests(self, batch: RequestBatch) -> RequestBatch:
         if self.config.idle:
@@ -89,8 +92,7 @@ class Redaction(Processor[RedactionConfig]):
         self._note(outcome)
         return batch.with_(data=data)
 
-    def save(self, state: StateWriter) -> None:  # noqa: ARG002
-        """Nothing is kept; what the batch came to counts from now on."""
+    def committed(self) -> None:
         self._metrics.add(self._tally)
         self._tally = Tally()
 
@@ -123,10 +125,6 @@ class Parts:
         decisions = Decisions(self.policy, pseudonyms, ours)
         self.engine = Engine(self.policy, search, decisions, persons, ours)
         self.columns = Columns(self.policy, texts, decisions, persons)
-
-
-def _decoded(data: U8, before: Traces) -> Traces:
-    return before if data is before.data else decode.read(data)
 
 
 __all__ = ["Parts", "Redaction", "RedactionConfig"]

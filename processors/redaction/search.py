@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from collector.otlp import interning
 from collector.otlp.strings import Kind, Place, Strings
-from collector.otlp.tables import I64, U8, Text
+from collector.otlp.tables import I32, I64, U8, Text
 from processors.redaction import hits
 from processors.redaction.detector import Detector
 from processors.redaction.hits import Found
@@ -59,7 +59,7 @@ class Search:
             plain,
             self._keys(data, leaves, unscanned),
             self._named_values(data, leaves, texts),
-            self._numbers(leaves, look, table),
+            self._numbers(data, leaves, look, table),
         ]
         return hits.merged(found), {reason: rows for reason, rows in unscanned.items() if len(rows)}
 
@@ -105,7 +105,7 @@ class Search:
         wanted[[fresh[place] for place in dirty]] = True
         return self._in_leaves(data, leaves, np.flatnonzero(_top_keys(leaves) & wanted[leaves.key]), unscanned)[0]
 
-    def _numbers(self, leaves: Strings, look: Mask, table: KeyTable) -> Found:
+    def _numbers(self, data: U8, leaves: Strings, look: Mask, table: KeyTable) -> Found:
         """Numbers that are cards or national ids, by their digits."""
         rows = np.flatnonzero((leaves.kind == Kind.INT) | (leaves.kind == Kind.DOUBLE))
         rows = rows[look[rows] & ~table.measure[leaves.key[rows]]]
@@ -117,12 +117,10 @@ class Search:
             rows = rows[(np.abs(value) >= _LEAST_NUMBER) | (named[leaves.key[rows]] & (np.abs(value) >= 1000))]
         if not len(rows):
             return hits.nothing()
-        pairs, inverse = np.unique(
-            np.stack([leaves.number[rows], leaves.kind[rows], leaves.key[rows]]), axis=1, return_inverse=True
-        )
-        names = [self._name(leaves.keys[key]) if key >= 0 else b"" for key in pairs[2].tolist()]
-        texts = [digits(number, kind) for number, kind in zip(pairs[0].tolist(), pairs[1].tolist(), strict=True)]
-        return self._beside(names, texts, rows, inverse.reshape(-1))
+        codes, first = distinct_numbers(leaves.number[rows], leaves.kind[rows], leaves.key[rows])
+        keys = leaves.key[rows[first]].tolist()
+        names = [self._name(leaves.keys[key]) if key >= 0 else b"" for key in keys]
+        return self._beside(names, [value_of(data, leaves, row) for row in rows[first].tolist()], rows, codes)
 
     def _named_values(self, data: U8, leaves: Strings, rows: I64) -> Found:
         """Hits that only the attribute's key gives away: `user.ssn`, `dateOfBirth`."""
@@ -179,6 +177,15 @@ class Search:
             named = self._context and self._context.search(spelt) and not self._policy.tells_itself(key)
             name = self._named[key] = spelt + b": " if named else b""
         return name
+
+
+def distinct_numbers(*columns: NDArray[np.integer[Any]]) -> tuple[I32, I64]:
+    """Per row the number of its combination of values, and for each combination a row that has it."""
+    words = np.stack([column.astype(np.int64) for column in columns], axis=1)
+    width = 8 * len(columns)
+    at, size = np.arange(len(words)) * width, np.full(len(words), width, np.int32)
+    found: tuple[I32, I64] = interning.texts(hits.read_only(words.reshape(-1).view(np.uint8)), Text(at, size))
+    return found
 
 
 def _top_keys(leaves: Strings) -> Mask:

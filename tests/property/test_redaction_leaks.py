@@ -213,7 +213,7 @@ def outputs(signal: Signal, body: bytes, options: dict[str, Any], folder: Any) -
         else:
             sent = RequestBatch(signal, np.frombuffer(body, np.uint8), 1, Position(1, 1), 0)
             batch = processor.process_requests(sent)
-        processor.save(None)  # type: ignore[arg-type]
+        processor.committed()
         for exporter in exporters(folder):
             if signal in type(exporter).signals:
                 encode = exporter.encode if signal is Signal.TRACES else exporter.encode_requests
@@ -221,6 +221,7 @@ def outputs(signal: Signal, body: bytes, options: dict[str, Any], folder: Any) -
                     yield from shown(payload, signal)
     if signal is Signal.TRACES:
         yield from _leaves([frame.to_dicts() for frame in (batch.spans, batch.reports, batch.calls)])
+        yield generate_latest(pipe.metrics).decode()
     metrics = generate_latest(registry).decode()
     assert "audit_findings_total{" not in metrics, "the first pass left something to the audit"
     yield metrics

@@ -409,11 +409,11 @@ def test_metrics_count_when_the_batch_is_committed_and_only_then() -> None:
     body = request(spans=[span("s", {"a": PROMPT, "gen_ai.prompt": EMAIL, "b": b"\xff"})])
     processor.process(batch(body))
     processor.rollback()
-    processor.save(None)  # type: ignore[arg-type]
+    processor.committed()
     assert metric(registry, "hits_total", detector="email", action="replace") is None
     processor.process(batch(body))
-    processor.save(None)  # type: ignore[arg-type]
-    processor.save(None)  # type: ignore[arg-type]
+    processor.committed()
+    processor.committed()
     assert metric(registry, "hits_total", detector="email", action="replace") == 1
     assert metric(registry, "hits_total", detector="email", action="none") == 1
     assert metric(registry, "hits_total", detector="card", action="mask") == 1
@@ -426,7 +426,7 @@ def test_two_pipelines_count_into_one_set_of_metrics() -> None:
     for _ in range(2):
         processor = redaction(registry=registry)
         processor.process(batch(request(spans=[span("s", {"a": EMAIL})])))
-        processor.save(None)  # type: ignore[arg-type]
+        processor.committed()
     assert metric(registry, "hits_total", detector="email", action="replace") == 2
 
 
