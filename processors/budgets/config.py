@@ -28,7 +28,7 @@ from decimal import Decimal
 from fnmatch import translate
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from collector.columns import PICO_PER_USD
 from collector.sums import COUNTED_BY
@@ -48,11 +48,12 @@ def _zone(name: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 Dimension = Annotated[str, AfterValidator(_one_of)]
-Globs = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+_ONE_OR_MORE = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+Globs = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1), WithJsonSchema(_ONE_OR_MORE)]
 Match = dict[Dimension, Globs]
 Percent = Annotated[Decimal, Field(gt=0, le=1000)]
 

@@ -21,6 +21,7 @@ ENV = {
     "CLICKHOUSE_HOST": "h",
     "SEARCH_TOKEN": "t",
     "SPANLEDGER_ADMIN_TOKEN": "t",
+    "VERDICT_TOKEN": "t",
 }
 #: What the configs for vendors ask the environment for.
 ENV |= dict.fromkeys(
