@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from collector.component import Context, Exporter, Processor, Receiver
+from collector.component import Context, Exporter, Processor, Receiver, Stage
 from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
 from collector.findings_book import FindingsBook
@@ -116,6 +116,8 @@ class Service:
             spec = self.config.processors[name]
             processors.append(spec.cls(spec.config, self._context(spec, signal)))
             undo.callback(processors[-1].close)
+        if not any(processor.stage is Stage.REDACTION for processor in processors):
+            logger.warning("pipeline %s has no redaction: personal data, prompts and secrets are kept and sent on as they come", id_)  # fmt: skip
         outlets = []
         for name in wanted.exporters:
             spec = self.config.exporters[name]

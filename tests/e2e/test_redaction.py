@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import stat
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -99,6 +100,8 @@ def test_nothing_personal_leaves_or_stays_and_costs_are_the_same(
         made = start(tmp_path, other)
         try:
             made.start()
+            assert "no redaction" not in made.log.read_text()
+            assert [stat.S_IMODE(path.stat().st_mode) for path in (data, data / "inbox.key", data / "pseudonym.key")] == [0o700, 0o600, 0o600]  # fmt: skip
             assert leaks(data, PERSONAL) == []
             for signal, body in bodies():
                 assert made.post(body, path=f"/v1/{signal}")[0] == 200
@@ -159,6 +162,7 @@ def test_a_dead_letter_is_sealed_and_denied(tmp_path: Path) -> None:
 
     service = "  telemetry: {logs: {level: debug}}"
     with running(tmp_path, service=service) as made:
+        assert "pipeline traces has no redaction" in made.log.read_text()
         body = request(spans=[span("s", {"prompt": PERSONAL[0]})])
         made.stop()
         break_processing(made)
