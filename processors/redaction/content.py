@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from collector.columns import CONVERSATION, DIMENSIONS
 from collector.dialects.load import dialects, fact_places
-from collector.dialects.model import HELPERS, MONEY, NUMBERS, TIME
+from collector.dialects.model import FACTS, HELPERS, MONEY, NUMBERS, TIME
 from collector.dialects.vocabulary import words
 
 IdentityName = Literal["user", "end_user", "api_key", "conversation_id"]
@@ -92,6 +92,7 @@ class Places:
         self.headers = Globs(lists.headers)
         self._content = {Content.REQUEST: Globs(lists.request), Content.ANSWER: Globs(lists.answer)}
         self._events = {Content.REQUEST: Globs(lists.events.request), Content.ANSWER: Globs(lists.events.answer)}
+        self._facts = Globs(_keys(sorted(FACTS)))
         measured = [*NUMBERS, *HELPERS, MONEY, TIME]
         self.numbers = Globs([*_keys(measured), *lists.numbers])
         self._kept_of_events = Globs([*lists.events.keeps, *lists.numbers, *_keys(_OF_A_CALL)])
@@ -123,8 +124,8 @@ class Places:
         return made
 
     def content(self, key: str) -> Content:
-        """Whether an attribute holds what was said to a model, or its answer."""
-        return _first(self._content, key)
+        """Whether an attribute holds what was said to a model, or its answer. What a dialect reads a fact from does not."""
+        return Content.NONE if key in self._facts else _first(self._content, key)
 
     def event(self, name: str) -> Content:
         """The same of all that an event or log record of this name says, but for what `kept_of_events` names."""

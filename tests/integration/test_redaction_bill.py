@@ -9,7 +9,7 @@ import pytest
 
 from processors.redaction.columns import IDENTITY_OF
 from tests.bill import CAPTURES, Bill, Pipeline, compare, folders, pipeline, requests
-from tests.redaction_kit import redaction
+from tests.redaction_kit import outcome, redaction
 
 FOLDERS = sorted({path.parent for path in CAPTURES.glob("*/*-traces.pb*")})
 NEVER = ("jane.doe@example.com", "4111 1111 1111 1111", "4111111111111111", "078-05-1120", "corp.example")
@@ -45,3 +45,13 @@ def test_the_rows_of_the_ledger_are_the_same_but_for_who_it_was(folder: Path, pr
 @pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
 def test_it_is_still_the_providers_bill(folder: Path) -> None:
     assert compare(Bill.read(folder), ledger(folder, "default").rows.values()).right
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
+def test_a_ledger_made_of_redacted_spans_is_the_bill_too(folder: Path) -> None:
+    """What leaves is still all that a ledger is made of: the next Spanledger counts the same calls at the same prices."""
+    first = redaction()
+    with pipeline() as pipe:
+        for body in requests(folder):
+            pipe.take([outcome(first, body).data.tobytes()])
+        assert compare(Bill.read(folder), pipe.rows.values()).right
