@@ -44,12 +44,12 @@ def replacement(action: Action, name: str, text: bytes, pseudonyms: Pseudonyms) 
 def mask(text: bytes, keep_last: int) -> bytes:
     """Stars for letters and digits, but for the last few; what stands between them stays: `**** **** **** 1111`."""
     letters = text.decode("utf-8", "replace")
-    count = sum(letter.isalnum() for letter in letters)
+    count = sum(letter.isalnum() or letter == "*" for letter in letters)  # a mask of a mask is the same
     keep = min(keep_last, count // 2)
     masked: list[str] = []
     for letter in reversed(letters):
-        if not letter.isalnum():
-            masked.append(letter if letter in _PLAIN else "*")
+        if not letter.isalnum() and letter != "*":
+            masked.append(letter if letter in _PLAIN else ".")
         elif keep and letter.isascii():
             masked.append(letter)
             keep -= 1
@@ -59,5 +59,5 @@ def mask(text: bytes, keep_last: int) -> bytes:
     return "".join(reversed(masked)).encode()
 
 
-#: Signs that stay in a mask: none that a document around it could take for its own.
+#: Signs that stay in a mask: none that a document around it could take for its own. The others become dots.
 _PLAIN = frozenset(" -.+@/:_()#")

@@ -71,7 +71,7 @@ class Redaction(Processor[RedactionConfig]):
             warm(self.parts)
 
     def process(self, batch: SpanBatch) -> SpanBatch:
-        if self.config.idle or not len(batch):
+        if self.config.idle or not len(batch.otlp.data):
             return batch
         data = read_only(batch.otlp.data)
         outcome = self.parts.engine.redact(Signal.TRACES, data, batch.otlp)

@@ -474,6 +474,12 @@ def forget_once(processor: Redaction, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "redact", lazy_columns)
 
 
+def test_a_request_without_spans_is_sent_on_and_so_is_searched() -> None:
+    left = redacted(request(resource={"owner": PROMPT, "user.id": EMAIL}, scope=EMAIL, spans=[]))
+    assert [value for value in (EMAIL, CARD, SSN) if value.encode() in left] == []
+    assert GONE.encode() in left
+
+
 def test_an_empty_batch() -> None:
     made = batch(b"")
     assert len(redaction().process(made)) == 0
