@@ -34,6 +34,8 @@ _DEPTH = 110  # messages inside of each other; protobuf's own limit is 100
 _ROOM = np.int64(256)  # what a field takes at most besides its payload
 
 # The kinds of fields, by how their values are written
+_NEGATIVE_ZERO = np.int64(-(2**63))
+_POINT_ZERO = np.int64(int.from_bytes(b".0", "little"))
 TEXT, BASE64, HEX, MESSAGE, BOOL, NUMBER, NUMBER32, UNSIGNED32, ZIGZAG32, UNSIGNED64, DOUBLE = range(11)
 _KINDS: dict[int, tuple[int, int, bool]] = {  # protobuf's type → kind, wire type, whether it is text in JSON
     FieldDescriptor.TYPE_STRING: (TEXT, L.LEN, False),
@@ -248,6 +250,8 @@ def _put_number(out: Int, at: Int, rule: I64, bits: Int) -> Int:
         at += 1
     if kind == DOUBLE:
         at = put_value(out, at, out, L.DOUBLE, bits, TOP, TOP)
+        if bits == _NEGATIVE_ZERO:  # readers take -0 for an integer, which has no sign
+            at = put_word(out, at, _POINT_ZERO)
     elif kind == BOOL:
         at = put_word(out, at, np.int64(0x65757274) if bits != 0 else np.int64(0x65736C6166))  # true, false
     elif kind == UNSIGNED64 and bits < 0:
