@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from config.errors import Finding
-from config.types import ByteSize, Duration, Endpoint, Secret, StrictModel
+from config.types import ByteSize, Duration, Endpoint, Network, Secret, StrictModel
 
 
 class ClientConfig(StrictModel):
@@ -51,6 +51,23 @@ class AdminAuthConfig(StrictModel):
     """What to send as `Authorization: Bearer TOKEN`, or as the password of HTTP basic authentication."""
 
 
+class UiConfig(StrictModel):
+    """The pages in a browser, at `/ui/` of the admin port (docs/ui.md)."""
+
+    enabled: bool = True
+    """Whether they are served."""
+    viewer_token: Secret | None = None
+    """Token for people who may see figures and traces, but not what was said to models; the admin port's token shows all."""
+    proxy_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9-]+$")
+    """Request header in which a proxy in front says who was signed in, such as `X-Forwarded-Email` of oauth2-proxy."""
+    trusted_proxies: tuple[Network, ...] = ("127.0.0.1/32", "::1/128")
+    """Networks of these proxies. From anywhere else the header means nothing."""
+    admins: tuple[str, ...] = ()
+    """Who of those that the proxy signs in may see content; the others are viewers."""
+    session: Duration = Field(default=43200.0, ge=60, le=2592000)
+    """How long somebody who signed in with a token stays so."""
+
+
 class AdminConfig(StrictModel):
     """The admin port: health, metrics, and the read-only query interface of the embedded store."""
 
@@ -60,6 +77,8 @@ class AdminConfig(StrictModel):
     """Asked for everywhere but `/healthz` and `/readyz`. Without it anybody who reaches the port may query."""
     allowed_hosts: tuple[str, ...] = ()
     """Host headers to answer to besides the endpoint's own and loopback names (a guard against DNS rebinding)."""
+    ui: UiConfig = Field(default_factory=UiConfig)
+    """The pages in a browser."""
 
 
 class VerdictConfig(StrictModel):

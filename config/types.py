@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Any
 
@@ -51,6 +52,13 @@ def parse_size(value: Any) -> int:
     if isinstance(value, bool) or not match or match[2].upper() not in _SIZE_UNITS:
         raise ValueError(f"not a size: {value!r}; write a number and a unit, such as 512KiB, 64MiB or 2GiB")
     return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError("not a network: expected an address or a network such as 10.0.0.0/8") from None
 
 
 def parse_endpoint(text: str) -> tuple[str, int]:
@@ -115,6 +123,8 @@ ByteSize = Annotated[
 ]
 #: Where to listen: `host:port`, `[v6]:port` or `:port`.
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+#: Addresses, as `10.0.0.0/8` or one address.
+Network = Annotated[str, AfterValidator(_network)]
 #: A value that never prints; `.get_secret_value()` reads it.
 Secret = SecretStr
 

@@ -108,9 +108,15 @@ class Connection:
         """The rows of a SELECT, as texts."""
         return [tuple(str(value) for value in row) for row in self._client.query(select).result_rows]
 
-    def raw(self, select: str, format_: str, settings: dict[str, Any] | None = None) -> bytes:
-        """The answer's bytes."""
-        found: bytes = self._client.raw_query(select, fmt=format_, settings=settings)
+    def raw(
+        self,
+        select: str,
+        format_: str,
+        settings: dict[str, Any] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> bytes:
+        """The answer's bytes. `parameters`: values of `{name:Type}` in the statement."""
+        found: bytes = self._client.raw_query(select, parameters, fmt=format_, settings=settings)
         return found
 
     def insert(self, table: str, body: bytes, format_: str, token: str) -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from collector.errors import StoreError
@@ -26,6 +26,7 @@ from spanledger.web import WebServer
 
 if TYPE_CHECKING:
     from spanledger.service import Service
+    from spanledger.ui.site import Site
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ _MOST_AT_ONCE = 100
 _MOST_SUBJECTS = 1000
 _INDEX = """Spanledger {version}
 
+/ui/          pages for a browser
 /healthz      200 while the collector works
 /readyz       200 while it takes requests
 /metrics      Prometheus
@@ -51,6 +53,7 @@ class AdminServer:
         self.host = parse_endpoint(config.endpoint)[0]
         token = config.auth.token.get_secret_value() if config.auth else None
         self._key = new_key()
+        self._site = self._pages_for_people(config, token)
         app = Guard(self._pages(), self.host, config.allowed_hosts, token, self._key)
         self._web = WebServer(app, config.endpoint, "service.admin.endpoint", _MOST_AT_ONCE)
         self.endpoint = ""
@@ -70,7 +73,23 @@ class AdminServer:
         sql = next((app for d in self._service.deliveries if (app := d.outlet.exporter.sql_app()) is not None), None)
         if sql is not None:
             routes.append(Mount("/clickhouse", app=sql))
+        if self._site is not None:
+            routes.append(Mount("/ui", app=self._site.app))
         return Starlette(routes=routes)
+
+    def _pages_for_people(self, config: AdminConfig, token: str | None) -> Site | None:
+        """The pages in a browser, over the first ClickHouse that the config writes calls to."""
+        from exporters.clickhouse.config import ClickHouseConfig
+        from spanledger.ui.ask import open_store
+        from spanledger.ui.site import Site
+
+        specs = (spec.config for spec in self._service.config.exporters.values())
+        target = next((found for found in specs if isinstance(found, ClickHouseConfig)), None)
+        if not config.ui.enabled or target is None:
+            return None
+        store = open_store(target.dsn.get_secret_value(), target.database_name)
+        service = self._service
+        return Site(store, config.ui, token, status=lambda: status(service), budgets=lambda: service.budgets(time.time_ns(), _MOST_SUBJECTS))  # fmt: skip
 
     def start(self) -> None:
         """Listen. Raises `SpanledgerError` where the address cannot be had."""
@@ -88,8 +107,12 @@ class AdminServer:
         if self._web.endpoint:
             withdraw(self._service.config.service.data_dir)
             self._web.stop()
+        if self._site is not None:
+            self._site.close()
 
-    async def _index(self, _request: Request) -> Response:
+    async def _index(self, request: Request) -> Response:
+        if self._site is not None and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("/ui/", 303)
         return PlainTextResponse(_INDEX.format(version=version("spanledger")))
 
     async def _healthz(self, _request: Request) -> Response:
