@@ -102,6 +102,11 @@ class AdminServer:
         except OSError as error:
             logger.warning("dead letters cannot be replayed or dropped while this runs: %s: %s", error.filename, error.strerror)  # fmt: skip
 
+    @property
+    def pages(self) -> str:
+        """The address for browsers; empty where there is none."""
+        return f"http://{self.endpoint}/ui/" if self._site is not None and self.endpoint else ""
+
     def stop(self) -> None:
         """Close the port."""
         if self._web.endpoint:

@@ -26,6 +26,7 @@ from spanledger.cli import (
     schema,
     send,
     status,
+    ui,
     validate,
     version,
     warmup,
@@ -59,6 +60,7 @@ _PANELS: dict[str, list[tuple[str, Callable[..., Any], str | None]]] = {
         ("budgets", budgets.budgets, budgets.EPILOG),
         ("findings", findings.findings, findings.EPILOG),
         ("query", query.query, query.EPILOG),
+        ("ui", ui.ui, ui.EPILOG),
         ("schema", schema.schema, schema.EPILOG),
     ],
     "Try it": [

@@ -69,6 +69,8 @@ def _welcome(service: Service) -> None:
     for exporter in dict.fromkeys(f"{d.outlet.exporter.context.id}: {d.outlet.exporter}" for d in service.deliveries):
         table.add_row("Out", exporter)
     table.add_row("Data", str(service.config.service.data_dir))
+    if service.admin.pages:
+        table.add_row("Look", f"[bold]{service.admin.pages}[/]")
     table.add_row("Admin", f"http://{service.admin.endpoint}  (/readyz, /metrics, SQL at /clickhouse/)")
     err.print()
     err.print("[bold green]Spanledger is ready.[/]")

@@ -58,7 +58,10 @@ def took(nanoseconds: float | None) -> str:
     """A length of time."""
     if nanoseconds is None:
         return DASH
-    for size, unit in ((3_600e9, "h"), (60e9, "min"), (1e9, "s"), (1e6, "ms"), (1e3, "µs")):
+    if nanoseconds >= 60e9:
+        minutes, seconds = divmod(round(nanoseconds / 1e9), 60)
+        return f"{minutes} min {seconds:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
         if nanoseconds >= size:
             value = nanoseconds / size
             return f"{value:.0f} {unit}" if value >= 100 or unit == "µs" else f"{value:.3g} {unit}"

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from spanledger.ui.page import PAGES, Page
 
-NAMES = ("overview",)
+NAMES = ("overview", "calls", "call", "trace")
 
 
 def registered() -> Mapping[str, Page]:
