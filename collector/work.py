@@ -113,7 +113,7 @@ class TracesWork(Work[SpanBatch]):
         super().load(state)
 
     def _process(self, entries: Sequence[Entry]) -> Outcome[SpanBatch]:
-        traces = read(joined(entries))
+        traces = read(joined(entries), sum(entry.items for entry in entries))
         batch = normalise(SpanBatch.blank(traces, _position(entries), _received_ns(entries)))
         for processor in self._reports:
             batch = self._touch(processor).process(batch)

@@ -23,7 +23,6 @@ from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
 from collector.findings_book import FindingsBook
 from collector.ledger import Ledger
-from collector.memory import keep_freed_memory
 from collector.pipeline import Pipeline
 from collector.signals import Signal, signal_of
 from collector.store import Inbox, StateStore, open_sealer
@@ -73,7 +72,6 @@ class Service:
     """
 
     def __init__(self, loaded: LoadedConfig) -> None:
-        keep_freed_memory()
         settings = loaded.service
         pipelines = settings.pipelines
         self.config = loaded

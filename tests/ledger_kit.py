@@ -109,9 +109,10 @@ def _traces(spans: Sequence[Span]) -> Traces:
     nothing = Text(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32))
     no32, no8, no64, nou = (np.zeros(0, dtype=d) for d in (np.int32, np.uint8, np.int64, np.uint64))
     ranges = Ranges(no32, no32)
+    ids = np.ascontiguousarray(np.frombuffer(data, dtype="<i8").reshape(count, 4).T)
     table = SpanTable(
         none, none, empty, Text(starts, none + 16), Text(starts + 16, none + 8),
-        Text(starts + 24, np.array([8 if s.parent else 0 for s in spans], dtype=np.int32)), empty, empty, none,
+        Text(starts + 24, np.array([8 if s.parent else 0 for s in spans], dtype=np.int32)), ids, empty, empty, none,
         none.astype(np.uint64), none.astype(np.uint64), none, empty, none.astype(np.uint32), Ranges(none, none), none, none, none, none,
     )  # fmt: skip
     return Traces(

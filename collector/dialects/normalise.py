@@ -22,7 +22,7 @@ from collector.dialects.model import MONEY, OVERHEAD, TIME
 from collector.dialects.report import CALLER, ERROR, ROLES, Part, report
 from collector.dialects.table import Coded, Mask, Table, as_int64, distinct, first_of
 from collector.otlp import gather
-from collector.otlp.tables import I64, Text
+from collector.otlp.tables import I64
 
 Number = TypeVar("Number", bound=np.generic)
 _STATUSES = pa.array(["Unset", "Ok", "Error"], pa.large_string())
@@ -135,7 +135,7 @@ class _Reports:
         return _NULLS[name].new_from_index(0, len(self.rows))
 
     def _where(self) -> dict[str, pl.Series]:
-        traces, spans = self.table.traces, self.table.traces.spans
+        spans = self.table.traces.spans
         rows: Any = slice(None) if len(self.rows) == self.table.size else self.rows
         start = as_int64(spans.start_ns[rows])
         service = self.table.resource("service.name")
@@ -145,9 +145,9 @@ class _Reports:
         failed = self._spread([part.failed for part in self.parts], False)
         status = np.where(failed, ERROR, np.where((told >= 0) & (told <= ERROR), told, 0)).astype(np.int32)
         role = self._spread([part.role for part in self.parts], 0).astype(np.int32)
-        trace_id = gather.hex_ids(traces, Text(spans.trace_id.off[rows], spans.trace_id.len[rows]))
-        span_id = gather.hex_ids(traces, Text(spans.span_id.off[rows], spans.span_id.len[rows]))
-        parent = gather.hex_ids(traces, Text(spans.parent_span_id.off[rows], spans.parent_span_id.len[rows]))
+        trace_id, span_id, parent = gather.span_ids(
+            spans.ids if len(self.rows) == self.table.size else spans.ids.take(self.rows, axis=1)
+        )
         return {
             "span": pl.Series(values=self.rows.astype(np.int32)),
             "trace_id": pl.Series(values=trace_id),

@@ -29,11 +29,7 @@ class Hashes:
 
     @classmethod
     def of(cls, batch: SpanBatch, seed: int) -> Hashes:
-        spans = batch.otlp.spans
-        trace, span, parent = kernels.hash_spans(
-            batch.otlp.data, spans.trace_id.off, spans.trace_id.len, spans.span_id.off, spans.span_id.len,
-            spans.parent_span_id.off, spans.parent_span_id.len, np.uint64(seed),
-        )  # fmt: skip
+        trace, span, parent = kernels.hash_spans(batch.otlp.spans.ids, np.uint64(seed))
         reports = batch.reports
         source = hash_column(reports["source"], seed)
         role = reports["role"]

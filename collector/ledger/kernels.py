@@ -64,27 +64,27 @@ def _hash_bytes(data: U8, start: int, length: int, seed: np.uint64) -> np.uint64
     return value if value != np.uint64(0) else np.uint64(1)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _hash_word(word: np.uint64, seed: np.uint64) -> np.uint64:
+    """As `_hash_bytes` of its eight bytes."""
+    value = _mix(_mix(seed ^ _8) ^ word) + seed
+    return value if value != np.uint64(0) else np.uint64(1)
+
+
 @njit(cache=True, nogil=True)
-def hash_spans(
-    data: U8,
-    trace_off: I64,
-    trace_len: I32,
-    span_off: I64,
-    span_len: I32,
-    parent_off: I64,
-    parent_len: I32,
-    seed: np.uint64,
-) -> I64:
-    """Rows trace, span, parent (0: none) of an int64 matrix [3, spans]; a span's hash is keyed by its trace."""
-    out = np.empty((3, len(trace_off)), dtype=np.int64)
-    for i in range(len(trace_off)):
-        trace = _hash_bytes(data, trace_off[i], trace_len[i], seed)
+def hash_spans(ids: I64, seed: np.uint64) -> I64:
+    """Rows trace, span, parent (0: none) of an int64 matrix [3, spans]; a span's hash is keyed by its trace.
+
+    ids [4, spans]: as in the table of spans.
+    """
+    out = np.empty((3, ids.shape[1]), dtype=np.int64)
+    first = _mix(seed ^ np.uint64(16))
+    for i in range(ids.shape[1]):
+        trace = _mix((_mix(first ^ np.uint64(ids[0, i])) + seed) ^ np.uint64(ids[1, i])) + seed
+        trace = trace if trace != np.uint64(0) else np.uint64(1)  # as `_hash_bytes` of its sixteen bytes
         out[0, i] = np.int64(trace)
-        out[1, i] = np.int64(_hash_bytes(data, span_off[i], span_len[i], trace ^ seed))
-        if parent_len[i] > 0:
-            out[2, i] = np.int64(_hash_bytes(data, parent_off[i], parent_len[i], trace ^ seed))
-        else:
-            out[2, i] = 0
+        out[1, i] = np.int64(_hash_word(np.uint64(ids[2, i]), trace ^ seed))
+        out[2, i] = np.int64(_hash_word(np.uint64(ids[3, i]), trace ^ seed)) if ids[3, i] != 0 else 0
     return out
 
 

@@ -22,7 +22,7 @@ from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.requests import REQUESTS
 from collector.otlp.rewriting import Edits, Level, rewrite, spliced
-from collector.otlp.tables import I32, I64, Text
+from collector.otlp.tables import I32, I64, Owner, Text
 from collector.signals import Signal
 
 
@@ -114,7 +114,9 @@ def stamp(body: bytes, attributes: Mapping[str, str]) -> bytes:
     groups = levels.children(data, whole, L.REQUEST_RESOURCE_SPANS, count).message
     resource = levels.pick(data, groups, _RESOURCE_SPANS).text(0)
     count = levels.pick(data, resource, _RESOURCE).counts[0]
-    table, _, keys = levels.attributes(data, ((resource, L.RESOURCE_ATTRIBUTES, count),))
+    there = levels.Attributes(data)
+    there.add(Owner.RESOURCE, resource, L.RESOURCE_ATTRIBUTES, count)
+    table, keys = there.table()
     stamped = np.array([key in attributes for key in keys], np.bool_)
     out = np.flatnonzero(stamped[table.key])
     gone = Text(table.message.off[out], table.message.len[out])

@@ -29,36 +29,34 @@ def decode(data: bytes) -> Traces:
     return read(np.frombuffer(data, dtype=np.uint8))
 
 
-def read(body: U8) -> Traces:
-    """As `decode`, from an array of bytes."""
-    groups = levels.groups(body)
-    spans = groups.items
-    span = levels.pick(body, spans.message, _SPAN)
+def read(body: U8, count: int | None = None) -> Traces:
+    """As `decode`, from an array of bytes. `count`: how many spans there are, if that is known, which saves time."""
+    attributes = levels.Attributes(body)
+    groups = levels.groups(body, _SPAN, L.SPAN_ATTRIBUTES, attributes, count)
+    spans, span = groups.items, groups.items.fields
     status = levels.pick(body, span.text(5), _STATUS)
-    events = levels.children(body, spans.message, L.SPAN_EVENTS, span.counts[1])
+    events = levels.children(body, spans.message, L.SPAN_EVENTS, span.counts[0])
     event = levels.pick(body, events.message, _EVENT)
-    links = levels.children(body, spans.message, L.SPAN_LINKS, span.counts[2])
+    links = levels.children(body, spans.message, L.SPAN_LINKS, span.counts[1])
     link = levels.pick(body, links.message, _LINK)
-    owners = (
-        *groups.owners,
-        (spans.message, L.SPAN_ATTRIBUTES, span.counts[0]),
-        (events.message, L.EVENT_ATTRIBUTES, event.counts[0]),
-        (links.message, L.LINK_ATTRIBUTES, link.counts[0]),
-    )
-    attributes, ranges, keys = levels.attributes(body, owners)
-    parent = span.text(3)
-    kernels.known_ids(body, parent.off, parent.len, 8)
+    of_events = attributes.add(Owner.EVENT, events.message, L.EVENT_ATTRIBUTES, event.counts[0])
+    of_links = attributes.add(Owner.LINK, links.message, L.LINK_ATTRIBUTES, link.counts[0])
+    table, keys = attributes.table()
+    trace_id, span_id, parent = span.text(0), span.text(1), span.text(3)
+    ids = np.empty((4, len(spans.parent)), np.int64)
+    kernels.ids(body, trace_id.off, trace_id.len, span_id.off, span_id.len, parent.off, parent.len, ids)
     return Traces(
         data=body,
-        resources=groups.resource_table(ranges[Owner.RESOURCE]),
-        scopes=groups.scope_table(ranges[Owner.SCOPE]),
+        resources=groups.resources,
+        scopes=groups.scopes,
         spans=SpanTable(
             scope=spans.parent,
             resource=groups.resource_of_items,
             message=spans.message,
-            trace_id=span.text(0),
-            span_id=span.text(1),
+            trace_id=trace_id,
+            span_id=span_id,
             parent_span_id=parent,
+            ids=ids,
             trace_state=span.text(2),
             name=span.text(4),
             kind=span.numbers(6).astype(np.int32),
@@ -67,17 +65,15 @@ def read(body: U8) -> Traces:
             status_code=status.numbers(1).astype(np.int32),
             status_message=status.text(0),
             flags=span.numbers(9).astype(np.uint32),
-            attributes=ranges[Owner.SPAN],
+            attributes=spans.attributes,
             event_start=events.ranges.start,
             event_end=events.ranges.end,
             link_start=links.ranges.start,
             link_end=links.ranges.end,
         ),
-        events=EventTable(
-            events.parent, events.message, event.numbers(1).view(np.uint64), event.text(0), ranges[Owner.EVENT]
-        ),
-        links=LinkTable(links.parent, links.message, link.text(0), link.text(1), link.text(2), ranges[Owner.LINK]),
-        attributes=attributes,
+        events=EventTable(events.parent, events.message, event.numbers(1).view(np.uint64), event.text(0), of_events),
+        links=LinkTable(links.parent, links.message, link.text(0), link.text(1), link.text(2), of_links),
+        attributes=table,
         keys=keys,
     )
 
@@ -98,7 +94,7 @@ _SPAN = levels.fields(
     L.SPAN_START,
     L.SPAN_END,
     L.SPAN_FLAGS,
-    counted=(L.SPAN_ATTRIBUTES, L.SPAN_EVENTS, L.SPAN_LINKS),
+    counted=(L.SPAN_EVENTS, L.SPAN_LINKS),
 )
 _STATUS = levels.fields(L.STATUS_MESSAGE, L.STATUS_CODE)
 _EVENT = levels.fields(L.EVENT_NAME, L.EVENT_TIME, counted=(L.EVENT_ATTRIBUTES,))

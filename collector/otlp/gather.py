@@ -141,6 +141,13 @@ def hex_ids(decoded: Decoded, text: Text) -> pa.Array:
     return _large_string(offsets, values)
 
 
+def span_ids(ids: I64) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Trace, span and parent in lower-case hexadecimal, as large_string, of `SpanTable.ids` or some of its columns; empty for
+    no id."""
+    trace, span, parent = (_large_string(*gathering.hex_words(words)) for words in (ids[0:2], ids[2:3], ids[3:4]))
+    return trace, span, parent
+
+
 def hash64(decoded: Decoded, text: Text) -> U64:
     """64 bits of each text, the same in every process and version: fit to be kept, not fit against an adversary."""
     result: U64 = gathering.hashes(decoded.data, text.off, text.len)

@@ -75,6 +75,29 @@ def hex_texts(body: U8, offset: I64, size: I32) -> tuple[I64, U8]:
 
 
 @kernel
+def hex_words(words: I64) -> tuple[I64, U8]:
+    """Arrow's offsets and bytes of ids [words of an id, ids] in hexadecimal; zeros only are no id, and no text."""
+    count, width = words.shape[1], words.shape[0]
+    offsets = np.empty(count + 1, np.int64)
+    buffer = np.empty(count * width * 16, np.uint8)
+    out = address(buffer)
+    at = np.int64(0)
+    for row in range(count):
+        offsets[row] = at
+        some = np.int64(0)
+        for place in range(width):
+            some |= words[place, row]
+        if some != 0:
+            for place in range(width):
+                word = words[place, row]
+                store64(out, at, _eight_digits(word & 0xFFFFFFFF))
+                store64(out, at + 8, _eight_digits((word >> 32) & 0xFFFFFFFF))
+                at += 16
+    offsets[count] = at
+    return offsets, buffer[:at]
+
+
+@kernel
 def _eight_digits(word: Int) -> Int:
     """The hexadecimal digits of 4 bytes, the first byte's first, all at once: each byte of the result is one digit."""
     spread = (word | (word << 16)) & 0x0000FFFF0000FFFF

@@ -1,6 +1,7 @@
 """From OTLP's wire format to columns. Three kernels, each over all messages of one level at once.
 
-`pick` reads single fields into columns, `children` finds the messages one level below, `attributes` reads KeyValues.
+`pick` reads single fields into columns, `children` finds the messages one level below, `attributes` reads KeyValues. `items`
+does all of it for the level that nearly all bytes belong to.
 All take any bytes: a message that is not well-formed ends the kernel with -1, and nothing outside of the body or of the
 given arrays is touched. Work is linear in the size of the messages.
 """
@@ -16,6 +17,26 @@ from collector.otlp.wire import TOP, Int, address, all_zero, load8, load64, payl
 
 NOTHING: Int = np.int64(0)
 COUNTED = -2  # and below: see `pick`
+
+
+@kernel
+def number_of(data: Int, at: Int, end: Int, kind: Int) -> tuple[Int, Int, Int]:
+    """A field's payload, by its wire type: offset and size of a LEN, number and 0 of the rest; and where it ends, -1 or
+    beyond `end` if it is not well-formed."""
+    number, size = NOTHING, NOTHING
+    if kind == L.LEN:
+        number, at = payload(data, at, end)
+        size = at - number
+    elif kind == L.VARINT:
+        number, at = varint(data, at, end)
+    elif kind == L.FIXED64:
+        number = load64(data, at) if at + 8 <= end else TOP
+        at += 8
+    elif kind == L.FIXED32:
+        for i in range(4 if at + 4 <= end else 0):
+            number |= load8(data, at + i) << (8 * i)
+        at += 4
+    return number, size, at
 
 
 @kernel
@@ -39,29 +60,132 @@ def pick(body: U8, offset: I64, size: I32, column: I8, out64: I64, out32: I32) -
             if at >= 0 and to == -1:
                 at = skip(data, at, end, field, TOP)
             elif at >= 0:
-                number, start = NOTHING, NOTHING
-                kind = field & 7
-                if kind == L.LEN:
-                    start, at = payload(data, at, end)
-                    number = start
-                elif kind == L.VARINT:
-                    number, at = varint(data, at, end)
-                elif kind == L.FIXED64:
-                    number = load64(data, at) if at + 8 <= end else TOP
-                    at += 8
-                elif kind == L.FIXED32:
-                    for i in range(4 if at + 4 <= end else 0):
-                        number |= load8(data, at + i) << (8 * i)
-                    at += 4
+                number, length, at = number_of(data, at, end, field & 7)
                 if to >= 0:
-                    out64[to, row] = number
-                    out32[to, row] = at - start if kind == L.LEN else TOP
+                    out64[to, row], out32[to, row] = number, length
                 else:
                     counts[-2 - to] += 1
             if at < 0 or at > end:
                 counts[0] = -1
                 return counts
     return counts
+
+
+@kernel
+def items(
+    body: U8,
+    offset: I64,
+    size: I32,
+    group_column: I8,
+    group64: I64,
+    group32: I32,
+    wanted: Int,
+    column: I8,
+    out64: I64,
+    out32: I32,
+    parent: I32,
+    first: I32,
+    behind: I32,
+    message_at: I64,
+    message_size: I32,
+    nested: Int,
+    first_attribute: I32,
+    behind_attribute: I32,
+    row: Int,
+    owner: I32,
+    key_at: I64,
+    key_size: I32,
+    type_: U8,
+    value_at: I64,
+    value_size: I32,
+    number: I64,
+    attribute_at: I64,
+    attribute_size: I32,
+) -> I64:
+    """`pick`, `children`, `pick` of these and `attributes` of these in one walk, so that each byte comes from memory once.
+
+    For the groups body[offset : offset + size]: their fields into group64 and group32, as `group_column` says; the items in
+    their fields with tag `wanted`, as `children` has them; the items' fields into out64 and out32, as `column` says; and the
+    KeyValues in the items' fields with tag `nested`, as `attributes` has them. Gives how many items there are, the attribute
+    row behind all, and the items' three counts; in place of the first number -1 if something is not well-formed, -2 if the
+    arrays of items are too short, -3 if those of attributes are.
+    """
+    data = address(body)
+    found = np.zeros(5, np.int64)
+    item = 0
+    for group in range(len(offset)):
+        at = offset[group]
+        end = at + size[group]
+        first[group] = item
+        while at < end:
+            field, at = tag(data, at, end)
+            if at < 0:
+                found[0] = -1
+                return found
+            if field != wanted:
+                to = np.int64(-1)
+                if 0 <= field < len(group_column):
+                    to = np.int64(group_column[field])
+                if to < 0:
+                    at = skip(data, at, end, field, TOP)
+                else:
+                    group64[to, group], group32[to, group], at = number_of(data, at, end, field & 7)
+                if at < 0 or at > end:
+                    found[0] = -1
+                    return found
+                continue
+            start, at = payload(data, at, end)
+            if start < 0:
+                found[0] = -1
+                return found
+            if item >= len(parent):
+                found[0] = -2
+                return found
+            message_at[item], message_size[item], parent[item] = start, at - start, group
+            first_attribute[item] = row
+            inner = start
+            while inner < at:
+                field, inner = tag(data, inner, at)
+                to = np.int64(-1)
+                if 0 <= field < len(column):
+                    to = np.int64(column[field])
+                if inner >= 0 and field == nested:
+                    here, inner = payload(data, inner, at)
+                    if here < 0:
+                        found[0] = -1
+                        return found
+                    key, length, value, value_end = key_value(data, here, inner)
+                    if key < 0:
+                        found[0] = -1
+                        return found
+                    kind, place, extent, bits = any_value(data, value, value_end)
+                    if kind < 0:
+                        found[0] = -1
+                        return found
+                    if row >= len(owner):
+                        found[0] = -3
+                        return found
+                    owner[row], type_[row], number[row] = item, kind, bits
+                    key_at[row], key_size[row] = key, length
+                    value_at[row], value_size[row] = place, extent
+                    attribute_at[row], attribute_size[row] = here, inner - here
+                    row += 1
+                elif inner >= 0 and to == -1:
+                    inner = skip(data, inner, at, field, TOP)
+                elif inner >= 0:
+                    figure, length, inner = number_of(data, inner, at, field & 7)
+                    if to >= 0:
+                        out64[to, item], out32[to, item] = figure, length
+                    else:
+                        found[-to] += 1
+                if inner < 0 or inner > at:
+                    found[0] = -1
+                    return found
+            behind_attribute[item] = row
+            item += 1
+        behind[group] = item
+    found[0], found[1] = item, row
+    return found
 
 
 @kernel
@@ -224,6 +348,24 @@ def any_values(body: U8, offset: I64, size: I32, type_: U8, value_at: I64, value
             return -1
         type_[row], value_at[row], value_size[row], number[row] = kind, place, extent, bits
     return len(offset)
+
+
+@kernel
+def ids(
+    body: U8, trace: I64, trace_size: I32, span: I64, span_size: I32, parent: I64, parent_size: I32, words: I64
+) -> None:
+    """The ids of spans as words [4, spans]: two of the trace, the span's, the parent's; 0 for an id of another width.
+
+    Sets the size of every parent's id that is none to 0, as `known_ids` does.
+    """
+    data = address(body)
+    for row in range(len(trace)):
+        words[0, row] = load64(data, trace[row]) if trace_size[row] == 16 else NOTHING
+        words[1, row] = load64(data, trace[row] + 8) if trace_size[row] == 16 else NOTHING
+        words[2, row] = load64(data, span[row]) if span_size[row] == 8 else NOTHING
+        words[3, row] = load64(data, parent[row]) if parent_size[row] == 8 else NOTHING
+        if words[3, row] == 0:
+            parent_size[row] = 0
 
 
 @kernel

@@ -6,13 +6,26 @@ Each function raises Malformed if one of the messages is not well-formed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from collector.errors import Malformed
 from collector.otlp import interning, kernels
 from collector.otlp import layout as L
-from collector.otlp.tables import I8, I32, I64, U8, AttributeTable, Ranges, ResourceTable, ScopeTable, Text, ValueTable
+from collector.otlp.tables import (
+    I8,
+    I32,
+    I64,
+    U8,
+    AttributeTable,
+    Owner,
+    Ranges,
+    ResourceTable,
+    ScopeTable,
+    Text,
+    ValueTable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,54 +54,155 @@ class Children:
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
-    """What stands around the items of a request, the same in all signals: resources, their scopes, and the items' places."""
+class Items:
+    """Spans or log records: where they stand, the row of their scope, their fields and their attributes."""
 
-    resource_groups: Children
-    resources: Fields
-    scope_groups: Children
-    scopes: Fields
-    scope: Fields
-    items: Children
-    owners: tuple[tuple[Text, int, int], ...]
+    message: Text
+    parent: I32
+    fields: Fields
+    attributes: Ranges
+
+
+class Attributes:
+    """The attribute table while it is filled, one kind of owner after the other; those of a kind stand together."""
+
+    _ROOM = 1024
+
+    def __init__(self, body: U8) -> None:
+        self._body = body
+        self._kinds: list[tuple[int, int]] = []  # owner, how many
+        self.row = 0  # behind the last one
+        self.columns: tuple[Any, ...] = tuple(np.empty(self._ROOM, dtype) for dtype in _ATTRIBUTE)
+
+    def make_room(self, rows: int) -> None:
+        """Have room for so many more."""
+        wanted = self.row + rows
+        if wanted <= len(self.columns[0]):
+            return
+        larger = tuple(np.empty(wanted, column.dtype) for column in self.columns)
+        for new, old in zip(larger, self.columns, strict=True):
+            new[: self.row] = old[: self.row]
+        self.columns = larger
+
+    def filled(self, owner: int, row: int) -> None:
+        """The rows up to this one are of this kind of owner."""
+        self._kinds.append((owner, row - self.row))
+        self.row = row
+
+    def add(self, owner: int, messages: Text, wanted: int, count: int) -> Ranges:
+        """Read the KeyValues in the fields with tag `wanted` of all messages of one kind, `count` of them."""
+        rows = len(messages.off)
+        ranges = Ranges(np.full(rows, self.row, np.int32), np.full(rows, self.row, np.int32))
+        behind = self.row
+        if count:
+            self.make_room(count)
+            behind = kernels.attributes(
+                self._body, messages.off, messages.len, wanted, ranges.start, ranges.end, self.row, *self.columns
+            )
+            if behind != self.row + count:
+                raise malformed()
+        self.filled(owner, behind)
+        return ranges
+
+    def table(self) -> tuple[AttributeTable, list[str]]:
+        """All of it, and the distinct keys."""
+        owner, key_at, key_size, type_, value_at, value_size, number, at, size = (c[: self.row] for c in self.columns)
+        codes, first = interning.texts(self._body, Text(key_at, key_size))
+        ends = key_at[first] + key_size[first]
+        keys = [
+            self._body[start:end].tobytes().decode("utf-8", "replace")
+            for start, end in zip(key_at[first].tolist(), ends.tolist(), strict=True)
+        ]
+        kinds, counts = zip(*self._kinds, strict=True)
+        owner_kind = np.repeat(np.array(kinds, np.uint8), counts)
+        value, message = Text(value_at, value_size), Text(at, size)
+        return AttributeTable(owner_kind, owner, codes, type_, value, number, message), keys
+
+
+# As `kernels.attributes` takes them: owner, key's place and size, type, value's place and size, number, message's place and size.
+_ATTRIBUTE = (np.int32, np.int64, np.int32, np.uint8, np.int64, np.int32, np.int64, np.int64, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What stands around the items of a request, the same in all signals: resources, their scopes, and the items."""
+
+    resources: ResourceTable
+    scopes: ScopeTable
+    items: Items
 
     @property
     def resource_of_items(self) -> I32:
         """For each item the row of its resource."""
-        rows: I32 = self.scope_groups.parent[self.items.parent]
+        rows: I32 = self.scopes.resource[self.items.parent]
         return rows
 
-    def resource_table(self, attributes: Ranges) -> ResourceTable:
-        return ResourceTable(self.resource_groups.message, self.resources.text(0), self.resources.text(1), attributes)
 
-    def scope_table(self, attributes: Ranges) -> ScopeTable:
-        return ScopeTable(
-            resource=self.scope_groups.parent,
-            message=self.scope_groups.message,
-            scope=self.scopes.text(0),
-            name=self.scope.text(0),
-            version=self.scope.text(1),
-            schema_url=self.scopes.text(1),
-            attributes=attributes,
-        )
+def groups(body: U8, wanted: I8, nested: int, attributes: Attributes, count: int | None) -> Groups:
+    """The resources, scopes and items of a request of any signal, with their attributes.
 
-
-def groups(body: U8) -> Groups:
-    """The resources and scopes of a request of any signal, and where its items stand. Its `owners` are for `attributes`."""
+    wanted: the items' fields, see `fields`; nested: tag of their attributes; count: how many items there are, if that is known.
+    """
     whole = Text(np.zeros(1, np.int64), np.array([len(body)], np.int32))
     request = pick(body, whole, _REQUEST)
     resource_groups = children(body, whole, L.REQUEST_RESOURCE_SPANS, request.counts[0])
     resources = pick(body, resource_groups.message, _RESOURCE_GROUP)
     resource = pick(body, resources.text(0), _RESOURCE)
+    of_resources = attributes.add(Owner.RESOURCE, resources.text(0), L.RESOURCE_ATTRIBUTES, resource.counts[0])
     scope_groups = children(body, resource_groups.message, L.RESOURCE_SPANS_SCOPE_SPANS, resources.counts[0])
-    scopes = pick(body, scope_groups.message, _SCOPE_GROUP)
+    scopes, items_ = _items(body, scope_groups.message, wanted, nested, attributes, count)
     scope = pick(body, scopes.text(0), _SCOPE)
-    items = children(body, scope_groups.message, L.SCOPE_SPANS_SPANS, scopes.counts[0])
-    owners = (
-        (resources.text(0), L.RESOURCE_ATTRIBUTES, resource.counts[0]),
-        (scopes.text(0), L.SCOPE_ATTRIBUTES, scope.counts[0]),
+    return Groups(
+        ResourceTable(resource_groups.message, resources.text(0), resources.text(1), of_resources),
+        ScopeTable(
+            resource=scope_groups.parent,
+            message=scope_groups.message,
+            scope=scopes.text(0),
+            name=scope.text(0),
+            version=scope.text(1),
+            schema_url=scopes.text(1),
+            attributes=attributes.add(Owner.SCOPE, scopes.text(0), L.SCOPE_ATTRIBUTES, scope.counts[0]),
+        ),
+        items_,
     )
-    return Groups(resource_groups, resources, scope_groups, scopes, scope, items, owners)
+
+
+def _items(
+    body: U8, groups_: Text, wanted: I8, nested: int, attributes: Attributes, count: int | None
+) -> tuple[Fields, Items]:
+    """The fields of the scopes' groups, and the items in them. Too little room is found out, and is made."""
+    room = len(body) // _ITEM_BYTES + 1 if count is None else count
+    attributes.make_room(room * _ITEM_ATTRIBUTES)
+    parents = len(groups_.off)
+    scopes = Fields(np.zeros((2, parents), np.int64), np.zeros((2, parents), np.int32), [])
+    of_groups = Ranges(np.zeros(parents, np.int32), np.zeros(parents, np.int32))
+    width = max(int(wanted.max()) + 1, 0)
+    while True:
+        places, sizes = np.zeros((width, room), np.int64), np.zeros((width, room), np.int32)
+        parent, message = np.empty(room, np.int32), Text(np.empty(room, np.int64), np.empty(room, np.int32))
+        ranges = Ranges(np.empty(room, np.int32), np.empty(room, np.int32))
+        found, row, *counts = kernels.items(
+            body, groups_.off, groups_.len, _SCOPE_GROUP, scopes.places, scopes.sizes, L.SCOPE_SPANS_SPANS, wanted, places, sizes,
+            parent, of_groups.start, of_groups.end, message.off, message.len, nested, ranges.start, ranges.end, attributes.row,
+            *attributes.columns,
+        ).tolist()  # fmt: skip
+        if found == _NO_ROOM_FOR_ITEMS:
+            room *= 2
+        elif found == _NO_ROOM_FOR_ATTRIBUTES:
+            attributes.make_room(2 * len(attributes.columns[0]))
+        elif found < 0:
+            raise malformed()
+        else:
+            break
+    attributes.filled(Owner.SPAN, row)
+    message, parent = Text(message.off[:found], message.len[:found]), parent[:found]
+    fields_ = Fields(places[:, :found], sizes[:, :found], counts)
+    return scopes, Items(message, parent, fields_, Ranges(ranges.start[:found], ranges.end[:found]))
+
+
+_NO_ROOM_FOR_ITEMS, _NO_ROOM_FOR_ATTRIBUTES = -2, -3
+_ITEM_BYTES = 256  # an item takes about so many or more
+_ITEM_ATTRIBUTES = 24  # and has about so many attributes or fewer
 
 
 def pick(body: U8, messages: Text, fields: I8) -> Fields:
@@ -125,60 +239,6 @@ def children(body: U8, messages: Text, wanted: int, count: int) -> Children:
     return found
 
 
-def attributes(body: U8, owners: tuple[tuple[Text, int, int], ...]) -> tuple[AttributeTable, list[Ranges], list[str]]:
-    """The attribute table, the ranges of each kind of owner, and the keys. `owners`: messages, tag, how many attributes."""
-    total = sum(count for _, _, count in owners)
-    key = Text(np.empty(total, np.int64), np.empty(total, np.int32))
-    table = AttributeTable(
-        owner_kind=np.repeat(np.arange(len(owners), dtype=np.uint8), [count for _, _, count in owners]),
-        owner=np.empty(total, np.int32),
-        key=np.empty(0, np.int32),
-        type=np.empty(total, np.uint8),
-        value=Text(np.empty(total, np.int64), np.empty(total, np.int32)),
-        number=np.empty(total, np.int64),
-        message=Text(np.empty(total, np.int64), np.empty(total, np.int32)),
-    )
-    row, ranges = 0, []
-    for messages, wanted, count in owners:
-        rows = len(messages.off)
-        range_ = Ranges(np.full(rows, row, np.int32), np.full(rows, row, np.int32))
-        ranges.append(range_)
-        if count == 0:
-            continue
-        behind = kernels.attributes(
-            body,
-            messages.off,
-            messages.len,
-            wanted,
-            range_.start,
-            range_.end,
-            row,
-            table.owner,
-            key.off,
-            key.len,
-            table.type,
-            table.value.off,
-            table.value.len,
-            table.number,
-            table.message.off,
-            table.message.len,
-        )
-        if behind != row + count:
-            raise malformed()
-        row = behind
-    codes, first = interning.texts(body, key)
-    ends = key.off[first] + key.len[first]
-    keys = [
-        body[start:end].tobytes().decode("utf-8", "replace")
-        for start, end in zip(key.off[first].tolist(), ends.tolist(), strict=True)
-    ]
-    return (
-        AttributeTable(table.owner_kind, table.owner, codes, table.type, table.value, table.number, table.message),
-        ranges,
-        keys,
-    )
-
-
 def values(body: U8, messages: Text) -> ValueTable:
     """The AnyValues that these messages are; EMPTY where there is none."""
     rows = len(messages.off)
@@ -210,5 +270,5 @@ _RESOURCE_GROUP = fields(
     L.RESOURCE_SPANS_RESOURCE, L.RESOURCE_SPANS_SCHEMA_URL, counted=(L.RESOURCE_SPANS_SCOPE_SPANS,)
 )
 _RESOURCE = fields(counted=(L.RESOURCE_ATTRIBUTES,))
-_SCOPE_GROUP = fields(L.SCOPE_SPANS_SCOPE, L.SCOPE_SPANS_SCHEMA_URL, counted=(L.SCOPE_SPANS_SPANS,))
+_SCOPE_GROUP = fields(L.SCOPE_SPANS_SCOPE, L.SCOPE_SPANS_SCHEMA_URL)
 _SCOPE = fields(L.SCOPE_NAME, L.SCOPE_VERSION, counted=(L.SCOPE_ATTRIBUTES,))

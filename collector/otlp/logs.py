@@ -6,7 +6,7 @@ import numpy as np
 
 from collector.otlp import kernels, levels
 from collector.otlp import layout as L
-from collector.otlp.tables import U8, Logs, Owner, RecordTable
+from collector.otlp.tables import U8, Logs, RecordTable
 
 
 def read(body: U8) -> Logs:
@@ -14,18 +14,17 @@ def read(body: U8) -> Logs:
 
     Raises Malformed for what is no well-formed request. Of repeated singular fields the last one counts.
     """
-    groups = levels.groups(body)
-    records = groups.items
-    record = levels.pick(body, records.message, _RECORD)
-    owners = (*groups.owners, (records.message, L.LOG_ATTRIBUTES, record.counts[0]))
-    attributes, ranges, keys = levels.attributes(body, owners)
+    attributes = levels.Attributes(body)
+    groups = levels.groups(body, _RECORD, L.LOG_ATTRIBUTES, attributes, None)
+    records, record = groups.items, groups.items.fields
+    table, keys = attributes.table()
     trace_id, span_id = record.text(0), record.text(1)
     kernels.known_ids(body, trace_id.off, trace_id.len, 16)
     kernels.known_ids(body, span_id.off, span_id.len, 8)
     return Logs(
         data=body,
-        resources=groups.resource_table(ranges[Owner.RESOURCE]),
-        scopes=groups.scope_table(ranges[Owner.SCOPE]),
+        resources=groups.resources,
+        scopes=groups.scopes,
         records=RecordTable(
             scope=records.parent,
             resource=groups.resource_of_items,
@@ -39,9 +38,9 @@ def read(body: U8) -> Logs:
             trace_id=trace_id,
             span_id=span_id,
             event_name=record.text(3),
-            attributes=ranges[Owner.RECORD],
+            attributes=records.attributes,
         ),
-        attributes=attributes,
+        attributes=table,
         keys=keys,
     )
 
@@ -56,5 +55,4 @@ _RECORD = levels.fields(
     L.LOG_OBSERVED_TIME,
     L.LOG_SEVERITY_NUMBER,
     L.LOG_FLAGS,
-    counted=(L.LOG_ATTRIBUTES,),
 )

@@ -91,6 +91,7 @@ class SpanTable:
     trace_id: Text  # 16 bytes
     span_id: Text  # 8 bytes
     parent_span_id: Text  # 8 bytes, or length 0 (also where it was all zeros)
+    ids: I64  # [4, spans]: these ids as little-endian words, read once: two of the trace, the span's, the parent's (0: none)
     trace_state: Text
     name: Text
     kind: I32

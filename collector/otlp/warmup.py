@@ -17,6 +17,7 @@ from collector.otlp.gather import (
     hex_ids,
     integers,
     slots,
+    span_ids,
     strings,
     text_codes,
     texts,
@@ -46,6 +47,7 @@ def warm() -> None:
     for gather in (strings, codes, integers, doubles):
         gather(traces, rows)
     codes_of(traces, [rows, rows])
+    span_ids(traces.spans.ids)
     for read in (texts, text_codes, hex_ids, hash64):
         read(traces, traces.spans.trace_id)
     attribute_maps(traces, Owner.SPAN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,22 +34,26 @@ def dictionary(codes: NDArray[np.int32], values: pa.Array) -> pa.Array:
 
 def batch_of(rows: pl.DataFrame, table: Table) -> pa.RecordBatch:
     """A frame whose columns are named as the table's."""
-    fields = list(table.inserted)
-    return pa.RecordBatch.from_arrays(arrays(rows, [(f.name, f) for f in fields]), names=[f.name for f in fields])
+    return record_batch(told(rows, [(field.name, field) for field in table.inserted]))
 
 
-def arrays(rows: pl.DataFrame, wanted: Sequence[tuple[str, Field]]) -> list[pa.Array]:
-    """Columns of a frame, by name, as their ClickHouse columns read them.
+def record_batch(columns: dict[str, pa.Array]) -> pa.RecordBatch:
+    """Columns by name as one block."""
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
-    Null stays null where the server makes its default of it, or NULL.
+
+def told(rows: pl.DataFrame, wanted: Sequence[tuple[str, Field]]) -> dict[str, pa.Array]:
+    """Columns of a frame, by name there, as their ClickHouse columns read them; by the names that these have.
+
+    A column that is null in all rows is left out: the server fills in what stands for it. Elsewhere null stays null where
+    the server makes its default of it, or NULL.
     """
-    return [_array(rows[name], field) for name, field in wanted]
+    count, columns = len(rows), {column.name: column for column in rows.get_columns()}
+    return {field.name: _array(columns[name], field) for name, field in wanted if columns[name].null_count() < count}
 
 
 def _array(series: pl.Series, field: Field) -> pa.Array:
-    kind, count = field.type, len(series)
-    if count and series.null_count() == count:
-        return _nothing(count, kind)
+    kind = field.type
     if series.dtype == pl.String:
         return _texts(series, repeats="LowCardinality" in kind)
     arrow = series.to_arrow()
@@ -86,31 +89,6 @@ def _texts(series: pl.Series, *, repeats: bool) -> pa.Array:
             return found
         return short(series.to_arrow()).dictionary_encode()
     return short(series.to_arrow())
-
-
-@lru_cache(maxsize=64)
-def _nothing(count: int, kind: str) -> pa.Array:
-    """A column that nothing is known for: NULL, or what stands for it where the column has none."""
-    if kind.startswith("Array"):
-        return pa.ListArray.from_arrays(pa.array(np.zeros(count + 1, dtype=np.int32)), pa.array([], pa.string()))
-    if kind.startswith("Map"):
-        offsets = pa.array(np.zeros(count + 1, dtype=np.int32))
-        return pa.MapArray.from_arrays(offsets, pa.array([], pa.string()), pa.array([], pa.uint32()))
-    if "String" in kind:
-        return _same(count, "")
-    if "Decimal" in kind:
-        return pa.nulls(count, pa.decimal128(18, 12))
-    return pa.nulls(count, pa.bool_() if "Bool" in kind else pa.int64())
-
-
-def _same(count: int, text: str) -> pa.Array:
-    """A text in all rows."""
-    return _same_short(count, text) if len(text) < 100 else _same_short.__wrapped__(count, text)
-
-
-@lru_cache(maxsize=64)
-def _same_short(count: int, text: str) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([text]))
 
 
 def short(texts: pa.Array) -> pa.Array:

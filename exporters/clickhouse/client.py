@@ -55,6 +55,7 @@ _INSERT_SETTINGS = {
     "deduplicate_blocks_in_dependent_materialized_views": 1,  # before 26.2 a repeated block still went into views
     "max_partitions_per_insert_block": 0,  # a foreign table may be partitioned by the spans' own days
     "input_format_null_as_default": 1,
+    "input_format_arrow_allow_missing_columns": 1,  # what is not known of any row is left out
     "distributed_foreground_insert": 1,  # done means done on the shard, not noted for later
 }
 

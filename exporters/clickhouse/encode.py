@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from collector.batch import RequestBatch, SpanBatch
 from collector.component import Payload
+from collector.memory import large_buffer
 from exporters.clickhouse import schema
 from exporters.clickhouse.arrow import batch_of
 from exporters.clickhouse.finding_rows import finding_rows
@@ -28,6 +29,8 @@ from exporters.clickhouse.span_rows import span_rows
 
 Compression = Literal["lz4", "zstd", "none"]
 FORMAT = "ArrowStream"
+_FRAMING_BYTES = 4096  # of a column in the stream: schema, paddings, and its dictionary's message
+_MORE_COMPRESSED = 200  # what does not compress grows by less than one part in so many
 
 
 def log_payloads(batch: RequestBatch, exporter: str, table: str, compression: Compression) -> Iterator[Payload]:
@@ -81,13 +84,14 @@ def _payload(
 
 def write(rows: pa.RecordBatch, compression: Compression) -> bytes:
     """Rows as an Arrow stream of one block."""
-    sink = pa.BufferOutputStream()
     # Handing columns of this size to other threads costs as much again as compressing them.
     options = pa.ipc.IpcWriteOptions(compression=None if compression == "none" else compression, use_threads=False)
+    # A stream that grows would be copied each time.
+    room = large_buffer(rows.nbytes + rows.nbytes // _MORE_COMPRESSED + _FRAMING_BYTES * (rows.num_columns + 1))
+    sink = pa.FixedSizeBufferWriter(pa.py_buffer(room))
     with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
         writer.write_batch(rows)
-    body: bytes = sink.getvalue().to_pybytes()
-    return body
+    return room[: sink.tell()].tobytes()
 
 
 def _token(rows: pa.RecordBatch, table: str, position: str, partition: str, ids: pa.Array) -> str:

@@ -15,7 +15,7 @@ from collector.distinct import combinations, integers
 from collector.ledger.rows import equal_to
 from collector.otlp.tables import I64
 from collector.sums import LAST_NS, LAST_PICO, served_model, sums
-from exporters.clickhouse.arrow import arrays
+from exporters.clickhouse.arrow import record_batch, told
 from exporters.clickhouse.schema import CALL_FIELDS
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
@@ -58,7 +58,7 @@ def _beyond(values: pl.Series, lowest: int) -> bool:
 def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:
     """CALL_COLUMNS as rows of the table of versions."""
     wanted = [(field.column.name, field) for field in CALL_FIELDS if field.column is not None]
-    return pa.RecordBatch.from_arrays(arrays(calls, wanted), names=[field.name for field in CALL_FIELDS])
+    return record_batch(told(calls, wanted))
 
 
 @dataclass(frozen=True, slots=True)

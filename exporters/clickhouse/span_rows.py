@@ -11,26 +11,22 @@ from collector.columns import SPAN_COLUMNS
 from collector.otlp import gather
 from collector.otlp.tables import I32, Owner, Traces
 from exporters.clickhouse import shared
-from exporters.clickhouse.arrow import arrays, short, short_map, timestamps
+from exporters.clickhouse.arrow import record_batch, short, short_map, timestamps, told
 from exporters.clickhouse.ledger_rows import within
 from exporters.clickhouse.schema import COLLECTOR_FIELDS, OUR_FIELDS, RECEIVED
 
 KINDS = pa.array(["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"])
 STATUSES = pa.array(["Unset", "Ok", "Error"])
-_NAMES = [field.name for field in (*COLLECTOR_FIELDS, *OUR_FIELDS, RECEIVED)]
 
 
 def span_rows(batch: SpanBatch) -> pa.RecordBatch:
     """One row per span, in wire order."""
     traces = batch.otlp
     spans = traces.spans
-    ours = within(batch.spans)
-    count = len(traces)
+    seconds = np.full(len(traces), batch.received_ns // 10**9, dtype=np.uint32)
     columns = [
         timestamps(spans.start_ns),
-        short(gather.hex_ids(traces, spans.trace_id)),
-        short(gather.hex_ids(traces, spans.span_id)),
-        short(gather.hex_ids(traces, spans.parent_span_id)),
+        *map(short, gather.span_ids(spans.ids)),
         shared.texts(traces, spans.trace_state),
         shared.texts(traces, spans.name),
         shared.words(spans.kind, KINDS),
@@ -44,10 +40,10 @@ def span_rows(batch: SpanBatch) -> pa.RecordBatch:
         shared.texts(traces, spans.status_message),
         *_events(traces),
         *_links(traces),
-        *arrays(ours, [(column.name, field) for column, field in zip(SPAN_COLUMNS, OUR_FIELDS, strict=True)]),
-        pa.array(np.full(count, batch.received_ns // 10**9, dtype=np.uint32)),
     ]
-    return pa.RecordBatch.from_arrays(columns, names=_NAMES)
+    ours = told(within(batch.spans), [(column.name, f) for column, f in zip(SPAN_COLUMNS, OUR_FIELDS, strict=True)])
+    collectors = dict(zip((field.name for field in COLLECTOR_FIELDS), columns, strict=True))
+    return record_batch({**collectors, **ours, RECEIVED.name: pa.array(seconds)})
 
 
 def _durations(start: NDArray[np.uint64], end: NDArray[np.uint64]) -> pa.Array:

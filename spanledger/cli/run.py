@@ -25,6 +25,9 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
     service.shutdown_timeout says. A second one stops it at once. Either way nothing is lost: what is left lies on disk and goes on
     at the next start.
     """
+    from collector.allocators import keep_freed_memory
+
+    keep_freed_memory()
     from config import load
 
     loaded = load(config, overrides=set_ or ())
