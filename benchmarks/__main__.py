@@ -1,7 +1,6 @@
 """`python -m benchmarks`: CPU per span of the whole process, beside Rotel in the same run.
 
-Both take the same requests over OTLP/gRPC and write to the same ClickHouse HTTP endpoint, which counts and discards. Runs
-alternate, so that what else the machine does hits both. The figure is the median; `ratio` is Spanledger over Rotel.
+Both take the same requests over OTLP/gRPC and write to the same sink, which counts and discards. Runs alternate, so that what else the machine does hits both. The figure is the median; `ratio` is Spanledger over Rotel.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.payloads import CONTENT, LEAN, MIX, Requests, Shape
-from benchmarks.processes import Measured, free_port, measure, process, rotel_command, spanledger_command
+from benchmarks.processes import SETUPS, Measured, Setup, free_port, measure, process, rotel_command, spanledger_command
 from benchmarks.sink import Sink
 
 SHAPES = {shape.name: shape for shape in (LEAN, MIX, CONTENT)}
@@ -28,29 +27,31 @@ MOST_RUN_BYTES = 5e8  # requests are made before a run
 
 
 @contextlib.contextmanager
-def rotel(folder: Path, sink: str) -> Iterator[tuple[int, int]]:
+def rotel(folder: Path, sink: str, setup: Setup) -> Iterator[tuple[int, int]]:
     """Rotel, running; yields its pid and gRPC port."""
     port = free_port()
-    with process(rotel_command(port, free_port(), sink), folder / "rotel.log", port) as pid:
+    with process(rotel_command(port, free_port(), sink, setup), folder / "rotel.log", port) as pid:
         yield pid, port
 
 
 @contextlib.contextmanager
-def spanledger(folder: Path, sink: str) -> Iterator[tuple[int, int]]:
-    """Spanledger with the shipped processors, running; yields its pid and gRPC port."""
+def spanledger(folder: Path, sink: str, setup: Setup) -> Iterator[tuple[int, int]]:
+    """Spanledger, running; yields its pid and gRPC port."""
     port = free_port()
-    command = spanledger_command(folder, port, free_port(), free_port(), sink)
+    command = spanledger_command(folder, port, free_port(), free_port(), sink, setup=setup)
     with process(command, folder / "spanledger.log", port) as pid:
         yield pid, port
 
 
-TARGETS: dict[str, Callable[[Path, str], contextlib.AbstractContextManager[tuple[int, int]]]] = {
+TARGETS: dict[str, Callable[[Path, str, Setup], contextlib.AbstractContextManager[tuple[int, int]]]] = {
     "rotel": rotel,
     "spanledger": spanledger,
 }
 
 
-def compare(shape: Shape, per_request: int, spans: int, runs: int, folder: Path) -> dict[str, list[Measured]]:
+def compare(
+    shape: Shape, setup: Setup, per_request: int, spans: int, runs: int, folder: Path
+) -> dict[str, list[Measured]]:
     """Alternating runs of every target on one shape; the first, which warms up, is not counted."""
     results: dict[str, list[Measured]] = {name: [] for name in TARGETS}
     requests = Requests(shape, per_request)
@@ -58,7 +59,7 @@ def compare(shape: Shape, per_request: int, spans: int, runs: int, folder: Path)
         running = {}
         for name, target in TARGETS.items():
             sink = stack.enter_context(Sink.running())
-            running[name] = (sink, *stack.enter_context(target(folder, sink.url)))
+            running[name] = (sink, *stack.enter_context(target(folder, sink.url, setup)))
         for run in range(runs + 1):
             for name, (sink, pid, port) in running.items():
                 measured = measure(pid, port, requests, spans, sink.wait_until_quiet)
@@ -92,18 +93,22 @@ def main() -> None:
     what.add_argument("--shape", choices=[*SHAPES, "all"], default="all")
     what.add_argument("--attributes", type=int, nargs="+", help="lean with so many attributes: 20 40 80 160")
     what.add_argument("--content-kb", type=float, nargs="+", help="content with so many kB of prompt and answer: 1 4 16 64")  # fmt: skip
+    parser.add_argument(
+        "--setup", choices=SETUPS, default="store", help="store: to ClickHouse; chain: redacted, to OTLP"
+    )
     parser.add_argument("--per-request", type=int, nargs="+", default=[1000], help="spans per request (default 1000)")
     parser.add_argument("--spans", type=int, default=100_000, help="spans per run")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     console = Console()
     headings = ("shape", "spans/req", "bytes/span", "rotel µs", "ours µs", "ratio", "spans/s", "rss MB")
-    table = Table(*headings, title="CPU per span, whole process, OTLP/gRPC to a ClickHouse HTTP sink (median)")
+    setup = SETUPS[options.setup]
+    table = Table(*headings, title=f"CPU per span, whole process, OTLP/gRPC {setup.title} (median)")
     for shape in variants(options):
         for per_request in options.per_request:
             size, spans = fitting(shape, per_request, options.spans)
             with tempfile.TemporaryDirectory() as folder, console.status(f"{shape.name}, {size} spans a request"):
-                results = compare(shape, size, spans, options.runs, Path(folder))
+                results = compare(shape, setup, size, spans, options.runs, Path(folder))
             median = {k: statistics.median(m.us_per_span for m in v) for k, v in results.items()}
             ours = results["spanledger"]
             table.add_row(

@@ -84,8 +84,34 @@ def process(command: list[str], log: Path, port: int, env: dict[str, str] | None
                 server.wait()
 
 
-def rotel_command(port: int, http_port: int, sink: str) -> list[str]:
-    """Rotel's agent, receiving OTLP and writing to a ClickHouse HTTP endpoint, nothing else."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is set up between the same receivers and the same sink. `{sink}` in a text stands for the sink's URL."""
+
+    title: str
+    rotel: tuple[str, ...]  # its exporter
+    processors: tuple[str, ...]  # ours
+    exporters: str  # ours, as YAML
+
+
+SETUPS = {
+    "store": Setup(
+        "to a ClickHouse HTTP sink",
+        ("--exporter", "clickhouse", "--clickhouse-exporter-endpoint", "{sink}"),
+        ("attribution", "pricing"),
+        'clickhouse: {dsn: "{sink}/spanledger"}',
+    ),
+    "chain": Setup(
+        "redacted, to an OTLP/HTTP sink (gzip)",
+        ("--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", "{sink}"),
+        ("attribution", "pricing", "redaction", "privacy"),
+        'otlphttp: {endpoint: "{sink}"}',
+    ),
+}
+
+
+def rotel_command(port: int, http_port: int, sink: str, setup: Setup) -> list[str]:
+    """Rotel's agent: OTLP in and out, nothing in between."""
     import rotel
 
     agent = Path(rotel.__file__).parent / "rotel-agent"
@@ -95,13 +121,16 @@ def rotel_command(port: int, http_port: int, sink: str) -> list[str]:
         *("--otlp-grpc-endpoint", f"127.0.0.1:{port}"),
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
         *("--otlp-grpc-max-recv-msg-size-mib", "64"),
-        *("--exporter", "clickhouse"),
-        *("--clickhouse-exporter-endpoint", sink),
+        *(argument.replace("{sink}", sink) for argument in setup.rotel),
     ]
 
 
-def spanledger_command(folder: Path, port: int, http_port: int, admin: int, sink: str, service: str = "") -> list[str]:
-    """The shipped processors, durable inbox included, to the same endpoint. `service`: further lines of that section."""
+def spanledger_command(
+    folder: Path, port: int, http_port: int, admin: int, sink: str, service: str = "", setup: Setup = SETUPS["store"]
+) -> list[str]:
+    """The processors of a setup, durable inbox included, to the same sink. `service`: further lines of that section."""
+    processors = "\n".join(f"  {name}:" for name in setup.processors)
+    exporter = setup.exporters.partition(":")[0]
     shutil.rmtree(folder / "data", ignore_errors=True)
     config = folder / "bench.yaml"
     config.write_text(
@@ -112,16 +141,15 @@ receivers:
       grpc: {{endpoint: "127.0.0.1:{port}"}}
       http: {{endpoint: "127.0.0.1:{http_port}"}}
 processors:
-  attribution:
-  pricing:
+{processors}
 exporters:
-  clickhouse: {{dsn: "{sink}/spanledger"}}
+  {setup.exporters.replace("{sink}", sink)}
 service:
   data_dir: {folder / "data"}
   admin: {{endpoint: "127.0.0.1:{admin}"}}
 {service}
   pipelines:
-    traces: {{receivers: [otlp], processors: [attribution, pricing], exporters: [clickhouse]}}
+    traces: {{receivers: [otlp], processors: [{", ".join(setup.processors)}], exporters: [{exporter}]}}
 """
     )
     return [sys.executable, "-m", "spanledger", "run", "--config", str(config)]

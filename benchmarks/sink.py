@@ -1,4 +1,5 @@
-"""A ClickHouse HTTP endpoint that discards: inserts are read, counted and thrown away, other statements go to an embedded engine.
+"""A ClickHouse and OTLP/HTTP endpoint that discards: inserts and OTLP requests are read, counted and thrown away, other
+statements go to an embedded engine.
 
 So whatever an exporter asks of a server (versions, settings, tables) gets a true answer, and no disk slows anybody. It runs
 as a process of its own, whose CPU time is nobody's.
@@ -47,7 +48,7 @@ class Sink:
             server.wait()
 
     def stats(self) -> dict[str, int]:
-        """`inserts` and their `bytes` so far."""
+        """`inserts` (or OTLP requests) and their `bytes` so far."""
         with urllib.request.urlopen(f"{self.url}/stats", timeout=5) as answer:
             found: dict[str, int] = json.load(answer)
         return found
@@ -76,7 +77,7 @@ def serve(port: int) -> None:
         query = {k: v[-1] for k, v in parse_qs(scope["query_string"].decode()).items()}
         statement, kept, size = query.get("query", ""), [], 0
         # Every exporter measured here puts its INSERT into the URL, and the rows into the body.
-        insert = statement.lstrip()[:6].upper() == "INSERT"
+        insert = statement.lstrip()[:6].upper() == "INSERT" or scope["path"] == "/v1/traces"
         while True:
             message = await receive()
             body = message.get("body", b"")

@@ -186,7 +186,7 @@ def test_a_vendor_that_does_everything_wrong_delays_and_loses_nothing(tmp_path: 
             made.settled(timeout=60)
         finally:
             made.close()
-        assert tried > 20
+        assert tried >= 10  # some in each phase; how many depends on the machine
         taken = Counter(id_ for got in there.taken for id_ in ids(got.body))
         assert taken == Counter({f"v-{n}": 1 for n in range(sent)})
         attempts: defaultdict[str, set[bytes]] = defaultdict(set)
