@@ -213,11 +213,11 @@ def runnable(sql: str, parameters: Mapping[str, Value]) -> str:
 
 
 def as_csv(frame: pl.DataFrame) -> bytes:
-    """Rows for a spreadsheet; a text that one would take for a formula gets an apostrophe."""
+    """Rows for a spreadsheet; lists as one text, lists of lists left out. A text that one would take for a formula gets an apostrophe."""
     flat = frame.with_columns(
         pl.col(name).list.eval(pl.element().cast(pl.String)).list.join(";")
         for name, type_ in frame.schema.items()
-        if isinstance(type_, pl.List) and not isinstance(type_.inner, pl.Struct)
+        if isinstance(type_, pl.List) and not isinstance(type_.inner, pl.List | pl.Struct)
     )
     flat = flat.select(name for name, type_ in flat.schema.items() if not isinstance(type_, pl.List | pl.Struct))
     texts = [name for name, type_ in flat.schema.items() if type_ in (pl.String, pl.Categorical)]

@@ -71,7 +71,7 @@ def _tiles(view: View, where: str, parameters: dict[str, Value]) -> Node:
         cached = now["Cached"] / now["Input"] if now["Input"] else None
         return [
             tile("Spend", units.usd(now["USD"]), f"{units.count(now['Calls'])} calls"),
-            tile("Change", units.change(change), f"before: {units.usd(was['Earlier'])}" if was["Earlier"] else "nothing before", "up" if (change or 0) > 0 else "down"),
+            tile("Change", units.change(change), f"before: {units.usd(was['Earlier'])}" if was["Earlier"] else "nothing before", "up" if (change or 0) > 0 else "down" if change else ""),
             tile("Projected month", units.usd(pace), "at the pace of seven days" if pace is not None else "no calls in 7 days"),
             tile("Saved by caching", units.usd(now["Saved"]), f"{units.share(cached)} of input cached"),
             tile("Failed calls", units.share(now["Failed"] / now["Calls"] if now["Calls"] else None), f"{units.count(now['Failed'])} calls"),

@@ -49,7 +49,8 @@ def body(view: View) -> Node:
     asked = view.asked(_COST, {"id": id_})
     frame = view.ask(_SQL, {"id": id_})
     if view.wanted_csv:
-        view.csv = frame if view.wanted_csv == view.slug("Spans") else None
+        rows = frame if view.admin else frame.drop("StatusMessage", "AttributeValues", "ResourceValues", "EventValues")
+        view.csv = rows if view.wanted_csv == view.slug("Spans") else None
         return None
     if not frame.height:
         raise NotHere("There are no spans of this trace: it may have passed its retention, or not have come yet.")

@@ -1,0 +1,163 @@
+"""Models and routing: what was asked for and what served, what fails over, what the policy says of it, how load is shared."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import polars as pl
+
+from spanledger.ui import units
+from spanledger.ui.ask import Value
+from spanledger.ui.charts import HALF, lines, stacked
+from spanledger.ui.flows import flows
+from spanledger.ui.html import Markup, Node, e
+from spanledger.ui.page import View, figure, page
+from spanledger.ui.sql import ABSENT, CALL_MODEL, calls, step_of
+from spanledger.ui.tables import Column, Row, table
+
+_SERVED = ABSENT.format(column=CALL_MODEL)
+_ASKED = ABSENT.format(column="c.RequestModel")
+_NO_POLICY = "No routing policy judged calls of this period: the processor routing does (docs/routing.md)."
+
+
+@page("/models", "Models and routing", "models")
+def body(view: View) -> Node:
+    where, parameters = calls(view)
+    return e(
+        "div.grid",
+        _flow(view, where, parameters),
+        _fallback_flow(view),
+        _fallbacks(view),
+        _premium(view, where, parameters),
+        _verdicts(view, where, parameters),
+        _avoidable(view, where, parameters),
+        _load(view, where, parameters),
+    )
+
+
+def _flow(view: View, where: str, parameters: dict[str, Value]) -> Markup:
+    sql = f"""SELECT {_ASKED} AS source, {_SERVED} AS target, count() AS value
+FROM llm_calls AS c
+WHERE {where}
+GROUP BY source, target
+ORDER BY value DESC, source, target
+LIMIT 30"""
+    return figure(view, "Asked and served", sql, partial(flows, label="From the models asked for to those that served"), parameters=parameters, wide=True, note="Calls, from the model or alias that was asked for (left) to the model that served (right). The thirty widest.")  # fmt: skip
+
+
+def _failed_over(view: View) -> tuple[str, dict[str, Value]]:
+    """Condition over `llm_fallbacks AS f`, bounded by its day."""
+    where, parameters = view.filters.where("f", columns={"Environment": "", "Model": "f.ServedModel", "Provider": "f.ServedProvider"})  # fmt: skip
+    return f"f.Day >= toDate({{since:DateTime64(6, 'UTC')}}) AND {where}", parameters
+
+
+def _fallback_flow(view: View) -> Markup:
+    where, parameters = _failed_over(view)
+    failed, served = ABSENT.format(column="f.FailedModel"), ABSENT.format(column="f.ServedModel")
+    sql = f"""SELECT {failed} AS source, if(f.Kind = 'retry', concat({served}, ' (again)'), {served}) AS target, count() AS value
+FROM llm_fallbacks AS f
+WHERE {where}
+GROUP BY source, target
+ORDER BY value DESC, source, target
+LIMIT 30"""
+    return figure(view, "Fallback flows", sql, partial(flows, label="From the models that failed to those that answered"), parameters=parameters, wide=True, note="Attempts that failed (left), and who answered instead (right); “again” is a retry.", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+
+
+def _fallbacks(view: View) -> Markup:
+    where, parameters = _failed_over(view)
+    sql = f"""SELECT f.Kind AS Kind, f.FailedModel AS Failed, f.ServedModel AS Served, f.ErrorType AS Error, f.TierChange AS Quality, count() AS Times,
+sum(f.CostUSD) AS USD, avg(f.LostTime) AS Lost, argMax(f.TraceId, f.Timestamp) AS TraceId
+FROM llm_fallbacks AS f
+WHERE {where}
+GROUP BY Kind, Failed, Served, Error, Quality
+ORDER BY Times DESC, Failed, Served
+LIMIT 20"""
+    columns = (
+        Column("Kind", "Kind"),
+        Column("Failed", "Failed → answered", cell=lambda row: f"{row['Failed']} → {row['Served']}"),
+        Column("Error", "Why", minor=True),
+        Column("Quality", "Quality", cell=_quality),
+        Column("Times", "Times", units.count, number=True),
+        Column("Lost", "Lost each", units.took, number=True, minor=True),
+        Column("USD", "Cost", units.usd, number=True, minor=True),
+        Column("TraceId", "Newest", cell=lambda row: e("a", "trace", href=view.link(f"/trace/{row['TraceId']}"))),
+    )
+    return figure(view, "Fallbacks and retries", sql, partial(table, columns=columns, caption="Fallbacks and retries"), parameters=parameters, wide=True, empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+
+
+def _quality(row: Row) -> Node:
+    return e("span.tag", row["Quality"], class_="warn" if row["Quality"] == "drop" else None)
+
+
+def _premium(view: View, where: str, parameters: dict[str, Value]) -> Markup:
+    seconds = step_of(view.filters.seconds)
+    sql = f"""SELECT time, series, value FROM (
+SELECT toStartOfInterval(toDateTime(c.Timestamp, 'UTC'), INTERVAL {seconds} SECOND, 'UTC') AS time,
+countIf(c.ModelTier = 1) / count() AS v0, toFloat64(sumIf(c.CostUSD, c.ModelTier = 1)) / nullIf(toFloat64(sum(c.CostUSD)), 0) AS v1
+FROM llm_calls AS c
+WHERE {where} AND c.ModelTier IS NOT NULL
+GROUP BY time
+)
+ARRAY JOIN ['of calls', 'of spend'] AS series, [v0, v1] AS value
+ORDER BY time, series"""
+
+    def chart(frame: pl.DataFrame) -> Node:
+        return lines(frame, view.filters.start, view.filters.end, seconds, unit=units.share, axis=lambda v: f"{v * 100:.0f}%", label="Premium share over time")  # fmt: skip
+
+    return figure(view, "Premium share", sql, chart, parameters=parameters, note="Of what models of a known quality tier served: the part of tier 1, the makers' best.", empty=_NO_POLICY)  # fmt: skip
+
+
+def _verdicts(view: View, where: str, parameters: dict[str, Value]) -> Markup:
+    seconds = step_of(view.filters.seconds)
+    sql = f"""SELECT toStartOfInterval(toDateTime(c.Timestamp, 'UTC'), INTERVAL {seconds} SECOND, 'UTC') AS time, replaceAll(c.RouteVerdict, '_', ' ') AS series, count() AS value
+FROM llm_calls AS c
+WHERE {where} AND c.RouteVerdict != ''
+GROUP BY time, series
+ORDER BY time, series"""
+
+    def chart(frame: pl.DataFrame) -> Node:
+        return stacked(frame, view.filters.start, view.filters.end, seconds, unit=units.count, axis=units.short, width=HALF, height=200, label="Verdicts over time")  # fmt: skip
+
+    return figure(view, "Verdicts of the policy", sql, chart, parameters=parameters, note="Whether the model that the policy expects served.", empty=_NO_POLICY)  # fmt: skip
+
+
+def _avoidable(view: View, where: str, parameters: dict[str, Value]) -> Markup:
+    sql = f"""SELECT {ABSENT.format(column="c.Team")} AS Team, c.Route AS Route, c.ExpectedModel AS Expected, {_SERVED} AS Served, c.RouteVerdict AS Verdict,
+count() AS Calls, sum(c.CostUSD) AS USD, sum(c.AvoidableCostUSD) AS Avoidable
+FROM llm_calls AS c
+WHERE {where} AND c.RouteVerdict NOT IN ('', 'ok', 'unknown_route')
+GROUP BY Team, Route, Expected, Served, Verdict
+ORDER BY Avoidable DESC NULLS LAST, Calls DESC, Team, Served
+LIMIT 20"""
+    columns = (
+        Column("Team", "Team", cell=lambda row: e("a", row["Team"], href=view.link("/calls", team=row["Team"], status="rerouted"))),  # fmt: skip
+        Column("Route", "Route", minor=True),
+        Column("Expected", "Expected → served", cell=lambda row: f"{row['Expected']} → {row['Served']}"),
+        Column("Verdict", "Verdict", cell=lambda row: row["Verdict"].replace("_", " "), minor=True),
+        Column("Calls", "Calls", units.count, number=True, minor=True),
+        Column("USD", "Cost", units.usd, number=True, minor=True),
+        Column("Avoidable", "Avoidable", units.usd, number=True, bar=True),
+    )
+    return figure(view, "Avoidable cost", sql, partial(table, columns=columns, caption="Avoidable cost"), parameters=parameters, wide=True, note="What the calls cost more than the expected model would have for the same tokens.", empty="Every judged call of this period was served as its route says, or no policy judged any.")  # fmt: skip
+
+
+def _load(view: View, where: str, parameters: dict[str, Value]) -> Markup:
+    sql = f"""SELECT {_ASKED} AS Asked, {ABSENT.format(column="c.Provider")} AS Provider, {ABSENT.format(column="c.Deployment")} AS Deployment, c.Region AS Region, count() AS Calls,
+count() / sum(count()) OVER (PARTITION BY Asked) AS Share, 1 / count() OVER (PARTITION BY Asked) AS Even, countIf(c.StatusCode = 'Error') / count() AS Failed,
+countIf(c.ErrorType = '429' OR c.ErrorType ILIKE '%rate%limit%' OR c.ErrorType ILIKE '%throttl%') AS Limited, quantile(0.95)(c.Duration) AS P95
+FROM llm_calls AS c
+WHERE {where}
+GROUP BY Asked, Provider, Deployment, Region
+ORDER BY sum(count()) OVER (PARTITION BY Asked) DESC, Asked, Calls DESC, Provider, Deployment
+LIMIT 60"""
+    columns = (
+        Column("Asked", "Model asked for"),
+        Column("Deployment", "Deployment", cell=lambda row: " · ".join(filter(None, (row["Provider"], row["Deployment"], row["Region"])))),  # fmt: skip
+        Column("Calls", "Calls", units.count, number=True, minor=True),
+        Column("Share", "Share", units.share, number=True, bar=True),
+        Column("Even", "Even share", units.share, number=True),
+        Column("Failed", "Failed", units.share, number=True, minor=True),
+        Column("Limited", "Rate limits", units.count, number=True, minor=True),
+        Column("P95", "p95", units.took, number=True, minor=True),
+    )
+    return figure(view, "Load per deployment", sql, partial(table, columns=columns, caption="Load per deployment"), parameters=parameters, wide=True, note="How the calls of a model name are shared. Even: what each would have if all had the same.")  # fmt: skip
