@@ -12,6 +12,7 @@ import typer
 from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, open_ledger
 from spanledger.cli.shell import CommandError, ConfigOption, SetOption, err, examples, out, usage
 from spanledger.cli.show import Format, count, money, print_csv, print_json
+from spanledger.cli.spark import cells, cells_sql, spark
 from spanledger.cli.when import literal, moment
 
 if TYPE_CHECKING:
@@ -114,8 +115,11 @@ def costs(
     where = _where(since, until)
     with open_ledger(config, set_, dsn, admin, token) as ledger:
         report = _ask(ledger, names, where, limit)
+        trends = (
+            _trends(ledger, names, since, until, limit) if format_ is Format.TABLE and report.total["calls"] else {}
+        )
     if format_ is Format.TABLE:
-        _print(report, names, since, until)
+        _print(report, names, since, until, trends)
     else:
         columns = [*names, *_NAMES]
         lines = [[*keys, *(line[n] for n in _NAMES)] for keys, line in report.lines]
@@ -194,6 +198,32 @@ def _ask(ledger: Ledger, names: list[str], where: str, limit: int) -> Report:
     return Report(lines, total, owner, [(s, int(n), m) for s, n, m in unpriced], ledger.where)
 
 
+#: Parts of the period that a sparkline shows.
+_TREND = 12
+#: What lines stand for, as shown → USD in each part of the period. The total's key is empty.
+Trends = dict[tuple[str, ...], list[float]]
+
+
+def _trends(ledger: Ledger, names: list[str], since: str, until: str | None, limit: int) -> Trends:
+    """How the cost of each line went. None for a period without a beginning, or for lines that are times themselves."""
+    now = datetime.now(tz=UTC)
+    start, end = moment(since, "--since", now), moment(until, "--until", now) if until is not None else now
+    if start is None or end is None or {"day", "hour"} & set(names):
+        return {}
+    keys = ", ".join(f"toString({DIMENSIONS[n].sql}) AS d{i}" for i, n in enumerate(names))
+    group = ", ".join(f"d{i}" for i in range(len(names)))
+    answer = ledger.query(
+        f"SELECT {keys}, {cells_sql('CostUSD', start, end, _TREND)} AS trend FROM llm_calls "  # noqa: S608
+        f"WHERE Timestamp >= {literal(start)} AND Timestamp < {literal(end)} GROUP BY {group} WITH TOTALS "
+        f"ORDER BY sum(CostUSD) DESC NULLS LAST, count() DESC, {group} LIMIT {limit}"
+    )
+    found = {
+        tuple(v or DIMENSIONS[n].absent for n, v in zip(names, row, strict=False)): cells(row[-1], _TREND)
+        for row in answer.rows
+    }
+    return {**found, (): cells(answer.totals[-1], _TREND)} if answer.totals else found
+
+
 def _measures(row: list[Any]) -> dict[str, Any]:
     numbers = [value if isinstance(value, Decimal) else _number(value) for value in row]
     found: dict[str, Any] = dict(zip((*_NAMES, "unattributed", "unattributed_usd"), numbers, strict=True))
@@ -214,7 +244,7 @@ _CELLS = (
 )
 
 
-def _print(report: Report, names: list[str], since: str, until: str | None) -> None:
+def _print(report: Report, names: list[str], since: str, until: str | None, trends: Trends) -> None:
     period = (
         "of all time" if since == "all" and until is None else f"since {since}" + (f" until {until}" if until else "")
     )
@@ -224,8 +254,10 @@ def _print(report: Report, names: list[str], since: str, until: str | None) -> N
             "Fill it with `spanledger demo`, point a gateway at the collector, or ask for more: --since all.",
         )
     # No figure is ever cut: on a narrow terminal a column less is shown.
-    for left_out in ((), ("cache_read_tokens",), ("cache_read_tokens", "failed"), tuple(key for _, key in _CELLS)):
-        table = _table(report, names, [cell for cell in _CELLS if cell[1] not in left_out])
+    cached, failed = ("cache_read_tokens",), ("cache_read_tokens", "failed")
+    nothing: Trends = {}
+    for shown, left_out in ((trends, ()), (trends, cached), (nothing, cached), (nothing, failed), (nothing, tuple(key for _, key in _CELLS))):  # fmt: skip
+        table = _table(report, names, [cell for cell in _CELLS if cell[1] not in left_out], shown)
         if sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) <= out.width:
             break
     out.print(f"Costs {period}")
@@ -245,7 +277,7 @@ def _print(report: Report, names: list[str], since: str, until: str | None) -> N
     err.print(f"[dim]from {report.where}[/]")
 
 
-def _table(report: Report, names: list[str], cells: list[tuple[str, str]]) -> Table:
+def _table(report: Report, names: list[str], figures: list[tuple[str, str]], trends: Trends) -> Table:
     """The lines; names fold where there is no room for them, figures keep theirs."""
     from rich import box
     from rich.table import Table
@@ -256,7 +288,7 @@ def _table(report: Report, names: list[str], cells: list[tuple[str, str]]) -> Ta
         longest = max(len(keys[i]) for keys, _ in report.lines)
         width = min(longest, 14 if len(names) < 4 else 8)
         table.add_column(DIMENSIONS[name].heading, footer="Total" if i == 0 else "", overflow="fold", min_width=width)
-    for heading, key in cells:
+    for heading, key in figures:
         shown = [count(line[key]) if line[key] else "" for line in [*lines, total]]
         width = max(map(len, [*shown, *heading.split("\n")]))
         table.add_column(heading, justify="right", footer=shown[-1], min_width=width, no_wrap=True)
@@ -265,9 +297,12 @@ def _table(report: Report, names: list[str], cells: list[tuple[str, str]]) -> Ta
     table.add_column(
         "Cost USD", justify="right", footer=f"[bold]{sum_}[/]", min_width=max(8, len(sum_) + 1), no_wrap=True
     )
+    if trends:
+        table.add_column("Trend", footer=f"[cyan]{spark(trends.get((), []))}[/]", min_width=_TREND, no_wrap=True)
     for keys, line in report.lines:
-        figures = [count(line[key]) if line[key] else "" for _, key in cells]
-        table.add_row(*map(_name, keys), *figures, _cost(line, digits))
+        counts = [count(line[key]) if line[key] else "" for _, key in figures]
+        trend = [f"[cyan]{spark(trends.get(tuple(keys), []))}[/]"] if trends else []
+        table.add_row(*map(_name, keys), *counts, _cost(line, digits), *trend)
     return table
 
 

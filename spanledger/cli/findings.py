@@ -16,6 +16,7 @@ from collector.findings import Severity
 from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, open_ledger
 from spanledger.cli.shell import ConfigOption, SetOption, err, examples, out, usage
 from spanledger.cli.show import Format, as_json, money, print_csv, print_json
+from spanledger.cli.spark import spark
 from spanledger.cli.when import literal, moment
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+#: Narrower than this, findings are paragraphs, not lines of a table.
+_TABLE_WIDTH = 110
+#: Parts of the period that the sparkline of a kind shows.
+_TREND = 24
 #: How often `--follow` looks.
 _EVERY_S = 2.0
 _TIME = "formatDateTime({0}, '%Y-%m-%dT%H:%i:%SZ', 'UTC')"
@@ -159,7 +164,8 @@ def _print(found: list[dict[str, Any]], since: str, where: str, format_: Format)
     else:
         period = "of all time" if since == "all" else f"since {since}"
         if found:
-            out.print(_table(found))
+            out.print(_table(found) if out.width >= _TABLE_WIDTH else _paragraphs(found))
+            out.print(_kinds(found))
         still = sum(one["state"] == "open" for one in found)
         out.print(f"{len(found)} finding{'' if len(found) == 1 else 's'} {period}, {still} open")
         err.print(f"[dim]from {where}[/]")
@@ -183,6 +189,42 @@ def _table(found: list[dict[str, Any]]) -> Table:
         message = _plain(one["message"] + (f" ({one['resolution']})" if one["resolution"] else ""))
         about = _plain(_subject(one, "\n"))
         table.add_row(_severity(one), _when(one), _plain(one["kind"]), about, message, cost, style=style)
+    return table
+
+
+def _paragraphs(found: list[dict[str, Any]]) -> Text:
+    """The findings where a table would be all folds: what, when and how much on a line, whom and why below it."""
+    from rich.text import Text
+
+    parts = []
+    for one in found:
+        cost = f"{money(one['cost_usd'])} USD" if one["cost_usd"] is not None else ""
+        head = Text("  ").join([_severity(one), _when(one), Text(_plain(one["kind"]).plain, style="bold")])
+        if cost:
+            gap = out.width - head.cell_len - len(cost)
+            head.append(" " * gap + cost if gap > 1 else f"\n  {cost}")
+        said = one["message"] + (f" ({one['resolution']})" if one["resolution"] else "")
+        lines = [_plain(_subject(one, ", ")), _plain(said)]
+        body = [Text("  ") + piece for line in lines for piece in line.wrap(out, max(out.width - 2, 20))]
+        parts.append(Text("\n").join([head, *body]))
+        if one["state"] != "open":
+            parts[-1].stylize("dim")
+    return Text("\n\n").join(parts) + Text("\n")
+
+
+def _kinds(found: list[dict[str, Any]]) -> Table:
+    """When findings of each kind were first seen, over the time of all that are shown."""
+    from rich.table import Table
+
+    moments = [datetime.fromisoformat(one["first_seen"]).timestamp() for one in found]
+    start = min(moments)
+    width = max(max(moments) - start, 1) / (_TREND - 1)
+    by_kind: dict[str, list[float]] = {}
+    for one, at in zip(found, moments, strict=True):
+        by_kind.setdefault(one["kind"], [0.0] * _TREND)[int((at - start) / width)] += 1
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for kind, trend in sorted(by_kind.items(), key=lambda item: -sum(item[1])):
+        table.add_row(_plain(kind), f"{sum(trend):.0f}", f"[cyan]{spark(trend)}[/]")
     return table
 
 

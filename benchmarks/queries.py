@@ -1,0 +1,165 @@
+"""`python -m benchmarks.queries`: how long every question of the dashboards and of the pages takes over 10 million calls.
+
+The calls are made inside the embedded ClickHouse (`benchmarks.calls`) and stay in the folder, so that a second run only asks.
+Each question is asked through the read-only gate, as Grafana and the browser ask: once cold, then warm; the best warm time
+is printed, and what is over a second is marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.calls import DAYS, fill
+from exporters.clickhouse.client import Connection
+from exporters.clickhouse.config import parse_dsn
+from exporters.clickhouse.ddl import Layout
+from exporters.clickhouse.engine import Handle
+from exporters.clickhouse.migrate import migrate
+from exporters.clickhouse.reader import Limits, Reader
+from exporters.clickhouse.schema import CALLS
+from spanledger.ui.ask import AskError, Embedded, Value
+from spanledger.ui.auth import Visitor
+from spanledger.ui.filters import Filters
+from spanledger.ui.html import render
+from spanledger.ui.page import PAGES, Source, View
+from spanledger.ui.pages import registered
+from tests.grafana_kit import Period, dashboards, expand, targets, variables
+
+SLOW_S = 1.0
+DATABASE = "spanledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One question: of which figure, and its seconds cold and warm."""
+
+    figure: str
+    cold_s: float
+    warm_s: float
+
+
+@dataclass(slots=True)
+class Recorder:
+    """A store that passes questions on and keeps them."""
+
+    store: Embedded
+    asked: list[tuple[str, Mapping[str, Value]]]
+    where: str = ""
+
+    def ask(self, sql: str, parameters: Mapping[str, Value]) -> pl.DataFrame:
+        self.asked.append((sql, parameters))
+        return self.store.ask(sql, parameters)
+
+    def close(self) -> None: ...
+
+
+def store(folder: Path, calls: int) -> tuple[datetime, str]:
+    """The filled store: made where it is not there. Gives the time of the last call, and a trace of it."""
+    engine = Handle(folder)
+    layout = Layout(DATABASE)
+    connection = Connection(parse_dsn(f"chdb://{folder.resolve()}"), timeout=60.0)
+    migrate(layout, connection.command, connection.rows)
+    connection.close()
+    name = layout.name(CALLS)
+    if int(engine.query(f"SELECT count() FROM {name}")) < calls:
+        started = time.monotonic()
+        fill(engine.query, layout, calls, time.time_ns())
+        print(f"{calls:,} calls written in {time.monotonic() - started:.0f} s")
+    newest, trace = engine.query(
+        f"SELECT toUnixTimestamp64Nano(max(Timestamp)), argMax(TraceId, Timestamp) FROM {name}"
+    ).split()
+    engine.close()
+    return datetime.fromtimestamp(int(newest) / 1e9, UTC), trace
+
+
+def panels(end: datetime, days: int, trace: str) -> Iterator[tuple[str, str]]:
+    """Every panel of every dashboard over the last so many days, its filters as they stand at first."""
+    period = Period(end - timedelta(days=days), end, 3600 if days > 1 else 300)
+    for name, board in dashboards().items():
+        values = {**variables(board), "trace": (trace,)}
+        for panel, target in targets(board, "grafana-clickhouse-datasource"):
+            yield f"grafana {name}: {panel['title']}", expand(target["rawSql"], values, period)
+
+
+def timed(figure: str, ask: Callable[[], object], rounds: int) -> Timing:
+    """Ask once cold, then warm. What the gate's limits stop takes for ever."""
+    times = []
+    for _ in range(1 + rounds):
+        started = time.perf_counter()
+        try:
+            ask()
+        except (RuntimeError, AskError) as error:
+            print(f"{figure}: {' '.join(str(error).split())[:200]}")
+            return Timing(figure, math.inf, math.inf)
+        times.append(time.perf_counter() - started)
+    return Timing(figure, times[0], min(times[1:]))
+
+
+def pages(embedded: Embedded, end: datetime, days: int, rounds: int) -> Iterator[Timing]:
+    """Every page that needs no id, question by question: rendered once, then each of its questions again."""
+    registered()
+    with ThreadPoolExecutor(1) as threads:
+        for path, page in PAGES.items():
+            if "{" in path:
+                continue
+            recorder = Recorder(embedded, [])
+            source = Source(recorder, threads, dict, list)
+            view = View(source, page, Visitor("benchmark", admin=True), Filters(since=f"{days}d", now=end), {}, {})
+            for _ in view.stream(render(page.body(view))):
+                pass
+            for number, (sql, parameters) in enumerate(recorder.asked, 1):
+                yield timed(f"page {page.title}: question {number}", partial(embedded.ask, sql, parameters), rounds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.queries", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("--folder", type=Path, required=True, help="where the store is, or shall be (some GB)")
+    parser.add_argument("--calls", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, nargs="*", default=[7, DAYS], help="periods that are asked for")
+    parser.add_argument("--rounds", type=int, default=2, help="warm askings of each question")
+    parser.add_argument("--json", type=Path, help="write the times here too")
+    options = parser.parse_args()
+    end, trace = store(options.folder, options.calls)
+    reader = Reader(options.folder, DATABASE, Limits())
+    embedded = Embedded(options.folder, DATABASE)
+    found: dict[int, list[Timing]] = {}
+    try:
+        for days in options.days:
+            found[days] = [
+                timed(name, partial(reader.ask, sql, "JSONCompact"), options.rounds)
+                for name, sql in panels(end, days, trace)
+            ]
+            found[days] += pages(embedded, end, days, options.rounds)
+    finally:
+        embedded.close()
+        reader.close()
+    console = Console(highlight=False, soft_wrap=True)
+    for days, timings in found.items():
+        table = Table(title=f"{options.calls:,} calls, the last {days} days asked for", title_justify="left", box=None)
+        table.add_column("Figure")
+        table.add_column("Cold s", justify="right")
+        table.add_column("Warm s", justify="right")
+        for one in sorted(timings, key=lambda timing: -timing.warm_s):
+            slow = one.warm_s > SLOW_S
+            table.add_row(one.figure, f"{one.cold_s:.2f}", f"{one.warm_s:.2f}{' slow' if slow else ''}", style="red" if slow else "")  # fmt: skip
+        console.print(table)
+    if options.json:
+        options.json.write_text(json.dumps({days: [[t.figure, t.cold_s, t.warm_s] for t in timings] for days, timings in found.items()}, indent=1))  # fmt: skip
+    return int(any(one.warm_s > SLOW_S for timings in found.values() for one in timings))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
