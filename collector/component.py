@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -58,6 +59,10 @@ class StateWriter(StateReader, Protocol):
     def put(self, key: bytes, value: bytes) -> None: ...
 
     def delete(self, key: bytes) -> None: ...
+
+
+#: Opens a component's state as it is at that moment, for reading.
+Snapshot = Callable[[], AbstractContextManager[StateReader]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +176,11 @@ class Processor(ABC, Generic[ConfigT]):
     @property
     def verdicts(self) -> Verdicts | None:
         """For a processor that knows who may still spend: what the verdict port asks. From any thread."""
+        return None
+
+    @classmethod
+    def stored_verdicts(cls, config: ConfigT, snapshot: Snapshot) -> Verdicts | None:  # noqa: ARG003
+        """As `verdicts`, for another process: answers from what this processor has committed to the store."""
         return None
 
     def close(self) -> None:

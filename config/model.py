@@ -90,6 +90,9 @@ class VerdictConfig(StrictModel):
     """Host and port of Envoy's external authorization service (`envoy.service.auth.v3`). Not served unless it is set."""
     auth: AdminAuthConfig | None = None
     """Asked for on both ports. It opens nothing else: give gateways this one, and not the admin port's."""
+    own_process: bool = False
+    """Answer from a process of its own, which reads the counters from the data directory: answers do not wait for the pipeline
+    then. It costs a process's memory."""
     on_error: Literal["allow", "deny"] = "allow"
     """What to answer while the counters cannot be trusted: the collector is starting, its pipeline stands still or is behind."""
     max_lag: Duration = Field(default=60.0, ge=1, le=86400)

@@ -8,28 +8,29 @@ from typing import Any
 from collector.verdict import Answer, Use
 from collector.windows import Rolling
 from config.types import show_duration
-from processors.budgets.counters import ZERO, Counter, Counters
+from processors.budgets.counters import Counters, Key, Look, Stored
 from processors.budgets.moves import Values
 from processors.budgets.scopes import Lines, Scope
 
 
 class Answers:
-    """Reads what is committed. From any thread: counters are never changed, but exchanged."""
+    """Reads what is committed, from memory or from the store. From any thread: counters are never changed, but exchanged."""
 
-    def __init__(self, scopes: Sequence[Scope], counters: Counters) -> None:
+    def __init__(self, scopes: Sequence[Scope], counters: Counters | Stored) -> None:
         self._scopes = scopes
         self._counters = counters
 
     def ask(self, question: Mapping[str, str], now_ns: int) -> Answer:
         uses: list[Use] = []
         unasked: list[str] = []
-        for scope in self._scopes:
-            if not scope.needs <= question.keys():
-                unasked += [budget.name for budget in scope.budgets]
-            elif scope.fits(question):
-                values = tuple(question[name] for name in scope.per)
-                used = self._used(scope, values, now_ns)
-                uses += [_use(scope, budget, values, used[budget.measure], now_ns) for budget in scope.budgets]
+        with self._counters.looking() as look:
+            for scope in self._scopes:
+                if not scope.needs <= question.keys():
+                    unasked += [budget.name for budget in scope.budgets]
+                elif scope.fits(question):
+                    values = tuple(question[name] for name in scope.per)
+                    used = _used(look, scope, values, now_ns)
+                    uses += [_use(scope, budget, values, used[budget.measure], now_ns) for budget in scope.budgets]
         return Answer(tuple(uses), tuple(unasked))
 
     def report(self, now_ns: int, most: int) -> list[dict[str, Any]]:
@@ -37,9 +38,10 @@ class Answers:
         found = []
         for scope in self._scopes:
             subjects = {
-                values for period in _periods(scope, now_ns) for values in list(self._subjects(scope, period))
-            }  # a copy: the pipeline goes on
-            used = {values: self._used(scope, values, now_ns) for values in subjects}
+                values for period in _periods(scope, now_ns) for values in self._counters.subjects(scope.key, period)
+            }
+            with self._counters.looking() as look:
+                used = {values: _used(look, scope, values, now_ns) for values in subjects}
             for budget in scope.budgets:
                 order = sorted(used, key=lambda values: (-used[values][budget.measure], values))
                 found.append(self._budget(scope, budget, order, used, now_ns, most))
@@ -69,14 +71,10 @@ class Answers:
             "subjects": [_use(scope, budget, v, used[v][budget.measure], now_ns).as_json() for v in order[:most]],
         }
 
-    def _used(self, scope: Scope, values: Values, now_ns: int) -> tuple[int, int, int]:
-        if scope.window.steps == 1:
-            return self._subjects(scope, scope.window.start(now_ns)).get(values, ZERO).amounts
-        counters = [self._subjects(scope, period).get(values, ZERO) for period in _periods(scope, now_ns)]
-        return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
 
-    def _subjects(self, scope: Scope, period: int) -> dict[Values, Counter]:
-        return self._counters.committed.get(scope.key, {}).get(period, {})
+def _used(look: Look, scope: Scope, values: Values, now_ns: int) -> tuple[int, int, int]:
+    counters = [look(Key(scope.key, period, values)) for period in _periods(scope, now_ns)]
+    return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
 
 
 def _periods(scope: Scope, now_ns: int) -> list[int]:

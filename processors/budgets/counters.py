@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii
 from typing import NamedTuple
@@ -58,6 +59,7 @@ class Key(NamedTuple):
 
 ZERO = Counter()
 Periods = dict[int, dict[Values, Counter]]
+Look = Callable[[Key], Counter]  # the committed counter
 
 
 class Counters:
@@ -81,9 +83,19 @@ class Counters:
         self.names = {name[1:]: tuple(json.loads(value)) for name, value in state.items(_SCOPE)}
         self.committed = {scope: {} for scope in self.names}
         for name, value in state.items(_COUNTER):
-            values, usd, tokens, calls, last_ns, told = json.loads(value)
-            counter = Counter(usd, tokens, calls, last_ns, tuple(Told(*one) for one in told))
-            self._put(Key(name[1:9], _period(name[9:17]), tuple(values)), counter)
+            values, counter = _read(value)
+            self._put(Key(name[1:9], _period(name[9:17]), values), counter)
+
+    # For those who ask ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """Looks up what is committed. From any thread."""
+        yield lambda key: self.committed.get(key.scope, {}).get(key.period, {}).get(key.values, ZERO)
+
+    def subjects(self, scope: bytes, period: int) -> list[Values]:
+        """Who has a counter of a window. A copy: the pipeline goes on."""
+        return list(self.committed.get(scope, {}).get(period, {}))
 
     # While a batch is processed ------------------------------------------------------------------------------------
 
@@ -200,6 +212,37 @@ class Counters:
         subjects = self.committed.get(key.scope, {}).get(key.period, {})
         self.count -= subjects.pop(key.values, None) is not None
         self.open.get(key.scope, set()).discard(key)
+
+
+class Stored:
+    """The committed counters of another process's processor, each read from the store when it is asked for.
+
+    snapshot: opens the processor's state as it is at that moment
+    """
+
+    def __init__(self, snapshot: Callable[[], AbstractContextManager[StateReader]]) -> None:
+        self._snapshot = snapshot
+
+    @contextmanager
+    def looking(self) -> Iterator[Look]:
+        """Looks up counters of one moment. From any thread. Raises `StoreError` where the disk cannot be read."""
+        with self._snapshot() as state:
+
+            def look(key: Key) -> Counter:
+                value = state.get(_name(key))
+                return ZERO if value is None else _read(value)[1]
+
+            yield look
+
+    def subjects(self, scope: bytes, period: int) -> list[Values]:
+        """Who has a counter of a window."""
+        with self._snapshot() as state:
+            return [_read(value)[0] for _, value in state.items(_COUNTER + scope + _eight(period))]
+
+
+def _read(value: bytes) -> tuple[Values, Counter]:
+    values, usd, tokens, calls, last_ns, told = json.loads(value)
+    return tuple(values), Counter(usd, tokens, calls, last_ns, tuple(Told(*one) for one in told))
 
 
 def _name(key: Key) -> bytes:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
 from collector.batch import SpanBatch
-from collector.component import Context, Processor, Stage, StateReader, StateWriter
+from collector.component import Context, Processor, Snapshot, Stage, StateReader, StateWriter
 from collector.distinct import integers
 from collector.findings import Observation
 from collector.otlp.tables import I64
@@ -26,7 +26,7 @@ from collector.verdict import Verdicts
 from processors.budgets import alerts
 from processors.budgets.answers import Answers
 from processors.budgets.config import BudgetsConfig
-from processors.budgets.counters import Counter, Counters, Key, Told
+from processors.budgets.counters import Counter, Counters, Key, Stored, Told
 from processors.budgets.moves import Change, Changes, Moves
 from processors.budgets.scopes import Scope, scopes_of
 
@@ -64,6 +64,10 @@ class Budgets(Processor[BudgetsConfig]):
     @property
     def verdicts(self) -> Verdicts:
         return self._answers
+
+    @classmethod
+    def stored_verdicts(cls, config: BudgetsConfig, snapshot: Snapshot) -> Verdicts:
+        return Answers(scopes_of(config.budgets), Stored(snapshot))
 
     # In the pipeline ------------------------------------------------------------------------------------------------
 

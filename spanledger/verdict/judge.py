@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from collector.pipeline import Pipeline
 from collector.sums import COUNTED_BY
 from collector.verdict import Verdict, Verdicts, decide
 from config.model import VerdictConfig
@@ -25,39 +24,14 @@ class BadQuestion(ValueError):
     """The question names something that calls are not counted by. The text says what."""
 
 
-class Judge:
-    """Asks every pipeline's budgets. From any thread.
-
-    Where the counters cannot be trusted (the collector is starting, a pipeline stands still or is behind), the answer is what
-    `on_error` says.
-    """
+class Health:
+    """Whether the counters can be trusted, as the collector's own process knows it. From any thread."""
 
     def __init__(self, config: VerdictConfig, service: Service) -> None:
         self.config = config
         self._service = service
-        self._sources: Sequence[tuple[Pipeline, Verdicts]] = service.verdicts
         self._trouble: str | None = None
         self._looked = 0.0
-        #: Names of headers, lower-case, by dimension.
-        self.headers = {header.lower(): dimension for dimension, header in config.headers.items()}
-
-    def ask(self, question: Mapping[str, str]) -> tuple[Verdict, dict[str, str]]:
-        """The verdict and the headers that go with it. Raises `BadQuestion`."""
-        unknown = next((name for name in question if name not in COUNTED_BY), None)
-        if unknown is not None:
-            raise BadQuestion(f"no such dimension; there are {', '.join(COUNTED_BY)}")
-        now_ns = time.time_ns()
-        trouble = self.trouble()
-        verdict = None
-        if trouble is None:
-            try:
-                verdict = decide([source.ask(question, now_ns) for _, source in self._sources])
-            except Exception as error:  # whatever it is, the gateway gets an answer
-                trouble = f"asking them raised {type(error).__name__}"
-                logger.error("verdict: %s", trouble)
-        if verdict is None:
-            verdict = Verdict(self.config.on_error == "allow", f"budgets are not known: {trouble}", known=False)
-        return verdict, verdict.headers(now_ns)
 
     def trouble(self) -> str | None:
         """Why the counters cannot be trusted."""
@@ -69,12 +43,45 @@ class Judge:
         return self._trouble
 
     def _look(self) -> str | None:
-        for pipeline, _ in self._sources:
+        for pipeline, _ in self._service.verdicts:
             if pipeline.failed or not pipeline.alive:
                 return f"pipeline {pipeline.id} stands still"
             if pipeline.lag > self.config.max_lag:
                 return f"pipeline {pipeline.id} is behind"
         return None
+
+
+class Judge:
+    """Asks every pipeline's budgets. From any thread.
+
+    Where the counters cannot be trusted (the collector is starting, a pipeline stands still or is behind), the answer is what
+    `on_error` says.
+    """
+
+    def __init__(self, config: VerdictConfig, sources: Sequence[Verdicts], trouble: Callable[[], str | None]) -> None:
+        self.config = config
+        self._sources = sources
+        self._trouble = trouble
+        #: Names of headers, lower-case, by dimension.
+        self.headers = {header.lower(): dimension for dimension, header in config.headers.items()}
+
+    def ask(self, question: Mapping[str, str]) -> tuple[Verdict, dict[str, str]]:
+        """The verdict and the headers that go with it. Raises `BadQuestion`."""
+        unknown = next((name for name in question if name not in COUNTED_BY), None)
+        if unknown is not None:
+            raise BadQuestion(f"no such dimension; there are {', '.join(COUNTED_BY)}")
+        now_ns = time.time_ns()
+        trouble = self._trouble()
+        verdict = None
+        if trouble is None:
+            try:
+                verdict = decide([source.ask(question, now_ns) for source in self._sources])
+            except Exception as error:  # whatever it is, the gateway gets an answer
+                trouble = f"asking them raised {type(error).__name__}"
+                logger.error("verdict: %s", trouble)
+        if verdict is None:
+            verdict = Verdict(self.config.on_error == "allow", f"budgets are not known: {trouble}", known=False)
+        return verdict, verdict.headers(now_ns)
 
     def from_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """The dimensions that a request's headers (names in lower case) name."""

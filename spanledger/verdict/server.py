@@ -1,4 +1,4 @@
-"""Both ways to ask, started and stopped together."""
+"""The verdict ports of a service: in its own process, or in one beside it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING
 from collector.errors import SpanledgerError
 from collector.sums import COUNTED_BY
 from config.model import VerdictConfig
-from config.types import parse_endpoint
-from spanledger.admin.control import new_key
-from spanledger.admin.guard import App, Guard
-from spanledger.verdict.envoy import EnvoyServer
-from spanledger.verdict.http import VerdictApp
-from spanledger.verdict.judge import Judge
-from spanledger.web import WebServer
+from spanledger.verdict.child import Child, Listening
+from spanledger.verdict.judge import Health, Judge
+from spanledger.verdict.ports import Ports
 
 if TYPE_CHECKING:
     from spanledger.service import Service
 
 logger = logging.getLogger(__name__)
 
-_MOST_AT_ONCE = 1000
 #: How long the interpreter lets another thread, the pipeline's, go on while one of ours could answer. Its default is 5 ms.
 _SWITCH_S = 0.0005
 
@@ -40,28 +35,37 @@ class VerdictServer:
             raise SpanledgerError(
                 f"service.verdict.headers: no dimension {unknown!r}; there are {', '.join(COUNTED_BY)}"
             )
-        token = config.auth.token.get_secret_value() if config.auth else None
-        judge = Judge(config, service)
-        self._open = token is None
-        app: App = VerdictApp(judge, token)
-        if (
-            token is None
-        ):  # a token protects against pages in somebody's browser too; without one it is the Host that does
-            app = Guard(app, parse_endpoint(config.endpoint)[0], (), None, new_key(), "service.verdict.auth")
-        self.http = WebServer(app, config.endpoint, "service.verdict.endpoint", _MOST_AT_ONCE)
-        self.grpc = EnvoyServer(judge, token, config.grpc_endpoint) if config.grpc_endpoint is not None else None
+        health = Health(config, service)
+        self._open = config.auth is None
+        self._ports: Ports | None = None
+        self.child: Child | None = None
+        if config.own_process:
+            self.child = Child(service.config, config, health.trouble)
+        else:
+            self._ports = Ports(config, Judge(config, [source for _, source in service.verdicts], health.trouble))
+
+    @property
+    def listening(self) -> Listening:
+        """Where gateways may ask."""
+        if self.child is not None:
+            return self.child.listening
+        assert self._ports is not None
+        http, grpc = self._ports.http, self._ports.grpc
+        return Listening(http.endpoint, grpc.endpoint if grpc is not None else None, http.local)
 
     def start(self) -> None:
         """Listen."""
-        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
-        self.http.start()
-        if self.grpc is not None:
-            self.grpc.start()
-        if self._open and not self.http.local:
-            logger.warning("the verdict port listens on %s without a token: whoever reaches it can read what is used of budgets; set service.verdict.auth", self.http.endpoint)  # fmt: skip
+        if self.child is not None:
+            self.child.start()
+        elif self._ports is not None:
+            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
+            self._ports.start()
+        if self._open and not self.listening.local:
+            logger.warning("the verdict port listens on %s without a token: whoever reaches it can read what is used of budgets; set service.verdict.auth", self.listening.http)  # fmt: skip
 
     def stop(self) -> None:
         """Close the ports."""
-        self.http.stop()
-        if self.grpc is not None:
-            self.grpc.stop()
+        if self.child is not None:
+            self.child.stop()
+        elif self._ports is not None:
+            self._ports.stop()

@@ -21,6 +21,7 @@ from collector.errors import SpanledgerError
 from collector.findings import Observation
 from collector.verdict import Renamed, decide
 from config.model import VerdictConfig
+from processors.budgets.answers import Answers
 from processors.redaction import Redaction
 from processors.redaction.config import RedactionConfig
 from spanledger.verdict import VerdictServer
@@ -47,7 +48,7 @@ def serving(**options: Any) -> Iterator[Any]:
     server.start()
     try:
         yield SimpleNamespace(
-            http=server.http.endpoint, grpc=server.grpc and server.grpc.endpoint, service=service, pipeline=pipeline
+            http=server.listening.http, grpc=server.listening.grpc, service=service, pipeline=pipeline, budgets=budgets
         )
     finally:
         server.stop()
@@ -133,9 +134,9 @@ def test_where_counters_cannot_be_trusted_the_config_decides(
             assert (got, body["known"], body["allow"]) == (status, False, on_error == "allow")
             assert told in body["reason"]
             running.pipeline.failed, running.pipeline.lag, running.service.ready = None, 0.0, True
-        running.service.verdicts.append((running.pipeline, SimpleNamespace()))
+        monkeypatch.setattr(Answers, "ask", None)
         got, body, _ = get(running, "/v1/verdict?team=rich")
-        assert (got, body["reason"]) == (status, "budgets are not known: asking them raised AttributeError")
+        assert (got, body["reason"]) == (status, "budgets are not known: asking them raised TypeError")
 
 
 def test_a_person_is_asked_for_by_name_and_counted_under_a_pseudonym(tmp_path: Path) -> None:
