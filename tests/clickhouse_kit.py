@@ -105,7 +105,8 @@ def serve(port: int, path: str) -> None:
                     )
                 return 200, b""
             text = f"{statement} {body.decode()}".strip()
-            return 200, bytes(engine.query(text, query.get("default_format", "TabSeparated")).bytes() or b"")
+            params = {name.removeprefix("param_"): value for name, value in query.items() if name.startswith("param_")}
+            return 200, bytes(engine.query(text, query.get("default_format", "TabSeparated"), params=params).bytes() or b"")  # fmt: skip
         except Exception as error:
             return 500, str(error).encode()
 

@@ -65,7 +65,7 @@ def body(view: View) -> Node:
         e("p.note.under", e("span", e("code", id_), f" · {units.when(datetime.fromtimestamp(first / 1e9, UTC))} UTC")),
         e(
             "section.tiles",
-            tile("Cost", units.usd_call(calls["USD"]), f"{calls['Calls']} calls" + (f", {calls['Unpriced']} without a price" if calls["Unpriced"] else "")),
+            tile("Cost", units.usd_call(calls["USD"]), f"{calls['Calls']} call{'' if calls['Calls'] == 1 else 's'}" + (f", {calls['Unpriced']} without a price" if calls["Unpriced"] else "")),
             tile("Took", units.took(where.whole), f"{len(spans)} spans"),
             tile("In models", units.took(where.models), units.share(where.models / where.whole) if where.models and where.whole else "no calls"),
             tile("In the gateway itself", units.took(where.gateway), "beside its calls" if where.gateway is not None else "it has no span of its own"),
