@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from datetime import UTC, datetime
 
 import pytest
+from rich.console import Console
 
+from spanledger.cli import top
+from spanledger.cli.ledger import Ledger
+from spanledger.cli.shell import CommandError
 from spanledger.cli.spark import cells, cells_sql, spark
 from tests.cli_kit import run, serve
 
@@ -77,3 +83,32 @@ def test_top_of_nothing_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     result = run(capsys, "top", "--admin", "127.0.0.1:9")
     assert result.code == 1
     assert "error:" in result.err
+
+
+def test_top_live_waits_for_a_store_that_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame after the other until Ctrl-C: what cannot be asked is said, and asked again."""
+    answers = iter([CommandError("the collector went away"), ROW])
+
+    def ask(sql: str) -> bytes:
+        if "AS name" in sql or "llm_findings" in sql:
+            return b""
+        answer = next(answers)
+        if isinstance(answer, CommandError):
+            raise answer
+        return json.dumps({"meta": [], "data": answer}).encode()
+
+    looks = iter([None])
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 2.0
+        if next(looks, 0) is not None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("spanledger.cli.top.time.sleep", sleep)
+    screen = io.StringIO()
+    monkeypatch.setattr("spanledger.cli.top.out", Console(file=screen, force_terminal=True, width=100, height=40))
+    with pytest.raises(KeyboardInterrupt):
+        top._live(Ledger("somewhere", ask), None, 5, 2.0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    assert "the collector went away — looking again" in shown
+    assert "12.50 USD in 5 min" in shown
