@@ -7,7 +7,7 @@ from importlib import import_module
 
 from spanledger.ui.page import PAGES, Page
 
-NAMES = ("overview", "calls", "call", "trace")
+NAMES = ("overview", "calls", "call", "trace", "models", "guardrails", "budgets", "findings", "pipeline")
 
 
 def registered() -> Mapping[str, Page]:

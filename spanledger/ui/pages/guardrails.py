@@ -47,7 +47,11 @@ ORDER BY Rate DESC, Guardrail, App
 LIMIT 30"""
     columns = (
         Column("Guardrail", "Refused by"),
-        Column("App", "App", cell=lambda row: e("a", row["App"], href=view.link("/calls", app=row["App"], status="refused"))),  # fmt: skip
+        Column(
+            "App",
+            "App",
+            cell=lambda row: e("a", row["App"], href=view.link("/calls", app=row["App"], status="refused")),
+        ),
         Column("Refused", "Refused", units.count, number=True),
         Column("Calls", "of", units.count, number=True, minor=True),
         Column("Rate", "Rate", units.share, number=True, bar=True),
@@ -84,7 +88,9 @@ LIMIT 20"""
 
 
 def _found(view: View, where: str, parameters: dict[str, Value]) -> Markup:
-    return _by_day(view, "Personal data found", "p.Detector", "sum(p.Hits)", where, parameters, f"By kind. {_WHOLE_DAYS}")
+    return _by_day(
+        view, "Personal data found", "p.Detector", "sum(p.Hits)", where, parameters, f"By kind. {_WHOLE_DAYS}"
+    )
 
 
 def _sent(view: View, where: str, parameters: dict[str, Value]) -> Markup:
@@ -101,7 +107,9 @@ ORDER BY time, series"""
     return _over(view, title, sql, parameters, _DAY, note, _CLEAN)
 
 
-def _over(view: View, title: str, sql: str, parameters: dict[str, Value], seconds: int, note: str, empty: str) -> Markup:
+def _over(
+    view: View, title: str, sql: str, parameters: dict[str, Value], seconds: int, note: str, empty: str
+) -> Markup:
     def chart(frame: pl.DataFrame) -> Node:
         return stacked(frame, view.filters.start, view.filters.end, seconds, unit=units.count, axis=units.short, width=HALF, height=200, label=title)  # fmt: skip
 

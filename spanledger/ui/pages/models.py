@@ -125,12 +125,16 @@ def _avoidable(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     sql = f"""SELECT {ABSENT.format(column="c.Team")} AS Team, c.Route AS Route, c.ExpectedModel AS Expected, {_SERVED} AS Served, c.RouteVerdict AS Verdict,
 count() AS Calls, sum(c.CostUSD) AS USD, sum(c.AvoidableCostUSD) AS Avoidable
 FROM llm_calls AS c
-WHERE {where} AND c.RouteVerdict NOT IN ('', 'ok', 'unknown_route')
+WHERE {where} AND c.AvoidableCostUSD > 0
 GROUP BY Team, Route, Expected, Served, Verdict
 ORDER BY Avoidable DESC NULLS LAST, Calls DESC, Team, Served
 LIMIT 20"""
     columns = (
-        Column("Team", "Team", cell=lambda row: e("a", row["Team"], href=view.link("/calls", team=row["Team"], status="rerouted"))),  # fmt: skip
+        Column(
+            "Team",
+            "Team",
+            cell=lambda row: e("a", row["Team"], href=view.link("/calls", team=row["Team"], status="rerouted")),
+        ),
         Column("Route", "Route", minor=True),
         Column("Expected", "Expected → served", cell=lambda row: f"{row['Expected']} → {row['Served']}"),
         Column("Verdict", "Verdict", cell=lambda row: row["Verdict"].replace("_", " "), minor=True),
@@ -138,11 +142,11 @@ LIMIT 20"""
         Column("USD", "Cost", units.usd, number=True, minor=True),
         Column("Avoidable", "Avoidable", units.usd, number=True, bar=True),
     )
-    return figure(view, "Avoidable cost", sql, partial(table, columns=columns, caption="Avoidable cost"), parameters=parameters, wide=True, note="What the calls cost more than the expected model would have for the same tokens.", empty="Every judged call of this period was served as its route says, or no policy judged any.")  # fmt: skip
+    return figure(view, "Avoidable cost", sql, partial(table, columns=columns, caption="Avoidable cost"), parameters=parameters, wide=True, note="What the calls cost more than the expected model would have for the same tokens.", empty="No call of this period cost more than its route's model would have, or no policy judged any.")  # fmt: skip
 
 
 def _load(view: View, where: str, parameters: dict[str, Value]) -> Markup:
-    sql = f"""SELECT {_ASKED} AS Asked, {ABSENT.format(column="c.Provider")} AS Provider, {ABSENT.format(column="c.Deployment")} AS Deployment, c.Region AS Region, count() AS Calls,
+    sql = f"""SELECT {_ASKED} AS Asked, {ABSENT.format(column="c.Provider")} AS Provider, c.Deployment AS Deployment, c.Region AS Region, count() AS Calls,
 count() / sum(count()) OVER (PARTITION BY Asked) AS Share, 1 / count() OVER (PARTITION BY Asked) AS Even, countIf(c.StatusCode = 'Error') / count() AS Failed,
 countIf(c.ErrorType = '429' OR c.ErrorType ILIKE '%rate%limit%' OR c.ErrorType ILIKE '%throttl%') AS Limited, quantile(0.95)(c.Duration) AS P95
 FROM llm_calls AS c
@@ -152,7 +156,11 @@ ORDER BY sum(count()) OVER (PARTITION BY Asked) DESC, Asked, Calls DESC, Provide
 LIMIT 60"""
     columns = (
         Column("Asked", "Model asked for"),
-        Column("Deployment", "Deployment", cell=lambda row: " · ".join(filter(None, (row["Provider"], row["Deployment"], row["Region"])))),  # fmt: skip
+        Column(
+            "Deployment",
+            "Deployment",
+            cell=lambda row: " · ".join(filter(None, (row["Provider"], row["Deployment"], row["Region"]))),
+        ),
         Column("Calls", "Calls", units.count, number=True, minor=True),
         Column("Share", "Share", units.share, number=True, bar=True),
         Column("Even", "Even share", units.share, number=True),

@@ -1,0 +1,97 @@
+"""What pages make of frames: flows, what is usual, projections and burn-downs of budgets."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from spanledger.ui.flows import against_usual, flows
+from spanledger.ui.html import render
+from spanledger.ui.pages.budgets import left, projected
+from spanledger.ui.pages.findings import shown
+from spanledger.ui.pages.pipeline import seconds_short, size
+
+NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def test_bands_are_as_wide_as_what_flows_and_names_are_escaped() -> None:
+    frame = pl.DataFrame({"source": ["a<b", "a<b", "c"], "target": ["x", "y", "x"], "value": [30, 10, 60]})
+    html = str(render(flows(frame)))
+    assert html.count('class="flow') == 6  # three bands, wide and narrow
+    assert "a<b" not in html
+    assert "a&lt;b → x\n30\t30.0%" in html
+    assert html.index('class="flow s0"') < html.index('class="flow s1"')
+    assert "c → x\n60\t60.0%" in html
+
+
+def test_nothing_flows() -> None:
+    assert "Nothing flows" in render(flows(pl.DataFrame({"source": ["a"], "target": ["b"], "value": [0]})))
+
+
+def test_usual_is_the_median_of_the_same_hour_and_an_hour_without_calls_counts_as_nothing() -> None:
+    first = NOW.replace(hour=9)
+    rows = [(first - timedelta(days=day), value) for day, value in ((1, 2.0), (2, 4.0), (3, 9.0))]
+    rows.append((first, 100.0))
+    frame = pl.DataFrame({"time": [int(at.timestamp()) for at, _ in rows], "value": [value for _, value in rows]})
+    found = against_usual(frame, first, first - timedelta(hours=1), first + timedelta(hours=1))
+    by = {(series, time): value for time, series, value in found.iter_rows()}
+    at = int(first.timestamp())
+    assert by["measured", at] == 100
+    assert by["measured", at - 3600] == 0
+    assert by["usual", at] == 4
+    assert by["usual", at - 3600] == 0
+
+
+def test_without_a_past_nothing_is_usual() -> None:
+    frame = pl.DataFrame({"time": [int(NOW.timestamp())], "value": [5.0]})
+    assert set(against_usual(frame, NOW, NOW, NOW + timedelta(hours=2))["series"]) == {"measured"}
+
+
+def _budget(used: str, ends: datetime | None = NOW + timedelta(days=5)) -> tuple[dict[str, object], dict[str, object]]:
+    budget = {"begins_ns": int((NOW - timedelta(days=5)).timestamp()) * 10**9, "ends_ns": ends and int(ends.timestamp()) * 10**9}  # fmt: skip
+    return budget, {"subject": {"team": "search"}, "unit": "USD", "used": used, "limit": "100", "denies": False}
+
+
+@pytest.mark.parametrize(
+    ("used", "percent", "leads", "reached"),
+    [
+        ("40", 40, 80, None),
+        ("80", 80, 160, NOW + timedelta(days=1.25)),
+        ("0", 0, None, None),
+        ("120", 120, 240, None),
+    ],
+)
+def test_the_pace_so_far_leads_to_the_end_of_the_window(used: str, percent: float, leads: float | None, reached: datetime | None) -> None:  # fmt: skip
+    row = projected(*_budget(used), NOW)
+    assert (row["percent"], row["projected"], row["reached"]) == (percent, leads, reached)
+
+
+def test_a_rolling_window_leads_nowhere() -> None:
+    row = projected(*_budget("40", None), NOW)
+    assert row["projected"] is None
+    assert row["reached"] is None
+    assert row["name"] == "search"
+
+
+def test_a_burn_down_ends_at_what_is_left_and_is_not_drawn_where_the_ledger_disagrees() -> None:
+    start = NOW - timedelta(hours=3)
+    frame = pl.DataFrame({"time": [int(start.timestamp()), int(start.timestamp()) + 7200], "value": [3.0, 5.0]})
+    found = left(frame, 8.0, 10.0, start, NOW, 3600)
+    assert found is not None
+    assert found["value"].to_list() == [7, 7, 2, 2]
+    assert left(frame, 4.0, 10.0, start, NOW, 3600) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(None, "USD", "–"), (5.5, "USD", "$5.50"), (12.34, "%", "12.3%"), (3.0, "calls", "3 calls"), (0.25, "s", "0.25 s"), (7.0, "", "7")],
+)  # fmt: skip
+def test_measured_values_have_their_unit(value: float | None, unit: str, text: str) -> None:
+    assert shown(value, unit) == text
+
+
+def test_bytes_and_axis_times_are_short() -> None:
+    assert [size(value) for value in (0, 1536, 3 * 2**20, 2**31)] == ["0 B", "1.5 KiB", "3 MiB", "2 GiB"]
+    assert [seconds_short(value) for value in (0, 90, 7200)] == ["0 s", "1.5 min", "2 h"]
