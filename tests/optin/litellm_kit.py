@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -98,10 +99,16 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(folder: Path, env: dict[str, str]) -> Iterator[Proxy]:
-    """A proxy whose callback `otel` reads `env`, for the length of a block; its end flushes what it still holds."""
+def proxy(folder: Path, env: dict[str, str], hook: Path | None = None) -> Iterator[Proxy]:
+    """A proxy whose callback `otel` reads `env`, for the length of a block; its end flushes what it still holds.
+
+    hook: the file of a further callback, whose instance is called `budgets`
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(CONFIG)
+    callbacks = "otel" if hook is None else f"otel, {hook.stem}.budgets"
+    (folder / "config.yaml").write_text(CONFIG.replace("callbacks: [otel]", f"callbacks: [{callbacks}]"))
+    if hook is not None:
+        shutil.copy(hook, folder)
     (folder / "owners.py").write_text(OWNERS)
     log = folder / "litellm.log"
     [port] = free_ports(1)
