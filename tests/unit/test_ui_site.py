@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from config.model import UiConfig
+from config.model import AdminConfig, UiConfig
+from exporters.clickhouse.config import ClickHouseConfig
+from spanledger.admin.server import AdminServer
 from spanledger.ui.app import alone
 from spanledger.ui.auth import COOKIE
 from spanledger.ui.pages.trace import hidden
@@ -218,3 +221,15 @@ def test_viewers_see_a_trace_without_what_was_said() -> None:
     assert said in rows[TOKEN]
     assert said not in rows[VIEWER]
     assert "chat" in rows[VIEWER]
+
+
+@pytest.mark.parametrize(("enabled", "there"), [(True, True), (False, False)])
+def test_one_option_turns_the_pages_off(enabled: bool, there: bool) -> None:
+    config = AdminConfig(endpoint="127.0.0.1:0", ui=UiConfig(enabled=enabled))
+    exporter = SimpleNamespace(config=ClickHouseConfig.model_validate({"dsn": "http://127.0.0.1:9/x"}))
+    service = SimpleNamespace(config=SimpleNamespace(exporters={"clickhouse": exporter}), deliveries=[])
+    server = AdminServer(config, service)  # type: ignore[arg-type]
+    asker = TestClient(server._pages(), client=("127.0.0.1", 5000), follow_redirects=False)
+    assert asker.get("/ui/calls").status_code == (200 if there else 404)
+    assert asker.get("/", headers={"accept": "text/html"}).status_code == (303 if there else 200)
+    assert asker.get("/").text.startswith("Spanledger")
