@@ -21,7 +21,8 @@ from collector.otlp import checking, levels
 from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.requests import REQUESTS
-from collector.otlp.rewriting import Edits, Level, rewrite, spliced
+from collector.otlp.rewriting import Edits, Level, rewrite
+from collector.otlp.splicing import spliced
 from collector.otlp.tables import I32, I64, Owner, Text
 from collector.signals import Signal
 
@@ -83,7 +84,7 @@ def check(signal: Signal, body: bytes, limits: Limits) -> Checked:
         raise _too_many(REQUESTS[signal].items, limits.items)
     n_edits, n_nodes = int(results[checking.R_EDITS]), int(results[checking.R_NODES])
     if n_edits:
-        body = spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])])
+        body = spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])]).tobytes()
     if results[checking.R_ODD]:
         canonical = check(signal, _canonical(signal, body), limits)
         body, items = canonical.body, canonical.items
@@ -141,7 +142,7 @@ def stamp(body: bytes, attributes: Mapping[str, str]) -> bytes:
         Level(groups, np.empty(0, np.int32), L.REQUEST_RESOURCE_SPANS),
         Level(resource, rows, L.RESOURCE_SPANS_RESOURCE),
     ]
-    return rewrite(data, tree, edits, np.frombuffer(fields + whole_resource, np.uint8))
+    return rewrite(data, tree, edits, np.frombuffer(fields + whole_resource, np.uint8)).tobytes()
 
 
 @cache

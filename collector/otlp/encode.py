@@ -22,7 +22,7 @@ Mask = NDArray[np.bool_]
 
 def encode(
     traces: Traces, changes: Mapping[str, Column] | None = None, removed: Mapping[str, Mask] | None = None
-) -> bytes:
+) -> U8:
     """An ExportTraceServiceRequest with all that `traces` was decoded from.
 
     changes: attribute key → values over the spans (text, bool, integer, float): where a value is not null, the span
@@ -44,7 +44,7 @@ def encode(
     blob, starts = _fields(keys, columns, valid)
     grows = np.flatnonzero(np.diff(starts)).astype(np.int32)
     if len(grows) == 0 and len(edits[0].row) == 0:
-        return traces.data.tobytes()
+        return traces.data
     message = traces.spans.message
     edits.append(
         Edits.inserting(

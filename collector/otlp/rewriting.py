@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.otlp import splicing
 from collector.otlp.tables import I32, I64, U8, Text
@@ -60,7 +59,7 @@ def header(body: U8, message: Text, tag: int) -> I64:
     return places
 
 
-def rewrite(body: U8, levels: Sequence[Level], edits: Sequence[Edits], blob: U8) -> bytes:
+def rewrite(body: U8, levels: Sequence[Level], edits: Sequence[Edits], blob: U8) -> U8:
     """The body with all edits done. Each edit range may be edited once."""
     touched = [np.zeros(len(level.message.off), np.bool_) for level in levels]
     for some in edits:
@@ -93,15 +92,4 @@ def rewrite(body: U8, levels: Sequence[Level], edits: Sequence[Edits], blob: U8)
     matrix[splicing.E_NODE] = np.concatenate([node_of[some.level][some.row] for some in edits])
     matrix[splicing.E_AT] = np.concatenate([some.at for some in edits])
     matrix[splicing.E_SIZE] = np.concatenate([some.size for some in edits])
-    return spliced(body, matrix[:, np.argsort(matrix[splicing.E_START], kind="stable")], nodes, blob)
-
-
-def spliced(body: U8, edits: NDArray[np.int64], nodes: NDArray[np.int64], blob: U8) -> bytes:
-    """`splicing.splice`; raises ValueError for edits that it refuses."""
-    good, out = splicing.splice(
-        body, np.ascontiguousarray(edits), np.ascontiguousarray(nodes), np.ascontiguousarray(blob)
-    )
-    if not good:
-        raise ValueError("edits overlap, or reach beyond the body")
-    result: bytes = out.tobytes()
-    return result
+    return splicing.spliced(body, matrix[:, np.argsort(matrix[splicing.E_START], kind="stable")], nodes, blob)

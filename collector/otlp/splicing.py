@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from collector.memory import large_buffer
 from collector.otlp.compiled import kernel
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import Int, address, copy, put_varint, varint_size
@@ -30,9 +31,10 @@ def with_room(matrix: I64, count: Int) -> I64:
 
 
 @kernel
-def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
-    """The edited body; False for edits or nodes that overlap or reach beyond the body."""
-    data, pieces = address(body), address(blob)
+def splice(body: U8, edits: I64, nodes: I64, blob: U8, buffer: U8) -> Int:
+    """The edited body into the buffer: how long it is; -1 for edits or nodes that overlap or reach beyond the body, or a
+    buffer that is too short."""
+    data, pieces, out = address(body), address(blob), address(buffer)
     grows = np.zeros(nodes.shape[1], np.int64)  # what is inside of a node, by how many bytes
     total: Int = np.int64(len(body))
     for edit in range(edits.shape[1]):
@@ -48,8 +50,8 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
             grows[nodes[N_PARENT, node]] += grow
         else:
             total += grow
-    out_array = np.empty(total if total > 0 else 0, np.uint8)
-    out = address(out_array)
+    if total < 0 or total > len(buffer):
+        return -1
     at, to, node, edit = np.int64(0), np.int64(0), 0, 0
     while node < nodes.shape[1] or edit < edits.shape[1]:
         is_edit = node == nodes.shape[1] or (edit < edits.shape[1] and edits[E_START, edit] <= nodes[N_HEADER, node])
@@ -63,7 +65,7 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
             size = varint_size(length)
             good = length >= 0
         if not good or start < at or behind < start or behind > len(body) or to + start - at + size > total:
-            return False, out_array
+            return -1
         copy(out, to, data, at, start - at)
         to += start - at
         if is_edit:
@@ -75,6 +77,17 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8) -> tuple[bool, U8]:
         to += size
         at = behind
     if to + len(body) - at != total:
-        return False, out_array
+        return -1
     copy(out, to, data, at, len(body) - at)
-    return True, out_array
+    return total
+
+
+def spliced(body: U8, edits: I64, nodes: I64, blob: U8) -> U8:
+    """As `splice`. Raises ValueError for edits that it refuses."""
+    # A node's length takes five bytes at most.
+    room = len(body) + int(edits[E_SIZE].sum()) + 5 * nodes.shape[1]
+    buffer = large_buffer(max(room, 0))
+    size = splice(body, np.ascontiguousarray(edits), np.ascontiguousarray(nodes), np.ascontiguousarray(blob), buffer)
+    if size < 0:
+        raise ValueError("edits overlap, or reach beyond the body")
+    return buffer[:size]

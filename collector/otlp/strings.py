@@ -138,12 +138,7 @@ def rewrite(
     )
     if done != len(rows):
         raise ValueError("these are no leaves of this request, or texts that are not in the blob")
-    edits, nodes = np.ascontiguousarray(edits[:, :n_edits]), np.ascontiguousarray(nodes[:, :n_nodes])
-    good, out = splicing.splice(data, edits, nodes, pieces)
-    if not good:
-        raise ValueError("edits overlap, or reach beyond the request")
-    result: U8 = out
-    return result
+    return splicing.spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], pieces)
 
 
 def replace(data: U8, leaves: Strings, rows: I32, blob: U8, at: I64, size: I64 | I32) -> U8:

@@ -108,7 +108,7 @@ class _Changes:
             self.own(ADDED, self._note())
         if not self.values and not self.removed:
             return self.traces.data
-        return np.frombuffer(encode(self.traces, self.values, self.removed), np.uint8)
+        return encode(self.traces, self.values, self.removed)
 
     def _note(self) -> pl.Series:
         """Per span the names of what was added to it, by this Spanledger or an earlier one."""

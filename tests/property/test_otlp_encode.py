@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.otlp.check import Limits, check_traces
 from collector.otlp.decode import decode, empty
-from collector.otlp.encode import encode
+from collector.otlp.encode import encode as encoded
 from tests.fuzz import seeds
 from tests.otlp_oracle import expected, found, parse
 from tests.otlp_strategies import doubles, int64s, keys, requests, texts
@@ -28,6 +28,10 @@ KINDS: dict[str, tuple[Any, pl.DataType]] = {
     "double_value": (doubles, pl.Float64()),
     "bool_value": (st.booleans(), pl.Boolean()),
 }
+
+
+def encode(*arguments: Any, **named: Any) -> bytes:
+    return encoded(*arguments, **named).tobytes()
 
 
 def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
@@ -82,9 +86,9 @@ def test_changes(data: st.DataObject) -> None:
         span.attributes.extend(kept)
         for key, value in new.items():
             setattr(span.attributes.add(key=key).value, kinds[key], value)
-    encoded = encode(decode(body), changes, removed)
-    assert serialized(parse(encoded)) == serialized(request)
-    assert check_traces(encoded, Limits()).body is encoded, "as short as protobuf writes it"
+    made = encode(decode(body), changes, removed)
+    assert serialized(parse(made)) == serialized(request)
+    assert check_traces(made, Limits()).body is made, "as short as protobuf writes it"
 
 
 @pytest.mark.parametrize(
