@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
+from starlette.testclient import TestClient
 
+from config.model import UiConfig
+from spanledger.ui.app import alone
 from spanledger.ui.flows import against_usual, flows
 from spanledger.ui.html import render
 from spanledger.ui.pages.budgets import left, projected
 from spanledger.ui.pages.findings import shown
 from spanledger.ui.pages.pipeline import seconds_short, size
+from spanledger.ui.site import Site
+from tests.ui_kit import FrameStore
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -49,7 +55,7 @@ def test_without_a_past_nothing_is_usual() -> None:
     assert set(against_usual(frame, NOW, NOW, NOW + timedelta(hours=2))["series"]) == {"measured"}
 
 
-def _budget(used: str, ends: datetime | None = NOW + timedelta(days=5)) -> tuple[dict[str, object], dict[str, object]]:
+def _budget(used: str, ends: datetime | None = NOW + timedelta(days=5)) -> tuple[dict[str, Any], dict[str, Any]]:
     budget = {"begins_ns": int((NOW - timedelta(days=5)).timestamp()) * 10**9, "ends_ns": ends and int(ends.timestamp()) * 10**9}  # fmt: skip
     return budget, {"subject": {"team": "search"}, "unit": "USD", "used": used, "limit": "100", "denies": False}
 
@@ -95,3 +101,53 @@ def test_measured_values_have_their_unit(value: float | None, unit: str, text: s
 def test_bytes_and_axis_times_are_short() -> None:
     assert [size(value) for value in (0, 1536, 3 * 2**20, 2**31)] == ["0 B", "1.5 KiB", "3 MiB", "2 GiB"]
     assert [seconds_short(value) for value in (0, 90, 7200)] == ["0 s", "1.5 min", "2 h"]
+
+
+STATUS: dict[str, Any] = {
+    "version": "1", "ready": True, "problems": ["exporter ch: cannot reach db.internal"], "receivers": ["grpc://127.0.0.1:4317"],
+    "inbox": {"bytes": 1024, "capacity_bytes": 2048, "failed": None},
+    "pipelines": {"traces": {"position": 1, "waiting_items": 5, "waiting_bytes": 9, "oldest_seconds": 90.0, "failed": None}},
+    "exporters": {"traces/ch": {"to": "http://db.internal", "waiting_deliveries": 1, "waiting_items": 1, "waiting_bytes": 8, "capacity_bytes": 10, "oldest_seconds": 1.0, "failed": None, "last_error": {"text": "refused by db.internal", "seconds_ago": 3.0}}},
+    "dead_letters": 2, "dead_letter_bytes": 10, "dead_letter_capacity_bytes": 100, "config": "service: {admin: db.internal}",
+}  # fmt: skip
+
+
+def client(store: FrameStore, token: str | None = None, **options: Any) -> TestClient:
+    config = UiConfig.model_validate({"viewer_token": "looks"} if token else {})
+    site = Site(store, config, token, clock=lambda: NOW, **options)
+    return TestClient(alone(site), base_url="http://spanledger.test", client=("127.0.0.1", 5000))
+
+
+def test_without_a_collector_pages_say_where_its_counters_are() -> None:
+    asker = client(FrameStore())
+    assert "open its admin port" in asker.get("/ui/budgets").text
+    assert "open its admin port" in asker.get("/ui/pipeline").text
+
+
+def test_a_collector_without_budgets_says_how_to_have_some() -> None:
+    assert "The collector has no budgets" in client(FrameStore(), budgets=list).get("/ui/budgets").text
+
+
+def test_a_store_that_fails_is_said_in_each_figure() -> None:
+    asker = client(FrameStore(fails="no memory"))
+    for path in ("models", "guardrails", "budgets", "findings", "pipeline"):
+        answer = asker.get(f"/ui/{path}")
+        assert answer.status_code == 200, path
+        assert "no memory" in answer.text, path
+    assert asker.get("/ui/finding/x").status_code == 503
+
+
+def test_a_finding_that_is_gone_is_not_found() -> None:
+    answer = client(FrameStore()).get("/ui/finding/x")
+    assert answer.status_code == 404
+    assert "retention" in answer.text
+
+
+def test_only_admins_see_what_names_machines() -> None:
+    admin = client(FrameStore(), status=lambda: STATUS).get("/ui/pipeline").text
+    assert admin.count("db.internal") == 4
+    assert "1 min 30 s" in admin
+    viewer = client(FrameStore(), status=lambda: STATUS, token="the token").get("/ui/pipeline", headers={"authorization": "Bearer looks"})  # fmt: skip
+    assert viewer.status_code == 200
+    assert "Config in force" in viewer.text
+    assert "db.internal" not in viewer.text
