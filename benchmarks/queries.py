@@ -116,7 +116,7 @@ def pages(embedded: Embedded, end: datetime, days: int, rounds: int) -> Iterator
             if "{" in path:
                 continue
             recorder = Recorder(embedded, [])
-            source = Source(recorder, threads, dict, list)
+            source = Source(recorder, threads)
             view = View(source, page, Visitor("benchmark", admin=True), Filters(since=f"{days}d", now=end), {}, {})
             for _ in view.stream(render(page.body(view))):
                 pass
