@@ -17,6 +17,7 @@ from collector.columns import CALL_COLUMNS
 from collector.ledger.fields import day_of
 from collector.ledger.kernels import I64
 from collector.ledger.rows import arrow, by_name, unpack_rules
+from collector.memory import large_buffer
 from collector.repeats import coded
 
 #: How the name of a call's column begins where a report's column stands beside it in one table.
@@ -41,11 +42,11 @@ def write(columns: Sequence[tuple[str, pa.Array]], rows: int) -> bytes:
     dictionaries = [array.dictionary for array in arrays if pa.types.is_dictionary(array.type)]
     size = pa.ipc.get_record_batch_size(batch) + sum(d.nbytes + _ROOM for d in dictionaries)
     room = size + size // 100 + _ROOM * len(arrays)
-    buffer = pa.allocate_buffer(room)
-    sink = pa.FixedSizeBufferWriter(buffer)
+    buffer = large_buffer(room)
+    sink = pa.FixedSizeBufferWriter(pa.py_buffer(buffer))
     with pa.ipc.new_file(sink, batch.schema, options=_OPTIONS) as writer:
         writer.write_batch(batch)
-    return memoryview(buffer)[: sink.tell()].tobytes()
+    return buffer[: sink.tell()].tobytes()
 
 
 def same_memory(one: pa.Array, other: pa.Array) -> bool:

@@ -32,7 +32,7 @@ from processors.redaction.decisions import ATTRIBUTE_GOES, VALUE_GOES, Decisions
 from processors.redaction.ours import UNSCANNABLE
 from processors.redaction.persons import Persons
 from processors.redaction.policy import Policy
-from processors.redaction.texts import TextSearch, joined
+from processors.redaction.texts import NO_TEXTS, Texts, TextSearch, joined
 
 Mask = NDArray[np.bool_]
 #: Our own words, and ids that are digits.
@@ -55,8 +55,9 @@ class Columns:
         self._persons = persons
         self._clean: set[str] = set()  # texts that repeat, and in which there is nothing
 
-    def redact(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The frame, every column of texts redacted: identities are exchanged, in others what detectors find."""
+    def redact(self, frame: pl.DataFrame, clean: Texts = NO_TEXTS) -> pl.DataFrame:
+        """The frame, every column of texts redacted: identities are exchanged, in others what detectors find. `clean`: texts
+        in which there is nothing, as the search of what the columns were made of found."""
         changed: list[pl.Series] = []
         searched: list[_Texts] = []
         for series in frame.get_columns():
@@ -68,7 +69,7 @@ class Columns:
                 changed.append(self._pseudonymised(series, identity, frame))
             else:
                 searched.append(_Texts(series))
-        changed += self._searched(searched)
+        changed += self._searched(searched, clean)
         return frame.with_columns(changed) if changed else frame
 
     def called(self, column: str, value: str) -> str:
@@ -84,7 +85,7 @@ class Columns:
         rule = f"{series.name}_rule"
         return made if rule not in frame.columns else series.zip_with(frame[rule].eq_missing("default"), made)
 
-    def _searched(self, columns: Sequence[_Texts]) -> list[pl.Series]:
+    def _searched(self, columns: Sequence[_Texts], clean: Texts) -> list[pl.Series]:
         """The columns in whose texts something was found, without it."""
         if not columns:
             return []
@@ -98,7 +99,7 @@ class Columns:
         apart = np.array([column.name in _DISTINCT for column in columns])
         kept = np.array([IDENTITY_OF.get(column.name) in self._policy.kept for column in columns])
         new: dict[int, dict[str, str]] = {}
-        for row, text in self._new(data, off, size, apart[of], kept[of]).items():
+        for row, text in self._new(data, off, size, apart[of], kept[of], clean).items():
             new.setdefault(int(of[row]), {})[_decoded(data, off, size, row)] = text
         if len(self._clean) > _MOST_CLEAN:
             self._clean.clear()
@@ -106,9 +107,9 @@ class Columns:
             self._clean.update(column.repeating - new.get(number, {}).keys())
         return [_exchanged(columns[number].series, _or_itself(texts)) for number, texts in new.items()]
 
-    def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask) -> dict[int, str]:
+    def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask, clean: Texts) -> dict[int, str]:
         """Of the texts data[off : off + size] those that change, by number."""
-        searched = self._texts.search(data, off, size)
+        searched = self._texts.search(data, off, size, clean)
         found = searched.found
         pieces = Pieces()
         comes_to, _ = self._decisions.decide(found, apart[found.leaf], kept[found.leaf], pieces)

@@ -34,6 +34,7 @@ from processors.redaction.ours import CONTENT, UNSCANNABLE, Ours
 from processors.redaction.persons import Persons
 from processors.redaction.policy import KeyTable, Mode, Policy
 from processors.redaction.search import Search, distinct_numbers, payload, sources, value_of
+from processors.redaction.texts import Texts
 
 Mask = NDArray[np.bool_]
 #: A constant in their place would make things one that are not.
@@ -75,6 +76,7 @@ class Outcome:
     done:        what each comes to: actions.What
     in_request:  per hit, whether it stood in what was sent to a model
     unscanned:   leaves that could not be searched, by reason
+    clean:       texts that stood in it and in which there is nothing
     """
 
     data: U8
@@ -84,6 +86,7 @@ class Outcome:
     done: U8
     in_request: Mask
     unscanned: dict[str, I64]
+    clean: Texts
 
     @property
     def items(self) -> I32:
@@ -105,14 +108,16 @@ class Engine:
     def redact(self, signal: Signal, data: U8, traces: Traces | None = None) -> Outcome:
         """The request without what the policy takes out. `traces`: the same bytes, decoded (of traces only)."""
         work = _Work(self, signal, data, traces)
-        found, unscanned = self._search.leaves(data, work.leaves, work.table, work.mode)
+        found, unscanned, clean = self._search.leaves(data, work.leaves, work.table, work.mode)
         comes_to, counts = self._decisions.decide(found, *work.variants(found), work.pieces)
         changes = work.changes(found, comes_to, unscanned)
         rows = np.flatnonzero(counts)
         done = work.done(found, comes_to)[rows]
         found = found.taken(rows)
         in_request = work.in_request(found.leaf)
-        return Outcome(changes.apply(data, work.leaves), work.leaves, changes, found, done, in_request, unscanned)
+        return Outcome(
+            changes.apply(data, work.leaves), work.leaves, changes, found, done, in_request, unscanned, clean
+        )
 
 
 class _Work:

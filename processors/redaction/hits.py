@@ -71,6 +71,8 @@ def of(leaf: I64, start: I64, end: I64, detector: I64, data: U8, at: I64, size: 
 
 def spread(text: I64, codes: NDArray[np.integer[Any]]) -> tuple[I64, I64]:
     """Hits of distinct texts (the text of each, in order) as hits of rows, whose texts are `codes`: row and hit of each."""
+    if not len(text):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
     count = np.bincount(text, minlength=int(codes.max(initial=-1)) + 1)
     before = np.cumsum(count) - count
     rows = np.flatnonzero(count[codes])

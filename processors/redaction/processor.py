@@ -40,7 +40,7 @@ from processors.redaction.persons import Persons
 from processors.redaction.policy import Policy
 from processors.redaction.pseudonyms import Pseudonyms, load_keys
 from processors.redaction.search import Search
-from processors.redaction.texts import TextSearch
+from processors.redaction.texts import Texts, TextSearch
 from processors.redaction.warmup import warm
 
 logger = logging.getLogger(__name__)
@@ -75,14 +75,15 @@ class Redaction(Processor[RedactionConfig]):
             return batch
         data = read_only(batch.otlp.data)
         outcome = self.parts.engine.redact(Signal.TRACES, data, batch.otlp)
-        traces = batch.otlp if outcome.data is data else decode.read(outcome.data)
+        traces = batch.otlp if outcome.data is data else decode.read(outcome.data, len(batch))
         if self._audit is not None:
             audited = self._audit.request(Signal.TRACES, outcome.data, traces)
-            traces = traces if audited is outcome.data else decode.read(audited)
+            traces = traces if audited is outcome.data else decode.read(audited, len(batch))
         found = counts(outcome, self.parts.policy.detectors, len(batch))
-        spans = self._columns(batch.spans).with_columns(found) if found else self._columns(batch.spans)
+        spans = self._columns(batch.spans, outcome.clean)
+        spans = spans.with_columns(found) if found else spans
         self._note(outcome)
-        return batch.with_(otlp=traces, spans=spans, reports=self._columns(batch.reports))
+        return batch.with_(otlp=traces, spans=spans, reports=self._columns(batch.reports, outcome.clean))
 
     def process_requests(self, batch: RequestBatch) -> RequestBatch:
         if self.config.idle:
@@ -102,8 +103,8 @@ class Redaction(Processor[RedactionConfig]):
     def called(self, dimension: str, value: str) -> str:
         return value if self.config.idle else self.parts.columns.called(dimension, value)
 
-    def _columns(self, frame: pl.DataFrame) -> pl.DataFrame:
-        redacted = self.parts.columns.redact(frame)
+    def _columns(self, frame: pl.DataFrame, clean: Texts) -> pl.DataFrame:
+        redacted = self.parts.columns.redact(frame, clean)
         return redacted if self._audit is None else self._audit.frame(redacted)
 
     def _note(self, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from processors.redaction.hits import Found
 from processors.redaction.patterns import compiled
 from processors.redaction.persons import Persons
 from processors.redaction.policy import MOST_KEYS, KeyTable, Mode, Policy
-from processors.redaction.texts import TextSearch, joined
+from processors.redaction.texts import Searched, Texts, TextSearch, joined
 
 Mask = NDArray[np.bool_]
 TOO_LARGE, ENCODING, UNKNOWN_FIELD = "too_large", "encoding", "unknown_field"
@@ -48,20 +48,20 @@ class Search:
         self._named: dict[str, bytes] = {}
         self._clean_keys: set[str] = set()
 
-    def leaves(self, data: U8, leaves: Strings, table: KeyTable, mode: U8) -> tuple[Found, dict[str, I64]]:
-        """The hits in all leaves that are looked at, and the leaves that could not be, by reason."""
+    def leaves(self, data: U8, leaves: Strings, table: KeyTable, mode: U8) -> tuple[Found, dict[str, I64], Texts]:
+        """The hits in all leaves that are looked at, the leaves that could not be, by reason, and texts that are clean."""
         look = _LOOK[mode]
         unscanned: dict[str, I64] = {}
         texts = self._texts(data, leaves, look, unscanned)
-        plain, members = self._in_leaves(data, leaves, texts, unscanned)
+        plain = self._in_leaves(data, leaves, texts, unscanned)
         found = [
-            self._members(data, leaves, members, table),
-            plain,
+            self._members(data, leaves, plain.members, table),
+            plain.found,
             self._keys(data, leaves, unscanned),
             self._named_values(data, leaves, texts),
             self._numbers(data, leaves, look, table),
         ]
-        return hits.merged(found), {reason: rows for reason, rows in unscanned.items() if len(rows)}
+        return hits.merged(found), {reason: rows for reason, rows in unscanned.items() if len(rows)}, plain.clean
 
     # What is searched ------------------------------------------------------------------------------------------------
 
@@ -82,12 +82,13 @@ class Search:
             rows = np.delete(rows, bad)
         return rows
 
-    def _in_leaves(self, data: U8, leaves: Strings, rows: I64, unscanned: dict[str, I64]) -> tuple[Found, I64]:
-        """The hits in the texts of some leaves, and the leaves with members that may name somebody."""
+    def _in_leaves(self, data: U8, leaves: Strings, rows: I64, unscanned: dict[str, I64]) -> Searched:
+        """What there is in the texts of some leaves, by leaf."""
         searched = self._texts_in.search(data, leaves.off[rows], leaves.size[rows])
         for reason, at in searched.failed.items():
             unscanned[reason] = np.union1d(unscanned.get(reason, at[:0]), rows[at])
-        return replace(searched.found, leaf=rows[searched.found.leaf]), rows[searched.members]
+        found = replace(searched.found, leaf=rows[searched.found.leaf])
+        return replace(searched, found=found, members=rows[searched.members])
 
     def _keys(self, data: U8, leaves: Strings, unscanned: dict[str, I64]) -> Found:
         """Hits in the keys of attributes, each distinct key searched once for ever."""
@@ -103,7 +104,7 @@ class Search:
             return hits.nothing()
         wanted = np.zeros(len(leaves.keys) + 1, np.bool_)
         wanted[[fresh[place] for place in dirty]] = True
-        return self._in_leaves(data, leaves, np.flatnonzero(_top_keys(leaves) & wanted[leaves.key]), unscanned)[0]
+        return self._in_leaves(data, leaves, np.flatnonzero(_top_keys(leaves) & wanted[leaves.key]), unscanned).found
 
     def _numbers(self, data: U8, leaves: Strings, look: Mask, table: KeyTable) -> Found:
         """Numbers that are cards or national ids, by their digits."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.otlp.tables import I32, I64, U8
+from collector.otlp import gathering, interning
+from collector.otlp.tables import I32, I64, U8, Text
 from processors.redaction import hits
 from processors.redaction.detector import Detector
 from processors.redaction.hits import Found
@@ -19,6 +21,19 @@ from processors.redaction.views import Views, needs_quotes, views
 
 Mask = NDArray[np.bool_]
 TOO_DEEP, ERROR = "too_deep", "error"
+#: Texts longer than this stand in no derived column.
+_SHORT = 256
+
+
+class Texts(NamedTuple):
+    """The texts data[off : off + size]."""
+
+    data: U8
+    off: I64
+    size: I32
+
+
+NO_TEXTS = Texts(hits.read_only(np.empty(0, np.uint8)), np.empty(0, np.int64), np.empty(0, np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +43,13 @@ class Searched:
     found:    the hits, by row
     members:  rows with members of documents that may name somebody
     failed:   rows that could not be searched, by reason
+    clean:    the distinct texts, of the short ones, that were searched and in which there is nothing
     """
 
     found: Found
     members: I64
     failed: dict[str, I64]
+    clean: Texts = NO_TEXTS
 
 
 class TextSearch:
@@ -45,8 +62,25 @@ class TextSearch:
         self._max_depth = max_depth
         self._member = next(n for n, detector in enumerate(policy.detectors) if detector.id == MEMBER)
 
-    def search(self, data: U8, off: I64, size: I32) -> Searched:
-        """Search the texts data[off : off + size]."""
+    def search(self, data: U8, off: I64, size: I32, clean: Texts = NO_TEXTS) -> Searched:
+        """Search the texts data[off : off + size], each distinct one once. `clean`: distinct texts in which an earlier search
+        found nothing, which are not searched again."""
+        codes, first = interning.texts(data, Text(off, size))
+        if len(clean.off):
+            new = np.flatnonzero(~_among(clean, data, off[first], size[first]))
+            number = np.full(len(first), len(new), np.int32)
+            number[new] = np.arange(len(new), dtype=np.int32)
+            codes, first = number[codes], first[new]
+        searched = self._distinct(data, off[first], size[first])
+        row, hit = hits.spread(searched.found.leaf, codes)
+        return Searched(
+            replace(searched.found.taken(hit), leaf=row),
+            _rows_of(searched.members, codes),
+            {reason: _rows_of(failed, codes) for reason, failed in searched.failed.items()},
+            _clean(searched, data, off[first], size[first]),
+        )
+
+    def _distinct(self, data: U8, off: I64, size: I32) -> Searched:
         searched = self._search(data, off, size)
         # A hit that has something of ours in it may owe itself to that: such texts are searched again without.
         found = searched.found
@@ -80,6 +114,36 @@ class TextSearch:
         found_ = hits.merged([_quoted(data, off, size, all_.taken(np.flatnonzero(~member)))])
         failed_ = {ERROR: np.flatnonzero(unread & ~deep), TOO_DEEP: np.flatnonzero(deep)}
         return Searched(found_, np.unique(all_.leaf[member]), failed_)
+
+
+def _rows_of(numbers: I64, codes: I32) -> I64:
+    """The rows that have one of these codes."""
+    if not len(numbers):
+        return np.empty(0, np.int64)
+    which = np.zeros(int(codes.max(initial=0)) + 1, np.bool_)
+    which[numbers] = True
+    return np.flatnonzero(which[codes])
+
+
+def _clean(searched: Searched, data: U8, off: I64, size: I32) -> Texts:
+    """A copy of the short ones among texts that differ in which there is nothing."""
+    nothing: Mask = size <= _SHORT
+    for rows in (searched.found.leaf, searched.members, *searched.failed.values()):
+        nothing[rows] = False
+    offsets, texts = gathering.texts(data, off[nothing], size[nothing])
+    return Texts(hits.read_only(texts), offsets[:-1], size[nothing])
+
+
+def _among(known: Texts, data: U8, off: I64, size: I32) -> Mask:
+    """Which of some texts that differ are among the known ones, which differ too."""
+    short = size <= _SHORT
+    offsets, texts = gathering.texts(data, off[short], size[short])
+    both = hits.read_only(np.concatenate([known.data, texts]))
+    at = np.concatenate([known.off, offsets[:-1] + len(known.data)])
+    codes, _ = interning.texts(both, Text(at, np.concatenate([known.size, size[short]])))
+    among = np.zeros(len(off), np.bool_)
+    among[short] = codes[len(known.off) :] < len(known.off)
+    return among
 
 
 def joined(texts: list[bytes]) -> tuple[U8, I64, I32]:
