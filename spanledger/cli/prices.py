@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from spanledger.cli.shell import CommandError, ConfigOption, examples, out, usage
 from spanledger.cli.show import Format, money, print_csv, print_json
+from spanledger.rates import KINDS, columns, each_call, per_million, rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,19 +26,7 @@ app = typer.Typer(
     ),
 )
 
-#: Kind of token, and the usage columns that one token of it counts in.
-_KINDS = (
-    ("input", ("input_tokens",)),
-    ("output", ("output_tokens",)),
-    ("cache read", ("input_tokens", "cache_read_tokens")),
-    ("cache write", ("input_tokens", "cache_write_tokens")),
-    ("cache write 1h", ("input_tokens", "cache_write_tokens", "cache_write_1h_tokens")),
-    ("audio in", ("input_tokens", "input_audio_tokens")),
-    ("audio from cache", ("input_tokens", "cache_read_tokens", "input_audio_tokens", "cache_audio_read_tokens")),
-    ("audio out", ("output_tokens", "output_audio_tokens")),
-    ("reasoning", ("output_tokens", "reasoning_tokens")),
-)
-_LISTED = _KINDS[:4]
+_LISTED = KINDS[:4]
 
 LOOKUP_EPILOG = examples(
     ("a model, as its spans spell it", "spanledger prices lookup gpt-4o-mini"),
@@ -112,30 +100,30 @@ def list_(
     from collector.prices import Rates
 
     book, now = _book(config), datetime.now(tz=UTC)
-    rows: list[tuple[str, ...]] = []
+    listed: list[tuple[str, ...]] = []
     for override in book.overrides:
         if provider in (None, override.provider) and override.holds(now.date()):
             rates = Rates.from_model_price(override.model_price())
-            rows.append(
-                (override.provider or "(any)", override.model, *(_rate(rates, 0, kinds) for _, kinds in _LISTED))
+            listed.append(
+                (override.provider or "(any)", override.model, *(per_million(rates, 0, kinds) for _, kinds in _LISTED))
             )
     for owner, model in book.models():
         if provider in (None, owner.id):
             rates = Rates.from_model_price(model.get_prices(now))
-            rows.append((owner.id, model.id, *(_rate(rates, 0, kinds) for _, kinds in _LISTED)))
-    if not rows:
+            listed.append((owner.id, model.id, *(per_million(rates, 0, kinds) for _, kinds in _LISTED)))
+    if not listed:
         known = ", ".join(owner.id for owner in book.snapshot.providers)
         usage(f"--provider: no provider {provider!r} in the book", f"There are {known}.")
     names = ("provider", "model", *(name.replace(" ", "_") for name, _ in _LISTED))
     if format_ is Format.JSON:
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        print_json([dict(zip(names, row, strict=True)) for row in listed])
     elif format_ is Format.CSV:
-        print_csv(names, rows)
+        print_csv(names, listed)
     else:
         table = Table(title=f"{book.version}, USD per million tokens", title_justify="left", box=None, pad_edge=False)
         for name in names:
             table.add_column(name.replace("_", " ").capitalize(), justify="left" if name in names[:2] else "right")
-        for row in rows:
+        for row in listed:
             table.add_row(*row)
         out.print(table)
 
@@ -150,27 +138,16 @@ def _book(config: Path | None) -> Book:
     return Book()
 
 
-def _rate(rates: Rates, row: int, kinds: tuple[str, ...]) -> str:
-    from collector.prices import USAGE
-
-    pico = sum(int(rates.coefficients[row][USAGE.index(kind)]) for kind in kinds)
-    whole, part = divmod(pico, 10**6)  # pico-USD per token is micro-USD per million tokens
-    return f"{whole}.{part:06}".rstrip("0").rstrip(".")
-
-
 def _table(rates: Rates) -> Table:
     from rich.table import Table
 
-    above = ("", *(f"above {start:,} input tokens" for start in rates.thresholds))
+    above = columns(rates)
     table = Table(show_header=len(above) > 1, box=None, pad_edge=False)
     table.add_column("", min_width=18)
     for heading in above:
         table.add_column(heading, justify="right")
-    for name, kinds in _KINDS:
-        cells = [_rate(rates, row, kinds) for row in range(len(above))]
-        wider = [_rate(rates, row, kinds[:-1]) for row in range(len(above))] if kinds[1:] else []
-        if cells != wider:
-            table.add_row(name, *cells)
+    for name, cells in rows(rates):
+        table.add_row(name, *cells)
     if rates.per_call:
-        table.add_row("each call", f"{money(Decimal(rates.per_call).scaleb(-12))} USD")
+        table.add_row("each call", f"{money(each_call(rates))} USD")
     return table

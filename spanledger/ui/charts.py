@@ -5,7 +5,7 @@ their size. Colours are classes (`s0` … `s9`, `rest`); what the pointer is tol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -16,7 +16,10 @@ from spanledger.ui.html import Markup, Node, e
 WIDE, HALF, NARROW = 1040, 510, 330
 COLOURS = 10
 _LEFT, _BOTTOM, _TOP = 52, 22, 8
+_DAY = 86400
+_STEPS = (60, 300, 900, 1800, 3600, 10800, 21600, 43200, *(_DAY * days for days in (1, 2, 7, 14, 28, 91)))
 REST = "(all others)"
+USUAL = "usual"
 
 
 def both(draw: Callable[[int], Markup], width: int = WIDE) -> Markup:
@@ -25,7 +28,7 @@ def both(draw: Callable[[int], Markup], width: int = WIDE) -> Markup:
 
 
 def colour(number: int, name: str) -> str:
-    return "rest" if name == REST else f"s{number % COLOURS}"
+    return "rest" if name == REST else "usual" if name == USUAL else f"s{number % COLOURS}"
 
 
 def ticks(greatest: float, most: int = 4) -> list[float]:
@@ -49,7 +52,7 @@ def _series(frame: pl.DataFrame) -> list[str]:
     """The names, the greatest sum first, the rest last."""
     sums = frame.group_by("series").agg(pl.col("value").sum()).sort("value", "series", descending=[True, False])
     names = [str(name) for name in sums["series"]]
-    return sorted(names, key=lambda name: name == REST)
+    return sorted(names, key=lambda name: name in (REST, USUAL))
 
 
 def _axes(width: int, height: int, marks: Sequence[float], unit: units.Unit, times: Sequence[datetime], seconds: int) -> list[Markup]:  # fmt: skip
@@ -58,12 +61,20 @@ def _axes(width: int, height: int, marks: Sequence[float], unit: units.Unit, tim
     for value in marks:
         y = _TOP + tall * (1 - value / marks[-1])
         found += [e("line.grid", x1=_LEFT, x2=width, y1=y, y2=y), e("text.axis", unit(value), x=_LEFT - 6, y=y + 4, text_anchor="end")]  # fmt: skip
-    every = max(1, math.ceil(len(times) / (max(inner // 110, 2))))
-    for number in range(0, len(times), every):
-        x = _LEFT + inner * (number + 0.5) / len(times)
-        if x < width - 24:
-            found.append(e("text.axis", units.bucket(times[number], seconds), x=x, y=height - 5, text_anchor="middle"))
+    every = _every(len(times) * seconds, max(inner // 100, 2), seconds)
+    midnight = next((time for time in times if not (time.hour or time.minute)), times[0])
+    origin = midnight.timestamp() if every > _DAY else 0.0
+    for number, time in enumerate(times):
+        # Steps of a day and more are named in their middle, shorter ones where they begin.
+        x = _LEFT + inner * (number + (0.5 if seconds >= _DAY else 0)) / len(times)
+        if (time.timestamp() - origin) % every == 0 and _LEFT + 14 <= x < width - 24:
+            found += [e("line.tick", x1=x, x2=x, y1=height - _BOTTOM, y2=height - _BOTTOM + 4), e("text.axis", f"{time:%H:%M}" if time.hour or time.minute else f"{time:%d %b}", x=x, y=height - 5, text_anchor="middle")]  # fmt: skip
     return found
+
+
+def _every(whole: float, most: float, seconds: int) -> int:
+    """How far apart the times on an axis stand, in seconds: whole hours, then days, at most so many of them."""
+    return next((step for step in _STEPS if step >= seconds and whole / step <= most), 364 * _DAY)
 
 
 def legend(names: Sequence[str], links: Callable[[str], str | None] = lambda _: None) -> Markup:
@@ -141,15 +152,19 @@ def lines(
     width: int = HALF,
     height: int = 200,
     label: str = "",
+    usual: Mapping[int, tuple[float, float]] | None = None,
+    during: tuple[datetime, datetime] | None = None,
 ) -> Node:
-    """Values over time as lines: `time`, `series`, `value`; a moment without a value is a gap."""
+    """Values over time as lines: `time`, `series`, `value`; a moment without a value is a gap. Behind them a band from and
+    to what is `usual`, by seconds since 1970, and the time `during` which something was so."""
     names = _series(frame)
     times = moments(start, end, seconds)
     values: dict[str, dict[float, float]] = {name: {} for name in names}
     for time, series, value in frame.select("time", "series", "value").iter_rows():
         if value is not None and math.isfinite(value):
             values[str(series)][_stamp(time)] = float(value)
-    top = ticks(max((max(points.values(), default=0) for points in values.values()), default=0))
+    highest = max((high for _, high in (usual or {}).values()), default=0)
+    top = ticks(max(highest, max((max(points.values(), default=0) for points in values.values()), default=0)))
     stamps = [time.timestamp() for time in times]
 
     def draw(wide: int) -> Markup:
@@ -160,6 +175,13 @@ def lines(
             return f"{_LEFT + step * (number + 0.5):.1f} {_TOP + tall * (1 - value / top[-1]):.1f}"
 
         drawn: list[Markup] = []
+        if during is not None:
+            left, right = (min(max((m - times[0]).total_seconds() / seconds, 0), len(times)) for m in during)
+            drawn.append(e("rect.during", x=_LEFT + step * left, y=_TOP, width=max(step * (right - left), 3), height=tall, data_tip=f"Seen\n{units.when(during[0])}\n{units.when(during[1])}"))  # fmt: skip
+        known = [(number, usual[int(stamp)]) for number, stamp in enumerate(stamps) if usual and int(stamp) in usual]
+        if known:
+            edge = [point(number, high) for number, (_, high) in known] + [point(number, low) for number, (low, _) in reversed(known)]  # fmt: skip
+            drawn.append(e("path.range", d="M" + "L".join(edge) + "Z"))
         for index, name in enumerate(names):
             path, before = [], False
             for number, stamp in enumerate(stamps):
@@ -188,7 +210,7 @@ def _tip(head: str, names: Sequence[str], column: Sequence[float | None], unit: 
 def meter(value: float, greatest: float, class_: str = "s0") -> Markup:
     """A bar of a share, for a table's cell."""
     width = 100 * min(max(value / greatest, 0), 1) if greatest > 0 else 0
-    return e("svg.meter", e("rect.track", width=100, height=6, rx=3), e("rect", width=float(width), height=6, rx=3, class_=class_), viewBox="0 0 100 6", preserveAspectRatio="none", aria_hidden="true")  # fmt: skip
+    return e("svg.meter", e("rect.track", width=100, height=6), e("rect", width=float(width), height=6, class_=class_), viewBox="0 0 100 6", preserveAspectRatio="none", aria_hidden="true")  # fmt: skip
 
 
 def _stamp(time: datetime | int) -> float:

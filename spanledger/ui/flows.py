@@ -73,6 +73,24 @@ def _cut(name: str, width: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
+def usual_range(frame: pl.DataFrame, first: datetime, start: datetime, end: datetime) -> dict[int, tuple[float, float]]:
+    """From and to where eight in ten of the same hours of the day lay before `first`, for each hour of a period; hours
+    by seconds since 1970. Empty where fewer than three days are known."""
+    hour, day = 3600, 86400
+    begin, until, stop = (int(m.timestamp()) // hour * hour for m in (start, first, end))
+    rows = {int(time): float(value or 0) for time, value in frame.select("time", "value").iter_rows()}
+    oldest = min((time for time in rows if time < until), default=until)
+    if until - oldest < 3 * day:
+        return {}
+    of_day = [
+        pl.Series([rows.get(t, 0.0) for t in range(oldest, until, hour) if t // hour % 24 == n]) for n in range(24)
+    ]
+    found = [
+        (float(values.quantile(0.1, "linear") or 0), float(values.quantile(0.9, "linear") or 0)) for values in of_day
+    ]
+    return {t: found[t // hour % 24] for t in range(begin, stop + 1, hour)}
+
+
 def against_usual(frame: pl.DataFrame, first: datetime, start: datetime, end: datetime) -> pl.DataFrame:
     """Hourly `time` (seconds since 1970), `value` as two series: measured, and usual: the median of the same hour of the
     day in the days before `first`, as far as there are rows. An hour without a row had nothing, and counts as zero."""

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from config.model import UiConfig
 from spanledger.ui.app import alone
-from spanledger.ui.flows import against_usual, flows
+from spanledger.ui.flows import against_usual, flows, usual_range
 from spanledger.ui.html import render
 from spanledger.ui.pages.budgets import left, projected
 from spanledger.ui.pages.findings import shown
@@ -48,6 +48,16 @@ def test_usual_is_the_median_of_the_same_hour_and_an_hour_without_calls_counts_a
     assert by["measured", at - 3600] == 0
     assert by["usual", at] == 4
     assert by["usual", at - 3600] == 0
+
+
+def test_the_usual_band_holds_eight_in_ten_of_the_same_hours_and_needs_three_days() -> None:
+    first = NOW.replace(hour=9)
+    rows = [(first - timedelta(days=day), float(day)) for day in range(1, 12)] + [(first, 100.0)]
+    frame = pl.DataFrame({"time": [int(at.timestamp()) for at, _ in rows], "value": [value for _, value in rows]})
+    found = usual_range(frame, first, first - timedelta(hours=1), first + timedelta(hours=1))
+    at = int(first.timestamp())
+    assert found == {at - 3600: (0, 0), at: (2, 10), at + 3600: (0, 0)}
+    assert usual_range(frame.filter(pl.col("time") > at - 3 * 86400), first, first, first) == {}
 
 
 def test_without_a_past_nothing_is_usual() -> None:

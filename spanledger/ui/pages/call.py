@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from datetime import date
-from typing import Any
+from datetime import UTC, date
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from spanledger.rates import columns, each_call, rows
 from spanledger.ui import units
 from spanledger.ui.ask import Value
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import NotHere, View, page, source
 from spanledger.ui.tables import facts, tile
+
+if TYPE_CHECKING:
+    from collector.prices import Book
 
 _PRICE = {
     "priced": "Priced from the usage with the price book.",
@@ -94,6 +99,33 @@ def _price(row: dict[str, Any]) -> Markup:
             ("Rests on", ", ".join(row["PriceAssumptions"]) or "nothing assumed: exact"),
             ("Tier", " → ".join(dict.fromkeys(filter(None, (row["RequestedTier"], row["ServiceTier"]))))),
         )),
+        _rates(row) if source_ else None,
+    )  # fmt: skip
+
+
+@cache
+def _book() -> Book:
+    from collector.prices import Book
+
+    return Book()
+
+
+def _rates(row: dict[str, Any]) -> Node:
+    """What the tokens cost by the rule that priced the call, where the book of this process is the one that did."""
+    from collector.prices import Wanted
+
+    models = tuple(row[name] or None for name in ("UpstreamModel", "ResponseModel", "RequestModel"))
+    at = row["Timestamp"].replace(tzinfo=UTC) if row["Timestamp"].tzinfo is None else row["Timestamp"]
+    found, _ = _book().find(Wanted(models, row["Provider"] or None, (row["ServiceTier"] or "").lower() or None, at))
+    if found is None or found.source != row["PriceSource"]:
+        return e("p.note", "Its rates are of an override or of another version of the book: ", e("code", f"spanledger prices lookup {next(filter(None, models), '')}"), " shows those of a config.")  # fmt: skip
+    heads = ["Tokens", *(above or "USD per million" for above in columns(found.rates))]
+    lines = rows(found.rates) + ([("each call", [f"{each_call(found.rates):f}"])] if found.rates.per_call else [])
+    return e(
+        "div.rates",
+        e("h3.of-card", "Rates"),
+        e("table", e("caption.sr", "Rates"), e("thead", e("tr", [e("th", head, scope="col", class_="n" if number else None) for number, head in enumerate(heads)])),
+          e("tbody", [e("tr", e("td", kind), [e("td.n", cell) for cell in cells]) for kind, cells in lines])),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from spanledger.ui import units
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import HALF, WIDE, lines, stacked
 from spanledger.ui.filters import DIMENSIONS
-from spanledger.ui.flows import BEFORE, against_usual
+from spanledger.ui.flows import BEFORE, against_usual, usual_range
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import NotHere, View, figure, page
 from spanledger.ui.pages.budgets import severity
@@ -205,9 +205,9 @@ ORDER BY time"""
 
     def chart(frame: pl.DataFrame) -> Node:
         drawn = against_usual(frame, first, start, end)
-        return lines(drawn, start, end, _HOUR, unit=unit, axis=axis, width=WIDE, height=230, label=f"{title} an hour of {of}, measured and usual")  # fmt: skip
+        return lines(drawn, start, end, _HOUR, unit=unit, axis=axis, width=WIDE, height=230, usual=usual_range(frame, first, start, end), during=(first, last), label=f"{title} an hour of {of}, measured and usual")  # fmt: skip
 
-    return figure(view, f"{title} an hour", sql, chart, parameters=parameters, wide=True, note=f"Of {of}. Usual: the median of the same hour of the day in up to 14 days before it was first seen, {units.when(first)[:16]} UTC.", empty="The ledger has no calls of this subject around that time.")  # fmt: skip
+    return figure(view, f"{title} an hour", sql, chart, parameters=parameters, wide=True, note=f"Of {of}. Usual: the median of the same hour of the day in up to 14 days before it was first seen, {units.when(first)[:16]} UTC; the grey band holds eight in ten of them. Red: from then to when it was last seen.", empty="The ledger has no calls of this subject around that time.")  # fmt: skip
 
 
 _HOUR = 3600

@@ -201,7 +201,7 @@ HAVING USD > 0
 ORDER BY USD DESC, Team, App, Model
 LIMIT 12"""
     columns = (
-        Column("Team", "Team → app → model", cell=lambda row: e("a", e("b", row["Team"]), f" → {row['App']} → {row['Model']}", href=view.link("/calls", team=row["Team"], app=row["App"], model=row["Model"], sort="cost"))),
+        Column("Team", "Team → app → model", cell=lambda row: e("a", e("b.nowrap", row["Team"]), " → ", e("span.nowrap", row["App"]), " → ", e("span.nowrap", row["Model"]), href=view.link("/calls", team=row["Team"], app=row["App"], model=row["Model"], sort="cost"))),
         Column("USD", "Spend", units.usd, number=True, bar=True),
     )  # fmt: skip
     return figure(view, "Where it goes", sql, partial(table, columns=columns, caption="Spend by team, app and model"), parameters=parameters)  # fmt: skip
