@@ -129,7 +129,7 @@ def stacked(
             boxes.append(e("rect.hit", x=_LEFT + step * number, y=_TOP, width=step, height=tall))
             columns.append(e("g", boxes, data_tip=texts[number]))
         flags = [_flag(mark, times, seconds, step) for mark in marks if times[0] <= mark[0] <= end]
-        return e("svg", _axes(wide, height, top, axis, times, seconds), columns, flags, viewBox=f"0 0 {wide} {height}", role="img", aria_label=label or "Chart")  # fmt: skip
+        return e("svg", _axes(wide, height, top, axis, times, seconds), columns, flags, viewBox=f"0 0 {wide} {height}", role="group" if flags else "img", aria_label=label or "Chart")  # fmt: skip
 
     return [both(draw, width), legend(names, links) if len(names) > 1 or names[:1] != [""] else None]
 
