@@ -134,6 +134,20 @@ def _cuttable(data: Int, begin: Int, end: Int) -> Flag:
 
 
 @kernel
+def _own(data: Int, begin: Int, end: Int) -> Int:
+    """Bytes of a resource's fields but for its scopes; not well-formed ones count as nothing."""
+    own, at = np.int64(0), begin
+    while at < end:
+        field, _, behind = _field(data, at, end)
+        if behind < 0:
+            return own
+        if field != _CHILD:
+            own += behind - at
+        at = behind
+    return own
+
+
+@kernel
 def plan(body: U8, most: Int, points: bool) -> tuple[I64, I64]:
     """The fields that the parts are made of, in order, each as large as fits; and the messages that were cut for it.
     No units: the body is not well-formed."""
@@ -162,6 +176,7 @@ def plan(body: U8, most: Int, points: bool) -> tuple[I64, I64]:
             if writing:
                 heads[resource, H_START], heads[resource, H_END] = begin, behind
             at, behind_resource = begin, behind
+            room = most - _PREFIX - _own(data, begin, behind)  # of a part, beside the resource's own
             while at < behind_resource:
                 field, begin, behind = _field(data, at, behind_resource)
                 if behind < 0:
@@ -171,7 +186,7 @@ def plan(body: U8, most: Int, points: bool) -> tuple[I64, I64]:
                         heads[resource, H_OWN] += behind - at
                     at = behind
                     continue
-                if behind - at <= most or not _cuttable(data, begin, behind):
+                if behind - at <= room or not _cuttable(data, begin, behind):
                     if writing:
                         _put(units, count, 1, at, behind, _items(data, begin, behind, 1, points), resource, -1)
                     count += 1
