@@ -181,7 +181,8 @@ class Reports(Entries):
             self._dead, self._mixed = (self._grown(flags, first) for flags in (self._dead, self._mixed))
         self._dead[np.arange(first, ring.high) & (len(self._dead) - 1)] = 0
         following = ring.tables["trace"].following
-        kernels.mark_mixed(following, ring.columns["source"], self._mixed, ring.low, first, ring.high)
+        settled = merged(columns["place"])
+        kernels.mark_mixed(following, ring.columns["source"], settled, self._mixed, ring.low, first, ring.high)
 
     def _grown(self, flags: U8, end: int) -> U8:
         entries = np.arange(self._ring.low, end)

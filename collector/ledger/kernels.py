@@ -171,13 +171,16 @@ def chain(slots: I32, keys: I64, following: I64, dead: U8, low: int, high: int, 
 
 
 @njit(cache=True, nogil=True)
-def mark_mixed(following: I64, source: I64, mixed: U8, low: int, first: int, high: int) -> None:
-    """Note for the entries first..high whether their trace holds anything but calls of one source, up to them."""
+def mark_mixed(following: I64, source: I64, settled: Mask, mixed: U8, low: int, first: int, high: int) -> None:
+    """Note for the entries first..high whether their trace holds anything but calls of one source that share nothing, up to
+    them. settled: per entry from `first` on whether it was settled with others, as calls with one response id are: whether
+    these are one call depends on what stands between them, which may come later.
+    """
     mask = len(source) - 1
     for entry in range(first, high):
         before = following[entry & mask]
         same = before < low or (not mixed[before & mask] and source[before & mask] == source[entry & mask])
-        mixed[entry & mask] = 0 if same and source[entry & mask] != 0 else 1
+        mixed[entry & mask] = 0 if same and source[entry & mask] != 0 and not settled[entry - first] else 1
 
 
 @njit(cache=True, nogil=True)

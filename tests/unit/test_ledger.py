@@ -80,6 +80,16 @@ def test_ancestor_and_descendant_with_equal_numbers_are_one_call_through_spans_t
     assert len(rows([spans[0], spans[3]])) == 2, "without the links between, nothing says that they are one"
 
 
+@pytest.mark.parametrize("between", ["a call", "no report"])
+def test_what_stands_between_two_with_one_id_may_come_last(between: str) -> None:
+    """Scenario: an instrumentor reports a call twice, nested. That they are nested is known only with the span between them:
+    until then they look like an answer and its replay."""
+    outer, inner = call(1, 6, took=90, i=10, o=5, id="x"), call(1, 2, 1, at=5, took=50, i=10, o=5, id="x")
+    middle = call(1, 1, 6, at=2, took=70, i=None, o=None) if between == "a call" else Span(1, 1, 6)
+    found = [row for row in rows([outer, middle, inner]) if row["response_id"]]
+    assert [(row["report_count"], row["price_status"]) for row in found] == [(2, "priced")]
+
+
 def test_side_by_side_needs_trace_model_numbers_and_time() -> None:
     """Scenario: siblings. They are one call if all four agree; any difference makes two."""
     one = call(1, 1, 9, i=5, o=6)

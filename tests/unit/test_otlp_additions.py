@@ -114,7 +114,9 @@ def test_over_the_wire_every_encoding_decodes_equal_to_what_came() -> None:
                 )
                 arrived = parse_any(sent, signal)
                 assert str(arrived) == str(request)
-                if there.got and "json" not in there.got[0].headers.get("content-type", ""):  # which has one NaN, not 2^53
+                if there.got and "json" not in there.got[0].headers.get(
+                    "content-type", ""
+                ):  # which has one NaN, not 2^53
                     assert arrived.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)  # fmt: skip
 
         try:
