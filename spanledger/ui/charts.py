@@ -61,7 +61,7 @@ def _axes(width: int, height: int, marks: Sequence[float], unit: units.Unit, tim
     for value in marks:
         y = _TOP + tall * (1 - value / marks[-1])
         found += [e("line.grid", x1=_LEFT, x2=width, y1=y, y2=y), e("text.axis", unit(value), x=_LEFT - 6, y=y + 4, text_anchor="end")]  # fmt: skip
-    every = _every(len(times) * seconds, max(inner // 100, 2), seconds)
+    every = _every(len(times) * seconds, max(inner // 80, 4), seconds)
     midnight = next((time for time in times if not (time.hour or time.minute)), times[0])
     origin = midnight.timestamp() if every > _DAY else 0.0
     for number, time in enumerate(times):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -137,3 +138,11 @@ def test_time_is_the_models_or_the_gateways() -> None:
     assert times(spans) == type(times(spans))(100, 50, 40)
     assert covered([(0, 10), (5, 20), (30, 40)]) == 30
     assert times([span("a")]).models is None
+
+
+def test_an_axis_names_whole_days_also_where_the_period_begins_in_one() -> None:
+    start = datetime(2026, 11, 21, 8, 40, tzinfo=UTC)
+    frame = pl.DataFrame({"time": [start.replace(minute=0)], "series": [""], "value": [1.0]})
+    wide, narrow = str(render(stacked(frame, start, start + timedelta(days=7), 3 * 3600))).split("at-narrow")
+    days = [re.findall(r">(\d\d Nov|\d\d:\d\d)</text>", text) for text in (wide, narrow)]
+    assert days == [[f"{day} Nov" for day in range(22, 29)], [f"{day} Nov" for day in (22, 24, 26)]]
