@@ -57,7 +57,12 @@ class Guard:
                 await self._app(scope, receive, send)
             else:
                 await _answer(send, 403, b"this changes data: it needs the key in the collector's data directory; use the spanledger command there\n")  # fmt: skip
-        elif scope["path"] in OPEN_PATHS or scope["path"].startswith(PAGES) or self._token is None or matches(self._token, headers):
+        elif (
+            scope["path"] in OPEN_PATHS
+            or scope["path"].startswith(PAGES)
+            or self._token is None
+            or matches(self._token, headers)
+        ):
             await self._app(scope, receive, send)
         else:
             await _answer(send, 401, b"a token is needed: Authorization: Bearer TOKEN\n", {b"www-authenticate": b'Basic realm="spanledger"'})  # fmt: skip
