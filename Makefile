@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo docs grafana test lint types imports check bill pii bench accuracy clean
+.PHONY: run docs grafana test lint types imports check bill pii bench accuracy clean
 .DEFAULT_GOAL := help
 
 help:

@@ -208,11 +208,12 @@ def only_witness(report: Report, reports: Sequence[Report]) -> bool:
     if report.get("response_id") in ids:
         return False
     below = [r for r in reports if is_above(report, r)]
-    told = [r for r in below if usage(r) is not None and (r["counts"] or r["role"] in ("wrapper", "rollup"))]
+    calls_ = [r for r in below if r["role"] in ("call", "copy")]
+    told = [r for r in below if usage(r) is not None and r["role"] in ("call", "copy", "wrapper", "rollup")]
     if report["role"] == "rollup":
         return usage(report) is not None and not told
-    return not any(r["counts"] or r["role"] == "wrapper" for r in below) and not any(
-        r["role"] == "rollup" for r in told
+    return (
+        not calls_ and not any(r["role"] == "wrapper" for r in below) and not any(r["role"] == "rollup" for r in told)
     )
 
 

@@ -310,10 +310,13 @@ def _standing_for(reports: Sequence[Report], calls: Sequence[Call]) -> Iterator[
 
 
 def covered(reports: Sequence[Report]) -> set[Report]:
-    """The wrappers with a call below and the rollups with usage below. Once covered is covered, whatever is forgotten."""
+    """The wrappers with a call below and the rollups with usage below. Once covered is covered, whatever is forgotten.
+
+    A copy of an answer covers, too, also where a call above it reports that: what stands between them wraps the same call.
+    """
     hidden = {r for r in reports if r.row.get("covered")}
     for report in reports:
-        calls = report.calls
+        calls = report.role in ("call", "copy")
         tells = report.usage is not None and (calls or report.role in ("wrapper", "rollup"))
         if tells or calls or report.role == "wrapper":
             hidden.update(a for a in report.ancestors() if a.role == "wrapper" or (a.role == "rollup" and tells))

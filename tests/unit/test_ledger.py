@@ -90,6 +90,15 @@ def test_what_stands_between_two_with_one_id_may_come_last(between: str) -> None
     assert [(row["report_count"], row["price_status"]) for row in found] == [(2, "priced")]
 
 
+def test_what_wraps_a_copy_below_its_call_is_no_call() -> None:
+    """Scenario: a gateway's call, an inner span of it that wraps the request, and the provider's raw answer below that. Whichever
+    comes last, there was one call."""
+    found = rows(
+        [call(1, 1, i=10, o=5), call(1, 6, 1, at=1, role="wrapper"), call(1, 3, 6, at=2, i=10, o=5, role="copy")]
+    )
+    assert [(row["span_id"][-1], row["input_tokens"]) for row in found] == [("1", 10)]
+
+
 def test_side_by_side_needs_trace_model_numbers_and_time() -> None:
     """Scenario: siblings. They are one call if all four agree; any difference makes two."""
     one = call(1, 1, 9, i=5, o=6)
