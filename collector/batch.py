@@ -7,15 +7,14 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, schema
+from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, nulls, schema
 from collector.findings import Finding, Observation
 from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
 
-#: Frames without rows, and columns of one null, made once: making one costs as much as a thousand spans.
+#: Frames without rows, made once: making one costs as much as a thousand spans.
 NO_REPORTS = pl.DataFrame(schema=schema(REPORT_COLUMNS))
 NO_CALLS = pl.DataFrame(schema=schema(CALL_COLUMNS))
-_NULLS = [pl.Series(column.name, [None], dtype=column.dtype) for column in SPAN_COLUMNS]
 
 
 class Quote(Protocol):
@@ -66,7 +65,7 @@ class SpanBatch:
     @classmethod
     def blank(cls, otlp: Traces, position: Position, received_ns: int) -> SpanBatch:
         """A batch of which nothing is known yet but what was decoded."""
-        spans = pl.DataFrame([null.new_from_index(0, len(otlp)) for null in _NULLS])
+        spans = pl.DataFrame(list(nulls(SPAN_COLUMNS, len(otlp)).values()))
         return cls(otlp, position, received_ns, spans)
 
     def with_(self, **changes: Any) -> SpanBatch:

@@ -8,6 +8,7 @@ cache, `cache_write_tokens` includes the one-hour part, `output_tokens` includes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -411,6 +412,21 @@ SPAN_COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 
 
+def nulls(columns: Iterable[Column], count: int) -> dict[str, pl.Series]:
+    """Per column, by name, so many nulls. Columns of one type share their memory: a frame is mostly columns that say nothing."""
+    made: dict[pl.DataType, pl.Series] = {}
+    for column in columns:
+        if column.dtype not in made:
+            made[column.dtype] = _ONE_NULL[column.dtype].new_from_index(0, count)
+    return {column.name: made[column.dtype].alias(column.name) for column in columns}
+
+
 def schema(columns: tuple[Column, ...]) -> dict[str, pl.DataType]:
     """Column names and Polars types, as `pl.DataFrame(schema=…)` takes them."""
     return {column.name: column.dtype for column in columns}
+
+
+#: Making a column of one null costs as much as making it longer.
+_ONE_NULL = {
+    column.dtype: pl.Series([None], dtype=column.dtype) for column in (*SPAN_COLUMNS, *REPORT_COLUMNS, *CALL_COLUMNS)
+}

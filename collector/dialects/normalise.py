@@ -129,10 +129,8 @@ class _Reports:
     def frame(self) -> pl.DataFrame:
         """REPORT_COLUMNS."""
         found = {**self._where(), **self._said()}
-        return pl.DataFrame([found[name].alias(name) if name in found else self._none(name) for name in _NULLS])
-
-    def _none(self, name: str) -> pl.Series:
-        return _NULLS[name].new_from_index(0, len(self.rows))
+        nothing = columns.nulls(columns.REPORT_COLUMNS, len(self.rows))
+        return pl.DataFrame([found[name].alias(name) if name in found else null for name, null in nothing.items()])
 
     def _where(self) -> dict[str, pl.Series]:
         spans = self.table.traces.spans
@@ -200,9 +198,6 @@ class _Reports:
         missing[self.rows], place[self.rows] = False, np.arange(len(self.rows), dtype=np.uint32)
         at = pl.Series(values=pa.array(place, mask=missing))
         return _filled(spans.clone(), {name: reports[name][at] for name in _ON_SPANS})
-
-
-_NULLS = {column.name: pl.Series(column.name, [None], dtype=column.dtype) for column in columns.REPORT_COLUMNS}
 
 
 def _filled(frame: pl.DataFrame, found: dict[str, pl.Series]) -> pl.DataFrame:

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.columns import CALL_COLUMNS, DIMENSIONS, FACTS, IDENTITY, REPORT_COLUMNS, schema
+from collector.columns import CALL_COLUMNS, DIMENSIONS, FACTS, IDENTITY, REPORT_COLUMNS, nulls, schema
 from collector.ledger.fields import LAST_DAY
 from collector.ledger.kernels import I64, Mask
 
@@ -26,7 +26,6 @@ MONEY = (
     "cost_pico", "list_cost_pico", "cache_savings_pico", "price_status", "price_assumptions", "price_source",
     "route", "expected_model", "route_verdict", "expected_cost_pico", "avoidable_cost_pico", "model_tier",
 )  # fmt: skip
-_CALL = schema(CALL_COLUMNS)
 _DAY_NS = 86_400 * 10**9
 _COUNTS = tuple(c.name for c in FACTS if c.name.endswith("_tokens"))
 _NO_RANK = 127
@@ -83,11 +82,9 @@ def fresh_calls(reports: pl.DataFrame, version: int) -> tuple[pl.DataFrame, pl.D
         "withdrawn": _constant(False, pl.Boolean(), count),
         "attribution_source": source,
     }
-    known = series | {name: column.alias(name) for name, column in made.items()}
-    columns = []
-    for name, dtype in _CALL.items():
-        given = known.get(name) if name not in MONEY else None
-        columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, count) if given is None else given)
+    known = {name: column for name, column in series.items() if name not in MONEY}
+    known |= {name: column.alias(name) for name, column in made.items()}
+    columns = [known.get(name, null) for name, null in nulls(CALL_COLUMNS, count).items()]
     stored = [column for name, column in series.items() if name not in _RULES]
     return pl.DataFrame([*stored, decided]), pl.DataFrame(columns)
 
