@@ -73,13 +73,17 @@ class Load:
         for key, tally in tallies.items():
             if key[0] == LOAD and tally.values[0] > 0:
                 groups.setdefault((key[1], key[2]), {})[key[3]] = tally
+        limited: set[str] = set()  # models of which a deployment is known to be; its provider says no more
         for (model, by), members in sorted(groups.items()):
             one = _Of(model, by, members)
             if one.calls >= self._config.least_calls:
                 configured = self.group(model)
                 if configured is not None and configured.by == by:
                     yield from self._shares(one, configured.weights)
-                yield from self._limits(one)
+                for said in self._limits(one):
+                    if by == "deployment" and said.holds:
+                        limited.add(model)
+                    yield said._replace(holds=False) if by == "provider" and model in limited else said
 
     def _shares(self, one: _Of, weights: Mapping[str, float]) -> Iterator[Said]:
         total, calls = sum(weights.values()), one.calls

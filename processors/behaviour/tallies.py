@@ -116,6 +116,11 @@ def _models(calls: pl.DataFrame, window: I64, sign: int, by: Callable[[str], str
         loads.append((LOAD, model, among, members[_MEMBERS.index(among)]))
         calls_, limits, answers, *times = numbers
         yield Addition(windows[place], loads[-1], (sign * calls_, sign * limits))
+        if (
+            among == "deployment"
+        ):  # of a call that failed, a gateway may name the provider alone: it is counted among all
+            whole_provider = (LOAD, model, "provider", members[_MEMBERS.index("provider")])
+            yield Addition(windows[place], whole_provider, (sign * calls_, sign * limits))
         if answers:
             key = (TIME, served, members[_MEMBERS.index("provider")])
             values = tuple(sign * value for value in (answers, *times))

@@ -125,6 +125,18 @@ def test_rate_limits_and_where_there_is_room() -> None:
     assert held(observed(processor(), other), "load.rate_limited") == []
 
 
+def test_failed_calls_that_name_no_deployment_are_a_part_of_their_providers_calls() -> None:
+    """As LiteLLM reports them: of a call that failed it names the provider alone."""
+    good = [row(0, n, deployment="eu") for n in range(540)]
+    failed = [row(0, 600 + n, deployment=None, status="Error", error_type="429") for n in range(60)]
+    (one,) = [one for one in observed(processor(), [*good, *failed]) if one.kind.startswith("load.") and one.holds]
+    assert (one.kind, dict(one.subject)) == ("load.rate_limited", {"model": "gpt-4o", "provider": "openai"})
+    assert one.measured == pytest.approx(0.1)
+    assert not [
+        one for one in observed(processor(), [*good, *failed[:20]]) if one.kind.startswith("load.") and one.holds
+    ]
+
+
 def refusing(window: float, refused: int, calls: int = 200) -> list[dict[str, Any]]:
     return [row(window, n, refused_by="blocklist" if n < refused else None) for n in range(calls)]
 
