@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode
 
-from config.types import parse_duration
+from spanledger.moments import moment
 from spanledger.ui.ask import Value
 
 #: Filters and the columns that they choose by. The hourly sums have `Model` as a column, calls an expression.
@@ -101,14 +101,9 @@ class Filters:
 
 def _moment(text: str, now: datetime) -> datetime:
     try:
-        return now - timedelta(seconds=parse_duration(text))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        found = datetime.fromisoformat(text)
+        return moment(text, now)
     except ValueError:
         raise FilterError("A time is written as 90m, 24h, 7d, 2026-11-24 or 2026-11-24T12:00 (UTC).") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _iso(when: datetime) -> str:

@@ -87,6 +87,20 @@ def test_parts_have_the_same_records_and_are_small(data: st.DataObject) -> None:
     )
 
 
+def test_a_scope_that_fits_but_for_its_resource_is_cut() -> None:
+    """A part has the resource in front: a scope as large as the bound, less the resource's first bytes, is too large for one."""
+    request: Any = parse_any(b"", Signal.TRACES)
+    resource = request.resource_spans.add()
+    scope = resource.scope_spans.add()
+    for name in ("a", "b"):
+        scope.spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name=name * 40)
+    scope_size = scope.ByteSize() + 3
+    resource.scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"u" * 8, name="c" * 40)
+    for most in range(scope_size, scope_size + 6):
+        parts = cut(Signal.TRACES, request, most)
+        assert [part.items for part in parts] == [1, 1, 1] or all(len(part.data) <= most for part in parts)
+
+
 def test_what_fits_is_the_same_array() -> None:
     body = np.frombuffer(seeds()[0], np.uint8)
     (part,) = split(Signal.TRACES, body, 7, len(body))
