@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 from spanledger.cli.shell import ConfigOption, SetOption, err, examples
+from spanledger.cli.stopping import until_stopped
 
 if TYPE_CHECKING:
     from spanledger.service import Service
@@ -38,26 +37,14 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
         from spanledger.service import Service
 
         set_up_logs(loaded.service.telemetry.logs)
-        stop = threading.Event()
         service = Service(loaded)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: _asked(stop))
+        wait = until_stopped()
         service.start()
     _welcome(service)
-    while not stop.wait(3600):
-        pass
+    wait()
     err.print("Stopping: nothing new is taken, working off what is there. Once more to stop at once.", markup=False)
     service.stop()
     err.print("Stopped.")
-
-
-def _asked(stop: threading.Event) -> None:
-    """The first time a graceful stop; the second time the end. A crash is safe, so an exit without cleaning up is too."""
-    if stop.is_set():
-        import os
-
-        os._exit(130)
-    stop.set()
 
 
 def _welcome(service: Service) -> None:

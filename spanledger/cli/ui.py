@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import Annotated
 
 import typer
 
 from spanledger.cli.shell import CommandError, ConfigOption, SetOption, err, examples, usage
+from spanledger.cli.stopping import until_stopped
 
 EPILOG = examples(
     ("a ClickHouse server that a collector writes to", "spanledger ui --dsn http://reader:password@clickhouse:8123/spanledger"),
@@ -73,12 +72,9 @@ def ui(
     site = Site(store, admin.ui, token)
     app = Guard(alone(site), host, admin.allowed_hosts, token, new_key())
     web = WebServer(app, listen, "ui.--listen", _MOST_AT_ONCE)
+    wait = until_stopped()
     web.start()
     err.print(f"[bold green]http://{web.endpoint}/ui/[/]  from {store.where}")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    while not stop.wait(3600):
-        pass
+    wait()
     web.stop()
     site.close()
