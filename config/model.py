@@ -157,9 +157,9 @@ class DeadLettersConfig(StrictModel):
 class BatchConfig(StrictModel):
     """How much of the inbox is processed at once. The pipeline takes what is there; it never waits when busy."""
 
-    max_size: ByteSize = Field(default=40 * 2**20, ge=2**10, le=2**28)
+    max_size: ByteSize = Field(default=34 * 2**20, ge=2**10, le=2**28)
     """Bytes joined into one batch at most. A single larger request is a batch of its own."""
-    max_items: int = Field(default=40_000, ge=1, le=1_000_000)
+    max_items: int = Field(default=100_000, ge=1, le=1_000_000)
     """Spans, log records or data points joined into one batch at most, likewise. Memory grows with it, the cost per span
     falls with it."""
     timeout: Duration = Field(default=1.0, ge=0, le=60)
