@@ -6,7 +6,7 @@ a call depends on that call and the incident alone, so incidents do not disturb 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from collector.columns import CALL_COLUMNS
 from collector.findings import Subject
-from spanledger.demo.company import Offer, World
+from spanledger.demo.company import Deployment, Offer, World
 from spanledger.demo.draws import hex_digits, texts
 from spanledger.demo.rhythm import DAY_NS, S_NS
 
@@ -76,23 +76,23 @@ def after_pricing(one: Incident, calls: pl.DataFrame) -> pl.DataFrame:
     if one.kind is not Kind.PRICE_CHANGE:
         return calls
     money = ("cost_pico", "list_cost_pico", "reported_cost_pico", "cache_savings_pico")
-    return _changed(calls, _hit(one), {name: (pl.col(name) * one.strength).round().cast(pl.Int64()) for name in money})
+    return _changed(calls, about(one), {name: (pl.col(name) * one.strength).round().cast(pl.Int64()) for name in money})
 
 
 # Which calls ------------------------------------------------------------------------------------------------------------
 
 
-def _hit(one: Incident) -> pl.Expr:
-    """The calls that the incident is about, and in its time."""
+def about(one: Incident) -> pl.Expr:
+    """The calls that the incident is about, in its time."""
     found = pl.col("start_ns").is_between(one.start_ns, one.end_ns, closed="left")
     for dimension, value in one.where:
         found &= pl.col(_COLUMNS.get(dimension, dimension)) == value
     return found
 
 
-def _chance(one: Incident) -> pl.Expr:
-    """From 0 to 1, of each call by its id."""
-    digits = pl.col("span_id").str.slice(0, 8).str.to_integer(base=16)
+def _chance(one: Incident, again: int = 0) -> pl.Expr:
+    """From 0 to 1, of each call by its id; `again`: another number, from other digits of it."""
+    digits = pl.col("span_id").str.slice(8 * again, 8).str.to_integer(base=16)
     mixed = (digits + one.seed * 2_654_435_761 + 12_345) * 1_103_515_245 % 2**31
     return mixed / 2**31
 
@@ -102,7 +102,7 @@ _ANSWERED = pl.col("status") == "Unset"
 
 def _share(one: Incident) -> pl.Expr:
     """Of the calls that it is about and that were answered, the share that its strength says."""
-    return _hit(one) & _ANSWERED & (_chance(one) < one.strength)
+    return about(one) & _ANSWERED & (_chance(one) < one.strength)
 
 
 def _changed(calls: pl.DataFrame, where: pl.Expr, values: Mapping[str, pl.Expr | None]) -> pl.DataFrame:
@@ -117,37 +117,46 @@ def _changed(calls: pl.DataFrame, where: pl.Expr, values: Mapping[str, pl.Expr |
 
 def _asked_for(one: Incident, calls: pl.DataFrame, world: World) -> pl.DataFrame:
     offer = world.offer(one.to)
-    return _changed(calls, _share(one), {"request_model": pl.lit(one.to), **_served(offer, world)})
+    return _changed(calls, _share(one), {"request_model": pl.lit(one.to), **_served(one, offer, world)})
 
 
 def _served_instead(one: Incident, calls: pl.DataFrame, world: World) -> pl.DataFrame:
-    return _changed(calls, _share(one), _served(world.offer(one.to), world))
+    return _changed(calls, _share(one), _served(one, world.offer(one.to), world))
 
 
-def _served(offer: Offer, world: World) -> dict[str, pl.Expr | None]:
-    """Who answers: the model with its first deployment; an answer takes as long as that model's speed says."""
+def _served(one: Incident, offer: Offer, world: World) -> dict[str, pl.Expr | None]:
+    """Who answers: the model, with its deployments by weight; an answer takes as long as that model's speed says."""
     speeds = {other.alias: other.model.tokens_per_second for other in (*world.offers, *world.unused)}
-    slower = pl.col("request_model").replace_strict(speeds, default=offer.model.tokens_per_second, return_dtype=pl.Float64()) / offer.model.tokens_per_second  # fmt: skip
-    region = offer.deployments[0].region
+    speed = offer.model.tokens_per_second
+    slower = pl.col("request_model").replace_strict(speeds, default=speed, return_dtype=pl.Float64()) / speed
     return {
         "provider": pl.lit(offer.model.provider), "response_model": pl.lit(offer.alias), "upstream_model": pl.lit(offer.upstream),
-        "deployment": pl.lit(offer.deployments[0].name), "region": None if region is None else pl.lit(region),
-        "duration_ns": (pl.col("duration_ns") * slower).round(),
+        "duration_ns": (pl.col("duration_ns") * slower).round(), **_spread(one, offer.deployments),
         **({} if offer.model.caches else {"cache_read_tokens": pl.lit(0), "cache_write_tokens": None}),
     }  # fmt: skip
 
 
+def _spread(one: Incident, among: Sequence[Deployment]) -> dict[str, pl.Expr | None]:
+    """Each call goes to one of these deployments, by their weights."""
+    place, ends = _chance(one, again=1), np.cumsum([member.weight for member in among])
+    names, regions = pl.lit(among[-1].name, pl.String()), pl.lit(among[-1].region, pl.String())
+    for member, end in reversed(list(zip(among, ends / ends[-1], strict=True))):
+        names = pl.when(place < float(end)).then(pl.lit(member.name)).otherwise(names)
+        regions = pl.when(place < float(end)).then(pl.lit(member.region, pl.String())).otherwise(regions)
+    return {"deployment": names, "region": regions}
+
+
 def _cap_removed(one: Incident, calls: pl.DataFrame, _: World) -> pl.DataFrame:
     longer = one.strength * (0.6 + 0.8 * _chance(one))
-    calls = _changed(calls, _hit(one), {"output_limit": None})
+    calls = _changed(calls, about(one), {"output_limit": None})
     grown = {name: (pl.col(name) * longer).round() for name in ("output_tokens", "duration_ns")}
-    return _changed(calls, _hit(one) & _ANSWERED, {**grown, "finish_reason": pl.lit("stop")})
+    return _changed(calls, about(one) & _ANSWERED, {**grown, "finish_reason": pl.lit("stop")})
 
 
 def _bloated(one: Incident, calls: pl.DataFrame, _: World) -> pl.DataFrame:
     """What is added is new in every call, so none of it is cached."""
     grown = {"input_tokens": (pl.col("input_tokens") * one.strength * (0.8 + 0.4 * _chance(one))).round()}
-    return _changed(calls, _hit(one) & _ANSWERED, grown)
+    return _changed(calls, about(one) & _ANSWERED, grown)
 
 
 def _uncached(one: Incident, calls: pl.DataFrame, _: World) -> pl.DataFrame:
@@ -157,7 +166,7 @@ def _uncached(one: Incident, calls: pl.DataFrame, _: World) -> pl.DataFrame:
 def _slow(one: Incident, calls: pl.DataFrame, _: World) -> pl.DataFrame:
     slower = one.strength * (0.75 + 0.5 * _chance(one))
     times = {name: (pl.col(name) * slower).round() for name in ("duration_ns", "time_to_first_token_ns")}
-    return _changed(calls, _hit(one) & _ANSWERED, times)
+    return _changed(calls, about(one) & _ANSWERED, times)
 
 
 _NO_ANSWER: dict[str, pl.Expr | None] = {
@@ -174,18 +183,16 @@ def _failing(one: Incident, calls: pl.DataFrame, _: World) -> pl.DataFrame:
 
 def _refusing(one: Incident, calls: pl.DataFrame, world: World) -> pl.DataFrame:
     guardrail = one.about.get("guardrail") or next(w.guardrail for w in world.workloads if w.app == one.about["app"])
-    about = Incident(one.kind, tuple(pair for pair in one.where if pair[0] != "guardrail"), one.start_ns, one.end_ns, one.strength, seed=one.seed)  # fmt: skip
+    unguarded = Incident(one.kind, tuple(pair for pair in one.where if pair[0] != "guardrail"), one.start_ns, one.end_ns, one.strength, seed=one.seed)  # fmt: skip
     values = {"refused_by": pl.lit(guardrail), "error_type": pl.lit("HTTPException"), "provider": None, "upstream_model": None}  # fmt: skip
-    return _changed(calls, _share(about), {**_NO_ANSWER, **values, "duration_ns": pl.col("gateway_overhead_ns") + 120_000_000})  # fmt: skip
+    return _changed(calls, _share(unguarded), {**_NO_ANSWER, **values, "duration_ns": pl.col("gateway_overhead_ns") + 120_000_000})  # fmt: skip
 
 
 def _elsewhere(one: Incident, calls: pl.DataFrame, world: World) -> pl.DataFrame:
     """Each call of the deployment goes to one of the others."""
     (offer,) = [o for o in world.offers if any(d.name == one.about["deployment"] for d in o.deployments)]
     others = [d for d in offer.deployments if d.name != one.about["deployment"]]
-    place = (_chance(one) * 7919 * len(others)).floor().cast(pl.Int64()) % len(others)
-    named = {name: place.replace_strict(list(range(len(others))), [getattr(d, attribute) for d in others], return_dtype=pl.String()) for name, attribute in (("deployment", "name"), ("region", "region"))}  # fmt: skip
-    return _changed(calls, _share(one), named)
+    return _changed(calls, _share(one), _spread(one, others))
 
 
 # Calls that nobody should have made -------------------------------------------------------------------------------------
@@ -238,7 +245,7 @@ def _stolen(one: Incident, calls: pl.DataFrame, world: World, day_ns: int) -> pl
         pl.Series("duration_ns", ((offer.first_token_s + sizes["output_tokens"] / offer.model.tokens_per_second) * S_NS).astype(np.int64)),
         pl.lit(["litellm_v2"]).alias("reports"), pl.lit(1, pl.Int64()).alias("report_count"),
     )  # fmt: skip
-    served = {name: value for name, value in _served(offer, world).items() if name != "duration_ns"}
+    served = {name: value for name, value in _served(one, offer, world).items() if name != "duration_ns"}
     return _changed(made, pl.lit(True), served)
 
 
@@ -271,4 +278,4 @@ _ADDITIONS: dict[Kind, Callable[[Incident, pl.DataFrame, World, int], pl.DataFra
     Kind.SINGLE_CALL: _huge,
 }
 
-__all__ = ["Incident", "Kind", "after_pricing", "before_pricing"]
+__all__ = ["Incident", "Kind", "about", "after_pricing", "before_pricing"]

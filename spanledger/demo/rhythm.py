@@ -106,7 +106,8 @@ def _shape(one: Workload, hours: F64) -> F64:
         found: F64 = working * SLOT_S / 3600 / one.job_hours
         return found
     profile = _PROFILES[one.rhythm]
-    return np.interp(hours, _HOURS, profile) / profile[:-1].sum() * (SLOT_S / 3600)
+    shape: F64 = np.interp(hours, _HOURS, profile) / profile[:-1].sum() * (SLOT_S / 3600)
+    return shape
 
 
 __all__ = ["DAY_NS", "HOUR_NS", "SLOTS", "SLOT_S", "S_NS", "Calendar", "Launch"]
