@@ -9,7 +9,8 @@ import random
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from spanledger.demo.world import EMBEDDING, GEMINI, GPT_5, GPT_41, GPT_MINI, HAIKU, IN_HOUSE, MISTRAL, SONNET, Model
+from spanledger.demo.world import EMBEDDING, GEMINI, GPT_5, GPT_41, GPT_MINI, HAIKU, MISTRAL, SONNET, Model
+from spanledger.demo.world import IN_HOUSE as OWN
 
 
 class Rhythm(StrEnum):
@@ -69,6 +70,7 @@ _AZURE = "azure.ai.openai"
 GPT_41_MINI = _model("gpt-4.1-mini", "openai/gpt-4.1-mini", "openai", ("openai", "gpt-4.1-mini"), 120)
 GPT_4O = _model("gpt-4o", "azure/gpt-4o", _AZURE, ("azure", "gpt-4o"), 90)
 GPT_4O_MINI = replace(GPT_MINI, upstream="azure/gpt-4o-mini", provider=_AZURE, book=("azure", "gpt-4o-mini"))
+IN_HOUSE = replace(OWN, provider="vllm")
 OPUS = _model("claude-opus", "anthropic/claude-opus-4-5", "anthropic", ("anthropic", "claude-opus-4-5"), 55)
 GEMINI_PRO = _model("gemini-pro", "gemini/gemini-2.5-pro", "gcp.gemini", ("google", "gemini-2.5-pro"), 90, reasons=True)
 LLAMA = _model("llama-70b", "groq/llama-3.3-70b-versatile", "groq", ("groq", "llama-3.3-70b-versatile"), 280, caches=False)  # fmt: skip
@@ -231,7 +233,7 @@ def _workload(draw: random.Random, team: str, zone: str, sort: _Sort) -> Workloa
         end_users=round(sort.customers * draw.uniform(0.5, 1.5)), environment="development" if development else "production",
         output_limit=sort.limit, cached=sort.cached, streaming=sort.streaming, guardrail=sort.guardrail,
         refused=draw.uniform(0.004, 0.02) if sort.guardrail else 0.0, task=sort.task, growth=draw.uniform(-0.02, 0.25),
-        job_hour=draw.choice((0.0, 1.0, 2.0, 3.0, 22.0)), job_hours=draw.uniform(1.0, 3.0), instrumented=draw.random() < 0.7,
+        job_hour=draw.choice((0.0, 1.0, 2.0, 3.0, 22.0)), job_hours=draw.uniform(1.0, 3.0), instrumented=draw.random() < 0.7 or development,
     )  # fmt: skip
 
 

@@ -192,8 +192,8 @@ class _Drawing:
         made["call_id"] = texts("call_id", trace, b"-", span)
         made["response_id"] = texts("response_id", b"chatcmpl-", hex_digits(draw, count, 24)).zip_with(pl.Series(answered), made["response_id"])  # fmt: skip
         made["service_name"] = picked("service_name", [*(one.app for one in first), "litellm-proxy"], np.where(instrumented, of.which, len(first)))  # fmt: skip
-        made["dialect"] = picked("dialect", ["litellm_v2"], np.zeros(count, np.int64))
-        made["reports"] = pl.Series("reports", [["litellm_v2"], ["litellm_v2", "otel_contrib"]])[instrumented.astype(np.uint32)]  # fmt: skip
+        made["dialect"] = picked("dialect", ["litellm_v1"], np.zeros(count, np.int64))
+        made["reports"] = pl.Series("reports", [["litellm_v1"], ["litellm_v1", "otel_contrib"]])[instrumented.astype(np.uint32)]  # fmt: skip
         made["report_count"] = pl.Series("report_count", 1 + instrumented.astype(np.int64))
         model("operation", ["embeddings" if one.model.embeds else "chat" for one in offers])
         model("provider", [one.model.provider for one in offers], of.refused)
@@ -208,7 +208,7 @@ class _Drawing:
         named("api_key", [one.key for one in first])
         named("task_type", [one.task for one in first])
         named("refused_by", [one.guardrail for one in first], ~of.refused)
-        named("attribution_source", ["team=gateway;app=service;user=gateway;end_user=gateway;api_key=gateway"] * len(first))  # fmt: skip
+        named("attribution_source", [_attributed(one) for one in first])
         made["user"] = picked("user", self._users, user)
         customers = [f"customer-{n}" for n in range(1, 1 + int(customer.max(initial=0)) + 1)]
         made["end_user"] = picked("end_user", customers, customer, self._of_each("end_users", of.which) == 0)
@@ -232,6 +232,12 @@ class _Drawing:
         made["version"] = pl.Series("version", [1], pl.Int64()).new_from_index(0, count)
         made["withdrawn"] = pl.Series("withdrawn", [False]).new_from_index(0, count)
         return pl.DataFrame(list(made.values()))
+
+
+def _attributed(one: Workload) -> str:
+    """Which rule decides each dimension of its calls, as attribution writes it."""
+    customers = "end_user=gateway;" if one.end_users else ""
+    return f"team=gateway;app=claimed;user=gateway;{customers}api_key=gateway;environment=resource.deployment.environment.name;task_type=claimed"
 
 
 @dataclass(frozen=True, slots=True)
