@@ -12,6 +12,7 @@ import numpy as np
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
+from collector.otlp.plain import plain_pair
 from collector.otlp.tables import I8, I32, I64, U8
 from collector.otlp.wire import TOP, Int, address, all_zero, load8, load64, payload, skip, tag, varint
 
@@ -154,14 +155,17 @@ def items(
                     if here < 0:
                         found[0] = -1
                         return found
-                    key, length, value, value_end = key_value(data, here, inner)
-                    if key < 0:
-                        found[0] = -1
-                        return found
-                    kind, place, extent, bits = any_value(data, value, value_end)
+                    key = here + 2
+                    length, kind, place, extent, bits = plain_pair(data, here, inner)
                     if kind < 0:
-                        found[0] = -1
-                        return found
+                        key, length, value, value_end = key_value(data, here, inner)
+                        if key < 0:
+                            found[0] = -1
+                            return found
+                        kind, place, extent, bits = any_value(data, value, value_end)
+                        if kind < 0:
+                            found[0] = -1
+                            return found
                     if row >= len(owner):
                         found[0] = -3
                         return found

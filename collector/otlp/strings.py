@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.otlp import interning, messages, splicing, walking
 from collector.otlp.places import Kind, Place
@@ -18,7 +20,7 @@ from collector.otlp.requests import REQUESTS
 from collector.otlp.tables import I32, I64, U8, Text
 from collector.signals import Signal
 
-__all__ = ["Kind", "Place", "Strings", "remove", "replace", "rewrite", "strings"]
+__all__ = ["Kind", "Place", "Strings", "first_of_each", "remove", "replace", "rewrite", "strings"]
 
 _NONE = np.empty(0, np.int32)
 
@@ -36,6 +38,10 @@ class Strings:
     attribute:  number of the attribute it stands in, counted over the request in wire order; -1: in none
     key:        row of `keys`: the key of that attribute, however deep the leaf is; -1: none
     item:       row of its span, log record or metric; -1: it belongs to a resource or a scope
+
+    keys, items: the distinct keys of attributes, and how many items there are
+    has_keys:    whether the keys of attributes are leaves
+    repeated:    how many attributes' keys are said again; the last one counts, and is the one in `keys`
     """
 
     signal: Signal
@@ -51,22 +57,27 @@ class Strings:
     item: I32
     keys: Sequence[str]
     items: int
+    has_keys: bool
+    repeated: int
 
     def __len__(self) -> int:
         return len(self.off)
 
 
-def strings(signal: Signal, data: U8) -> Strings:
+def strings(signal: Signal, data: U8, *, keys: bool = True) -> Strings:
     """The leaves of a request. Raises Malformed for what is no well-formed one.
+
+    `keys`: whether the keys of attributes (not those inside of values) are among them. They are half of all leaves, and
+    known by `Strings.keys` without.
 
     A trace or span id is a leaf (bytes) only if it is none, being of another length than 16 or 8 bytes. A field that stands
     in a message twice is two leaves: both leave with it.
     """
-    room, keys_room = len(data) // 16 + 64, len(data) // 32 + 32
-    found = walking.walk(data, messages.REQUESTS[signal], room, keys_room)
+    room, keys_room = len(data) // (16 if keys else 32) + 64, len(data) // 32 + 32
+    found = walking.walk(data, messages.REQUESTS[signal], keys, room, keys_room)
     if found[0] > room or found[1] > keys_room:
-        found = walking.walk(data, messages.REQUESTS[signal], found[0], found[1])
-    leaves, attributes, items, off, size, head, place, kind, depth, number, attribute, item, key_at, key_size = found
+        found = walking.walk(data, messages.REQUESTS[signal], keys, found[0], found[1])
+    leaves, attributes, items, repeated, off, size, head, place, kind, depth, number, attribute, item, key_at, key_size = found  # fmt: skip
     if leaves < 0:
         raise REQUESTS[signal].malformed()
     rows = slice(leaves)
@@ -90,6 +101,8 @@ def strings(signal: Signal, data: U8) -> Strings:
             for start, end in zip(key.off[first].tolist(), ends.tolist(), strict=True)
         ],
         items=items,
+        has_keys=keys,
+        repeated=repeated,
     )
 
 
@@ -124,7 +137,7 @@ def rewrite(
     what = np.repeat(
         np.array([walking.REMOVE, walking.DROP, walking.REPLACE], np.uint8), [len(removed), len(dropped), len(replaced)]
     )
-    rows, first = np.unique(rows, return_index=True)
+    rows, first = first_of_each(rows)
     others = np.zeros(len(removed) + len(dropped), np.int64)
     where = leaves.off[rows] - leaves.head[rows]
     done, edits, nodes, pieces, n_edits, n_nodes = walking.plan(
@@ -139,6 +152,14 @@ def rewrite(
     if done != len(rows):
         raise ValueError("these are no leaves of this request, or texts that are not in the blob")
     return splicing.spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], pieces)
+
+
+def first_of_each(rows: NDArray[np.integer[Any]]) -> tuple[NDArray[np.integer[Any]], I64]:
+    """The distinct rows, ascending, and where each stands first. Costs a look where they are that already."""
+    if len(rows) == 0 or (rows[1:] > rows[:-1]).all():
+        return rows, np.arange(len(rows))
+    distinct, first = np.unique(rows, return_index=True)
+    return distinct, first
 
 
 def replace(data: U8, leaves: Strings, rows: I32, blob: U8, at: I64, size: I64 | I32) -> U8:

@@ -13,6 +13,7 @@ from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.compiled import kernel
 from collector.otlp.places import Kind, Place
+from collector.otlp.plain import plain_pair
 from collector.otlp.splicing import (
     E_AT,
     E_END,
@@ -28,13 +29,29 @@ from collector.otlp.splicing import (
     with_room,
 )
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import MAX_DEPTH, Int, address, copy, load64, payload, put_varint, skip, store8, tag, varint
+from collector.otlp.wire import (
+    MAX_DEPTH,
+    Flag,
+    Int,
+    address,
+    copy,
+    load64,
+    payload,
+    put_varint,
+    skip,
+    store8,
+    tag,
+    varint,
+)
 
 #: Kind of what is listed, by the number for it in a rule; 0 are unknown fields.
 _KIND_OF = np.zeros(16, np.uint8)
 _KIND_OF[0], _KIND_OF[M.INT], _KIND_OF[M.DOUBLE] = Kind.UNKNOWN, Kind.INT, Kind.DOUBLE
 _KIND_OF[M.TEXT], _KIND_OF[M.KEY], _KIND_OF[M.BYTES :] = Kind.TEXT, Kind.KEY, Kind.BYTES
-_UNKNOWN_FIELD = int(Place.UNKNOWN_FIELD)
+_UNKNOWN_FIELD, _KEY_LEAF = int(Place.UNKNOWN_FIELD), int(Kind.KEY)
+#: Kind of the leaf that a plain value is, by `layout`'s number for it.
+_KIND_OF_SCALAR = np.zeros(8, np.uint8)
+_KIND_OF_SCALAR[L.STRING], _KIND_OF_SCALAR[L.INT], _KIND_OF_SCALAR[L.DOUBLE] = Kind.TEXT, Kind.INT, Kind.DOUBLE
 
 REPLACE, DROP, REMOVE = range(3)  # what `plan` does with a leaf
 
@@ -60,13 +77,14 @@ def _rule(type_: Int, field: Int) -> Int:
 
 @kernel
 def walk(
-    body: U8, request: Int, room: Int, keys_room: Int
-) -> tuple[Int, Int, Int, I64, I32, U8, U8, U8, U8, I64, I32, I32, I64, I32]:
+    body: U8, request: Int, keys: Flag, room: Int, keys_room: Int
+) -> tuple[Int, Int, Int, Int, I64, I32, U8, U8, U8, U8, I64, I32, I32, I64, I32]:
     """The leaves of a request of the message type `request`, in wire order, and the keys of the attributes around them.
 
-    Gives how many leaves, attributes and items there are; the columns of `strings.Strings` from `off` to `item`; and place
-    and size of each attribute's key. -1 leaves: the request is not well-formed. `room` and `keys_room` say how many leaves
-    and attributes are written down; more are only counted.
+    Gives how many leaves, attributes, items and keys beyond an attribute's first there are; the columns of `strings.Strings`
+    from `off` to `item`; and place and size of each attribute's key. -1 leaves: the request is not well-formed. `keys`:
+    whether the keys of attributes are listed among the leaves. `room` and `keys_room` say how many leaves and attributes
+    are written down; more are only counted.
     """
     off, size, head = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.uint8)
     place, kind, depth = np.empty(room, np.uint8), np.empty(room, np.uint8), np.empty(room, np.uint8)
@@ -76,6 +94,7 @@ def walk(
     data = address(body)
     stack = np.empty((MAX_DEPTH + 1, _FRAME), np.int64)
     count, attributes, items = np.int64(0), np.int64(0), np.int64(0)
+    repeated, named = np.int64(0), np.int64(-1)  # `named`: the attribute that had a key last
     at, end, type_, level = np.int64(0), np.int64(len(body)), np.int64(request), np.int64(0)
     here, nested, owner, row = np.int64(_UNKNOWN_FIELD), np.int64(0), np.int64(-1), np.int64(-1)
     while True:
@@ -97,6 +116,29 @@ def walk(
             start, at = payload(data, at, end)
             if at < 0 or level >= MAX_DEPTH:
                 break
+            if rule & M.TYPE == M.KEY_VALUE and nested == 0 and level + 1 < MAX_DEPTH:
+                length, scalar, value, extent, bits = plain_pair(data, start, at)
+                if scalar >= 0:  # what follows below, in one go
+                    where = here if rule >> M.PLACE == 0 else rule >> M.PLACE
+                    if attributes < keys_room:
+                        key_at[attributes], key_size[attributes] = start + 2, length
+                    if keys:
+                        if count < room:
+                            off[count], head[count], size[count], number[count] = start + 2, 2, length, 0
+                            place[count], kind[count], depth[count] = where, _KEY_LEAF, 0
+                            attribute[count], item[count] = attributes, row
+                        count += 1
+                    if scalar != L.BOOL:
+                        if count < room:
+                            before = 2 if scalar == L.STRING else 1
+                            off[count] = value if scalar == L.STRING else value + 1
+                            head[count], size[count], number[count] = before, extent, bits
+                            place[count], kind[count], depth[count] = where, _KIND_OF_SCALAR[scalar], 1
+                            attribute[count], item[count] = attributes, row
+                        count += 1
+                    named = attributes
+                    attributes += 1
+                    continue
             stack[level, _END], stack[level, _TYPE] = end, type_
             stack[level, _PLACE], stack[level, _NESTED] = here, nested
             stack[level, _OWNER], stack[level, _ITEM] = owner, row
@@ -145,8 +187,13 @@ def walk(
         elif what <= M.DOUBLE:
             length = np.int64(0)
         elif what == M.KEY:
-            if nested == 0 and 0 <= owner < keys_room:
-                key_at[owner], key_size[owner] = start, length
+            if nested == 0 and owner >= 0:
+                if owner < keys_room:
+                    key_at[owner], key_size[owner] = start, length
+                repeated += owner == named
+                named = owner
+                if not keys:
+                    continue
         elif what >= M.ID16:
             valid = 16 if what == M.ID16 else 8
             if length == 0 or length == valid:  # noqa: PLR1714 (compiles to less)
@@ -157,7 +204,23 @@ def walk(
             place[count], kind[count], depth[count] = where, _KIND_OF[what], nested
             attribute[count], item[count] = owner, row
         count += 1
-    return leaves, attributes, items, off, size, head, place, kind, depth, number, attribute, item, key_at, key_size
+    return (
+        leaves,
+        attributes,
+        items,
+        repeated,
+        off,
+        size,
+        head,
+        place,
+        kind,
+        depth,
+        number,
+        attribute,
+        item,
+        key_at,
+        key_size,
+    )
 
 
 @kernel

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp import interning
-from collector.otlp.strings import Kind, Place, Strings, rewrite, strings
+from collector.otlp.strings import Kind, Place, Strings, first_of_each, rewrite, strings
 from collector.otlp.tables import I32, I64, U8, Text, Traces
 from collector.signals import Signal
 from processors.redaction.actions import What, marker, replacement
@@ -104,10 +104,14 @@ class Engine:
         self._search = search
         self._decisions = decisions
         self._persons = persons
+        self._with_keys = False  # whether the last request needed its attributes' keys listed: the next one will, too
 
     def redact(self, signal: Signal, data: U8, traces: Traces | None = None) -> Outcome:
         """The request without what the policy takes out. `traces`: the same bytes, decoded (of traces only)."""
-        work = _Work(self, signal, data, traces)
+        work = _Work(self, signal, data, traces, keys=self._with_keys)
+        self._with_keys = work.needs_keys or bool(work.leaves.repeated or self._search.dirty(work.leaves.keys))
+        if self._with_keys and not work.leaves.has_keys:
+            work = _Work(self, signal, data, traces, keys=True)
         found, unscanned, clean = self._search.leaves(data, work.leaves, work.table, work.mode)
         comes_to, counts = self._decisions.decide(found, *work.variants(found), work.pieces)
         changes = work.changes(found, comes_to, unscanned)
@@ -123,10 +127,11 @@ class Engine:
 class _Work:
     """One request: what its leaves are, and what is done to them."""
 
-    def __init__(self, engine: Engine, signal: Signal, data: U8, traces: Traces | None) -> None:
+    def __init__(self, engine: Engine, signal: Signal, data: U8, traces: Traces | None, *, keys: bool) -> None:
+        """`keys`: whether the keys of attributes are listed, which half of the leaves are."""
         self._policy, self._persons, self._ours = engine._policy, engine._persons, engine._ours
         self._data = data
-        self.leaves = strings(signal, data)
+        self.leaves = strings(signal, data, keys=keys)
         self.table: KeyTable = self._policy.table(self.leaves.keys)
         self.pieces = Pieces()
         self.mode: U8 = self.table.mode[self.leaves.key]
@@ -137,6 +142,11 @@ class _Work:
         self._modes = frozenset(self.table.mode.tolist())
         if self._of_event is not None:
             self._modes |= {self._policy.content}
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether attributes may go as a whole: also those without a value that is a leaf."""
+        return bool(self._modes & {Mode.DROP, Mode.CONTENT})
 
     def in_request(self, rows: I64) -> Mask:
         """Whether leaves stand in what was sent to a model."""
@@ -217,7 +227,7 @@ class _Work:
             parts.append((named, self._exchanged_values(named)))
         if not parts:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        rows, first = np.unique(np.concatenate([rows for rows, _ in parts]), return_index=True)
+        rows, first = first_of_each(np.concatenate([rows for rows, _ in parts]))
         piece = np.concatenate([piece for _, piece in parts])[first]
         return rows[piece >= 0], piece[piece >= 0]
 
@@ -249,8 +259,8 @@ class _Work:
 
     def _by_key(self, codes: NDArray[np.integer[Any]], known: Sequence[bytes], key: I32) -> I64:
         """The pieces of values known[code], by the rules of their keys; each pair of value and key once."""
-        pairs, which = np.unique(codes.astype(np.int64) << 32 | key, return_inverse=True)
-        made = [self._piece(known[pair >> 32], pair & 0xFFFFFFFF) for pair in pairs.tolist()]
+        which, first = distinct_numbers(codes, key)
+        made = [self._piece(known[code], rule) for code, rule in zip(codes[first].tolist(), key[first].tolist(), strict=True)]  # fmt: skip
         return np.array(made, np.int64)[which]
 
     def _piece(self, text: bytes, key: int) -> int:
@@ -265,7 +275,7 @@ class _Work:
 
     def _exchanged(self, found: Found, piece: I64) -> tuple[I64, U8, I64]:
         """Leaves in which parts are exchanged; their new texts one after the other, and where each begins."""
-        rows, first = np.unique(found.leaf, return_index=True)
+        rows, first = first_of_each(found.leaf)
         source, off, size = sources(self._data, self.leaves, rows)
         at, length = self.pieces.places
         parts = np.append(first, len(found)).astype(np.int64)

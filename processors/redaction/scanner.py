@@ -114,14 +114,18 @@ class Scanner:
         raises for what is in a text.
         """
         codes, first = interning.texts(data, Text(off, size))
-        off, size = off[first], size[first]
-        failed = np.zeros(len(first), np.bool_)
-        parts = [self._scan(data, off[at], size[at], at, failed) for at in _chunks(size)]
-        found = Hits(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else _hits([], [])
+        found, failed = self.scan_each(data, off[first], size[first])
         return _spread(found, codes, len(first)), failed[codes]
 
+    def scan_each(self, data: U8, off: I64, size: I32) -> tuple[Hits, Mask]:
+        """As `scan`, for texts that differ: those that repeat are scanned again."""
+        failed = np.zeros(len(off), np.bool_)
+        parts = [self._scan(data, off[at], size[at], at, failed) for at in _chunks(size)]
+        found = Hits(*(np.concatenate(columns) for columns in zip(*parts, strict=True))) if parts else _hits([], [])
+        return found, failed
+
     def _scan(self, data: U8, off: I64, size: I32, numbers: slice, failed: Mask) -> Hits:
-        """As `scan`, for texts that differ, of which `numbers` are the places in `failed`."""
+        """As `scan_each`, for some of the texts: `numbers` are their places in `failed`."""
         folded = folding.fold(data, off, size)
         try:
             spots = self._look(folded)

@@ -51,13 +51,14 @@ class Search:
     def leaves(self, data: U8, leaves: Strings, table: KeyTable, mode: U8) -> tuple[Found, dict[str, I64], Texts]:
         """The hits in all leaves that are looked at, the leaves that could not be, by reason, and texts that are clean."""
         look = _LOOK[mode]
+        if leaves.has_keys:
+            look = np.where(_top_keys(leaves), self._to_search(leaves)[leaves.key], look)
         unscanned: dict[str, I64] = {}
         texts = self._texts(data, leaves, look, unscanned)
         plain = self._in_leaves(data, leaves, texts, unscanned)
         found = [
             self._members(data, leaves, plain.members, table),
             plain.found,
-            self._keys(data, leaves, unscanned),
             self._named_values(data, leaves, texts),
             self._numbers(data, leaves, look, table),
         ]
@@ -68,8 +69,7 @@ class Search:
     def _texts(self, data: U8, leaves: Strings, look: Mask, unscanned: dict[str, I64]) -> I64:
         """The leaves whose payloads are texts to be searched; the others that should be are noted as unscanned."""
         kind = leaves.kind
-        # Numbers have no size; the keys of attributes are searched once each.
-        rows = np.flatnonzero(look & (leaves.size > 0) & ((kind != Kind.KEY) | (leaves.depth != 0) | (leaves.attribute < 0)))  # fmt: skip
+        rows = np.flatnonzero(look & (leaves.size > 0))  # numbers have no size
         large = leaves.size[rows] > self._max_size
         if large.any():
             unscanned[TOO_LARGE] = rows[large]
@@ -90,21 +90,25 @@ class Search:
         found = replace(searched.found, leaf=rows[searched.found.leaf])
         return replace(searched, found=found, members=rows[searched.members])
 
-    def _keys(self, data: U8, leaves: Strings, unscanned: dict[str, I64]) -> Found:
-        """Hits in the keys of attributes, each distinct key searched once for ever."""
-        fresh = [number for number, key in enumerate(leaves.keys) if key not in self._clean_keys]
+    def dirty(self, keys: Sequence[str]) -> Sequence[int]:
+        """Which keys of attributes have something in them. Each distinct key is searched once for ever."""
+        fresh = [number for number, key in enumerate(keys) if key not in self._clean_keys]
         if not fresh:
-            return hits.nothing()
-        searched = self._texts_in.search(*joined([leaves.keys[number].encode() for number in fresh]))
+            return []
+        searched = self._texts_in.search(*joined([keys[number].encode() for number in fresh]))
         dirty = set(np.concatenate([searched.found.leaf, *searched.failed.values()]).tolist())
         if len(self._clean_keys) > MOST_KEYS:
             self._clean_keys.clear()
-        self._clean_keys.update(leaves.keys[number] for place, number in enumerate(fresh) if place not in dirty)
-        if not dirty:
-            return hits.nothing()
+        self._clean_keys.update(keys[number] for place, number in enumerate(fresh) if place not in dirty)
+        return [fresh[place] for place in sorted(dirty)]
+
+    def _to_search(self, leaves: Strings) -> Mask:
+        """Per key, and for none, whether it is searched where it stands: it has something in it, or is said beside others."""
+        if leaves.repeated:  # the keys that do not count are in the request, too
+            return np.ones(len(leaves.keys) + 1, np.bool_)
         wanted = np.zeros(len(leaves.keys) + 1, np.bool_)
-        wanted[[fresh[place] for place in dirty]] = True
-        return self._in_leaves(data, leaves, np.flatnonzero(_top_keys(leaves) & wanted[leaves.key]), unscanned).found
+        wanted[self.dirty(leaves.keys)] = True
+        return wanted
 
     def _numbers(self, data: U8, leaves: Strings, look: Mask, table: KeyTable) -> Found:
         """Numbers that are cards or national ids, by their digits."""
@@ -190,7 +194,7 @@ def distinct_numbers(*columns: NDArray[np.integer[Any]]) -> tuple[I32, I64]:
 
 
 def _top_keys(leaves: Strings) -> Mask:
-    """The keys of attributes, which are searched by name."""
+    """Which leaves are keys of attributes."""
     top: Mask = (leaves.kind == Kind.KEY) & (leaves.depth == 0) & (leaves.attribute >= 0)
     return top
 

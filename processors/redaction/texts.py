@@ -96,11 +96,12 @@ class TextSearch:
         return replace(searched, found=hits.merged([replace(again, leaf=rows[again.leaf]), others]))
 
     def _search(self, data: U8, off: I64, size: I32) -> Searched:
+        """As `search`, for texts that differ."""
         seen = views(data, off, size)
         deep = seen.unreadable.copy()
         deep[seen.row[seen.level > self._max_depth]] = True
         plain = np.flatnonzero(seen.plain)
-        found, failed = self.scanner.scan(data, off[plain], size[plain])
+        found, failed = self.scanner.scan_each(data, off[plain], size[plain])
         row, start, end = plain[found.row], found.start.astype(np.int64), found.end.astype(np.int64)
         parts = [hits.of(row, start, end, found.detector.astype(np.int64), data, off[row] + start, end - start)]
         unread = np.zeros(len(off), np.bool_)

@@ -115,6 +115,36 @@ def test_all_leaves_are_listed(drawn: tuple[Signal, Message], copies: int) -> No
     assert (np.diff(listed.attribute[top]) > 0).all()
 
 
+@modest
+@given(any_requests)
+def test_without_the_keys_of_attributes(drawn: tuple[Signal, Message]) -> None:
+    """The same leaves but for these, which `keys` names all the same."""
+    signal, request = drawn
+    body = array(request.SerializeToString())
+    with_keys, without = strings(signal, body), strings(signal, body, keys=False)
+    top = (with_keys.kind == Kind.KEY) & (with_keys.depth == 0) & (with_keys.attribute >= 0)
+    for name in ("off", "size", "head", "place", "kind", "depth", "number", "attribute", "key", "item"):
+        assert (getattr(without, name) == getattr(with_keys, name)[~top]).all(), name
+    assert without.keys == with_keys.keys
+    assert without.items == with_keys.items
+    assert not without.repeated
+
+
+def test_keys_that_are_said_again_are_counted() -> None:
+    """The last one counts; all are leaves."""
+    pair = field(1, b"first") + field(2, field(1, b"value")) + field(1, b"last")
+    body = array(field(1, field(2, field(2, field(9, pair) + field(9, field(1, b"other"))))))
+    listed = strings(Signal.TRACES, body)
+    assert [said[-1] for said in said(listed, body)] == ["first", "value", "last", "other"]
+    assert [listed.keys[key] for key in listed.key] == ["last", "last", "last", "other"]
+    assert listed.repeated == strings(Signal.TRACES, body, keys=False).repeated == 1
+
+
+def field(number: int, payload: bytes) -> bytes:
+    """A field of wire type 2 with a length below 128."""
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
 # What is rewritten
 
 

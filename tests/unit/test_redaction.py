@@ -101,6 +101,41 @@ def test_keys_stay_apart() -> None:
     assert all(key.startswith("email_k") for key in keys)
 
 
+@pytest.mark.parametrize("said", [(EMAIL, "k"), ("k", EMAIL), ("a", EMAIL, "k")], ids=["first", "last", "between"])
+def test_a_key_that_does_not_count_leaves_redacted_too(said: tuple[str, ...]) -> None:
+    """Of keys that one attribute has several times readers see the last. The others are in the bytes."""
+    pair = b"".join(b"\x0a" + bytes([len(key)]) + key.encode() for key in said) + b"\x12\x03\x0a\x01v"
+    bare = span("s", {})
+    grown = Span.FromString(bare.SerializeToString() + b"\x4a" + bytes([len(pair)]) + pair)
+    assert len(grown.attributes) == 1
+    raw = bare.SerializeToString() + b"\x4a" + bytes([len(pair)]) + pair
+    body = b"\x12" + bytes([len(raw)]) + raw
+    body = b"\x12" + bytes([len(body)]) + body
+    out = redacted(b"\x0a" + bytes([len(body)]) + body)
+    assert EMAIL.encode() not in out
+    assert b"email_k" in out
+
+
+def test_what_keys_decide_holds_whatever_came_before() -> None:
+    """Keys are listed one by one only where that can matter: a request must not depend on whether the last one needed it."""
+    drop = [{"match": "internal.*", "action": "drop"}]
+    bodies = [
+        request(spans=[span("s", attrs)])
+        for attrs in (
+            {"a": PROMPT},
+            {EMAIL: True},
+            {"internal.flag": True, "a": "x"},
+            {"internal.empty": None},
+            {"a": "y"},
+        )
+    ]
+    alone = [redacted(body, attributes=drop) for body in bodies]
+    assert [attributes(body) for body in alone[2:]] == [{"a": "x"}, {}, {"a": "y"}]
+    for order in (range(5), range(4, -1, -1), (0, 2, 0, 1, 4, 3, 0)):
+        processor = redaction(attributes=drop)
+        assert [processor.process(batch(bodies[n])).otlp.data.tobytes() for n in order] == [alone[n] for n in order]
+
+
 def test_bytes_that_are_no_text_go() -> None:
     got = one({"utf8": b"plain", "binary": b"\x80\x81", "utf16": EMAIL.encode("utf-16-le")})
     assert got == {"utf8": b"plain", "binary": "[REDACTED:unscannable]", "utf16": "[REDACTED:unscannable]"}

@@ -42,9 +42,9 @@ def test_clean_texts_are_not_searched_again_and_others_are(monkeypatch: pytest.M
     kept = {clean.data[at : at + size].tobytes().decode() for at, size in zip(clean.off.tolist(), clean.size.tolist(), strict=True)}  # fmt: skip
     assert kept == {text for text in PLAIN if len(text) <= 256}
     searched: list[int] = []
-    scan = SEARCH.scanner.scan
+    scan = SEARCH.scanner.scan_each
     monkeypatch.setattr(
-        SEARCH.scanner, "scan", lambda data, off, size: searched.append(len(off)) or scan(data, off, size)
+        SEARCH.scanner, "scan_each", lambda data, off, size: searched.append(len(off)) or scan(data, off, size)
     )  # type: ignore[func-returns-value]
     search(["stop", "stop", "new"], clean)
     assert searched == [1]
@@ -58,8 +58,8 @@ def test_a_text_that_could_not_be_searched_is_not_clean(monkeypatch: pytest.Monk
         found, failed = scan(data, off, size)  # type: ignore[arg-type]
         return found, np.ones_like(failed)
 
-    scan = SEARCH.scanner.scan
-    monkeypatch.setattr(SEARCH.scanner, "scan", failing)
+    scan = SEARCH.scanner.scan_each
+    monkeypatch.setattr(SEARCH.scanner, "scan_each", failing)
     searched = search(["stop", "stop"])
     assert len(searched.clean.off) == 0
     assert searched.failed["error"].tolist() == [0, 1]
