@@ -107,7 +107,7 @@ def short_map(maps: pa.MapArray) -> pa.MapArray:
 def _decimals(arrow: pa.Array, kind: str) -> pa.Array:
     """int64 or Decimal(38, 0) of pico-dollars as decimals with twelve digits: the unscaled value is the same number."""
     precision = 38 if "38" in kind else 18
-    buffers = arrow.buffers()
+    buffers, offset = arrow.buffers(), arrow.offset  # of some rows of a frame, decimals are a part of its buffer
     if pa.types.is_int64(arrow.type):
         values = _values(arrow, np.int64)
         wide = np.empty((len(arrow), 2), dtype=np.int64)
@@ -115,8 +115,8 @@ def _decimals(arrow: pa.Array, kind: str) -> pa.Array:
         wide[:, 1] = values >> 63
         mask = arrow.is_null().to_numpy(zero_copy_only=False) if arrow.null_count else None
         validity = pa.py_buffer(np.packbits(~mask, bitorder="little")) if mask is not None else None
-        buffers = [validity, pa.py_buffer(wide)]
-    return pa.Array.from_buffers(pa.decimal128(precision, 12), len(arrow), buffers)
+        buffers, offset = [validity, pa.py_buffer(wide)], 0
+    return pa.Array.from_buffers(pa.decimal128(precision, 12), len(arrow), buffers, offset=offset)
 
 
 def _counts(series: pl.Series, arrow: pa.Array) -> pa.Array:
