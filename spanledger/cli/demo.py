@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from spanledger.cli.send import EndpointOption, Protocol, ProtocolOption, TokenOption
 from spanledger.cli.sender import Body, Sender, SendError, open_sender
-from spanledger.cli.shell import CommandError, err, examples, out, usage
+from spanledger.cli.shell import CommandError, SetOption, err, examples, out, usage
 from spanledger.cli.show import count, money
 
 TICK = 0.25  # seconds between two rounds of requests
@@ -21,6 +22,7 @@ EPILOG = examples(
     ("about 500 calls, then a hint what to look at", "spanledger demo"),
     ("a busy gateway for five minutes", "spanledger demo --rate 200 --duration 5m"),
     ("a day's worth at once, spread over the last 24 hours", "spanledger demo --calls 5000 --rate 0 --spread 24h"),
+    ("a collector of its own, with a month behind it", "spanledger demo --history 30d"),
 )
 
 
@@ -42,6 +44,17 @@ def demo(
         str, typer.Option(help="Let the calls have happened within so long before now, instead of now.")
     ] = "0s",
     seed: Annotated[int | None, typer.Option(help="Draw the same calls again.", show_default=False)] = None,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            help="Start a collector whose store holds so much simulated past, and go on from there: 30d. Stops with Ctrl-C, or after --duration.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="With --history: its directory, new or of a demo before.")] = Path(
+        "spanledger-demo"
+    ),
+    set_: SetOption = None,
     endpoint: EndpointOption = None,
     token: TokenOption = None,
     protocol: ProtocolOption = Protocol.HTTP,
@@ -51,14 +64,29 @@ def demo(
     LiteLLM's spans and those of the apps' own SDKs, two reports of most calls, go to a running collector. One model
     has no price, one key no team, some prompts hold (invented) personal data. At the end stands what the providers
     would bill: compare it with `spanledger costs`.
+
+    With --history it needs no running collector: it starts one over a store of its own, with a company of twenty teams behind it,
+    which goes on calling. --set changes that collector's config.
     """  # fmt: skip
     from config.types import parse_duration
 
     try:
         limit = parse_duration(duration) if duration is not None else None
         back = parse_duration(spread)
+        past = parse_duration(history) if history is not None else None
     except ValueError as error:
         usage(str(error))
+    if past is not None:
+        if calls is not None or back or endpoint is not None:
+            usage(
+                "--history has a collector and calls of its own: it goes with --duration, --seed, --data-dir and --set alone"
+            )
+        from spanledger.cli.demo_history import demo_with_history
+
+        demo_with_history(past, data_dir, 1 if seed is None else seed, limit, set_ or ())
+        return
+    if set_:
+        usage("--set is for the collector that --history starts")
     total = calls if calls is not None or limit is not None else 500
     if total is None and limit is not None and rate:
         total = max(1, round(limit * rate))

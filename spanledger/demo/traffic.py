@@ -95,6 +95,7 @@ class _Drawing:
         offers = self._offers = world.offers
         number = {offer.alias: place for place, offer in enumerate(offers)}
         self._model = Weighted([[(number[alias], weight) for alias, weight in one.models] for one in world.workloads])
+        self._other = np.array([number[one.models[-1][0]] for one in world.workloads])
         places = [(place, one) for place, offer in enumerate(offers) for one in offer.deployments]
         self._deployments = [one for _, one in places]
         self._deployment = Weighted([[(at, one.weight) for at, (of, one) in enumerate(places) if of == place] for place in range(len(offers))])  # fmt: skip
@@ -115,12 +116,13 @@ class _Drawing:
         share = draw.random(len(which))
         failed = share < _FAILED + _LIMITED + _TIMED_OUT
         refused = ~failed & (draw.random(len(which)) < self._of_each("refused", which))
-        # What failed is tried once more, below the same span, at the same model.
+        # What failed is tried once more, below the same span; where the server had an error, at the app's other model, if it has one.
         again = np.flatnonzero(failed & (draw.random(len(which)) < _RETRIED))
         source = np.concatenate([np.arange(len(which)), again])
         retry = np.arange(len(source)) >= len(which)
+        asked = np.where(retry & (share[source] < _FAILED), self._other[which[source]], model[source])
         attempts = _Attempts(
-            source, which[source], model[source], retry, failed[source] & ~retry, refused[source] & ~retry,
+            source, which[source], asked, retry, failed[source] & ~retry, refused[source] & ~retry,
             np.select([share < _FAILED, share < _FAILED + _LIMITED], [0, 1], 2)[source],
         )  # fmt: skip
         times = self._times(attempts, tokens := self._tokens(attempts, draw), draw)
