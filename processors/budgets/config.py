@@ -48,7 +48,7 @@ def _zone(name: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 Dimension = Annotated[str, AfterValidator(_one_of)]

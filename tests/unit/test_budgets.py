@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from collector.findings import Severity
 from collector.verdict import decide
+from config.loader import load_part
 from processors.budgets import BudgetsConfig
 from tests.budgets_kit import DAY, HOUR, MINUTE, USD, said, spent, started, take
 from tests.findings_kit import NOON_NS, Memory
@@ -268,3 +270,11 @@ def test_the_report_shows_who_used_most_first() -> None:
 def test_mistakes_in_a_budget_are_named(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         BudgetsConfig.model_validate({"budgets": {"b": options}})
+
+
+def test_a_list_of_values_is_read_from_a_file(tmp_path: Path) -> None:
+    """YAML has lists, where the model has tuples."""
+    file = tmp_path / "budgets.yaml"
+    file.write_text("budgets:\n  two: {per: [team], match: {team: [a, b]}, unless: {app: [c, d]}, usd: 1}\n")
+    budget = load_part(file, BudgetsConfig).budgets["two"]
+    assert (budget.match, budget.unless) == ({"team": ("a", "b")}, {"app": ("c", "d")})
