@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,30 +45,46 @@ def demo_with_history(length_s: float, data_dir: Path, seed: int, limit_s: float
     from collector.allocators import keep_freed_memory
 
     keep_freed_memory()
+    from spanledger.demo.company import World
+
     began = time.monotonic()
     now_ns = time.time_ns()
     start_ns = known["start_ns"] if known else now_ns // HOUR_NS * HOUR_NS - round(length_s * 1e9)
-    seed = known["seed"] if known else seed
-    with err.status("Starting (the first start on a machine compiles the decoder, about a minute)"):
-        from config import load
-        from spanledger.demo.company import World
-        from spanledger.demo.history import config_text
-
-        world = World.seeded(seed, CALLS_A_DAY)
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not known:
-            _mark(data_dir, seed, start_ns, complete=False)
-            (data_dir / CONFIG).write_text(config_text(world, data_dir.resolve()), "utf-8")
-        loaded = load(data_dir / CONFIG, overrides=overrides)
-    company = _Company(world, start_ns, now_ns)
-    if known:
-        err.print(f"{data_dir} has a demo's history already; going on with it.", markup=False, soft_wrap=True)
-        company.skip(now_ns)
-    else:
-        calls = _write(loaded, company, now_ns - round(min(SPANS_S, length_s / 2) * 1e9), start_ns)
-        _mark(data_dir, seed, start_ns, complete=True)
-        err.print(f"{count(calls)} calls of the past are written in {time.monotonic() - began:.0f} s")
+    world = World.seeded(known["seed"] if known else seed, CALLS_A_DAY)
+    with _quiet():
+        with err.status("Starting (the first start on a machine compiles the decoder, about a minute)"):
+            loaded = _prepared(world, data_dir, start_ns, overrides, fresh=known is None)
+        company = _Company(world, start_ns, now_ns)
+        if known:
+            err.print(f"{data_dir} has a demo's history already; going on with it.", markup=False, soft_wrap=True)
+            company.skip(now_ns)
+        else:
+            calls = _write(loaded, company, now_ns - round(min(SPANS_S, length_s / 2) * 1e9), start_ns)
+            _mark(data_dir, world.seed, start_ns, complete=True)
+            err.print(f"{count(calls)} calls of the past are written in {time.monotonic() - began:.0f} s")
     _run(loaded, company, limit_s)
+
+
+def _prepared(world: World, data_dir: Path, start_ns: int, overrides: Sequence[str], *, fresh: bool) -> LoadedConfig:
+    """The demo's config, which is written into its directory once."""
+    from config import load
+    from spanledger.demo.history import config_text
+
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if fresh:
+        _mark(data_dir, world.seed, start_ns, complete=False)
+        (data_dir / CONFIG).write_text(config_text(world, data_dir.resolve(), start_ns), "utf-8")
+    return load(data_dir / CONFIG, overrides=overrides)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what is logged: one model has no price, and the collector will say so again."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _known(data_dir: Path) -> dict[str, int] | None:
@@ -146,7 +163,6 @@ def _write(loaded: LoadedConfig, company: _Company, until_ns: int, start_ns: int
     from spanledger.demo.history import History
 
     bar = Progress(TextColumn("Writing the past"), BarColumn(), TextColumn("{task.fields[day]}"), TimeElapsedColumn(), console=err, transient=True)  # fmt: skip
-    logging.disable(logging.WARNING)  # of the model without a price the collector says it again
     history, calls, keep = History(loaded), 0, False
     try:
         with bar:
@@ -158,7 +174,6 @@ def _write(loaded: LoadedConfig, company: _Company, until_ns: int, start_ns: int
         keep = True
     finally:
         history.close(keep=keep)
-        logging.disable(logging.NOTSET)
     return calls
 
 

@@ -18,6 +18,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from collector.batch import Position, Quote, SpanBatch
+from collector.columns import PICO_PER_USD
 from collector.component import Context, Exporter, Processor, Stage
 from collector.findings_book import FindingsBook
 from collector.otlp import decode
@@ -28,6 +29,7 @@ from processors.pricing import Pricing
 from spanledger.demo.company import World
 from spanledger.demo.incidents import Incident, Kind
 from spanledger.demo.rhythm import DAY_NS, HOUR_NS
+from spanledger.demo.traffic import by_day
 
 PIPELINE = "traces"
 
@@ -35,12 +37,12 @@ PIPELINE = "traces"
 # The collector of this company --------------------------------------------------------------------------------------------
 
 
-def config_text(world: World, data_dir: Path) -> str:
+def config_text(world: World, data_dir: Path, start_ns: int) -> str:
     """The shipped config with what this company would add to it: routes, budgets, and the weights of its deployments."""
     config = yaml.safe_load(SHIPPED.read_text("utf-8"))
     config["service"]["data_dir"] = str(data_dir)
     config["exporters"]["clickhouse"]["dsn"] = f"chdb://{data_dir / 'clickhouse'}"
-    added = {"routing": _routing(), "budgets": _budgets(world), "behaviour": _behaviour(world)}
+    added = {"routing": _routing(), "budgets": _budgets(world, start_ns), "behaviour": _behaviour(world)}
     config["processors"] = {**config["processors"], **added}
     pipeline = config["service"]["pipelines"][PIPELINE]
     pipeline["processors"] += [name for name in added if name not in pipeline["processors"]]
@@ -69,16 +71,27 @@ def _routing() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _budgets(world: World) -> dict[str, Any]:
-    """Each team has what it needs in a month, give or take; the whole company a little less."""
-    size = sum(one.calls_a_day for one in world.workloads) / 50_000
+def _budgets(world: World, start_ns: int) -> dict[str, Any]:
+    """What the company and its teams need in a month, going by its first working day, and a little more: launches are not in it."""
+    weekday = (start_ns // DAY_NS + 3) % 7
+    calls = next(by_day(world, start_ns + (7 - weekday) * DAY_NS if weekday >= 5 else start_ns, 1)).usual
+    spent = calls.group_by("team").agg(pl.col("cost_pico").sum() / PICO_PER_USD).sort("cost_pico", descending=True)
+    month = {team: 26 * usd for team, usd in spent.iter_rows() if usd > 0}
+    teams, tiers = list(month), ("large-teams", "teams", "small-teams")
+    parts = [teams[: len(teams) // 5], teams[len(teams) // 5 : len(teams) // 2], teams[len(teams) // 2 :]]
     return {
         "budgets": {
-            "company": {"usd": round(7000 * size), "window": "month"},
-            "teams": {"per": ["team"], "usd": round(600 * size), "window": "month"},
-            "notebooks": {"per": ["user"], "match": {"environment": "development"}, "usd": max(round(5 * size), 1), "window": "day"},
+            "company": {"usd": _rounded(1.05 * sum(month.values()))},
+            **{name: {"per": ["team"], "match": {"team": part}, "usd": _rounded(1.1 * month[part[0]])} for name, part in zip(tiers, parts, strict=True) if part},
+            "notebooks": {"per": ["user"], "match": {"environment": "development"}, "usd": 1, "window": "day"},
         }
     }  # fmt: skip
+
+
+def _rounded(usd: float) -> int:
+    """As people write budgets: two digits that say something."""
+    step: int = 10 ** max(len(str(round(usd))) - 2, 0)
+    return max(round(usd / step) * step, 1)
 
 
 def _behaviour(world: World) -> dict[str, Any]:

@@ -50,7 +50,7 @@ _MESSAGES = {
 }
 _CODES = {"InternalServerError": "500", "RateLimitError": "429", "Timeout": "408", "HTTPException": "400"}
 #: Prompts by what the call is for: those of the demo's world. One call in so many has one with (invented) personal data in it.
-_PERSONAL_ONE_IN = 40
+_PERSONAL_ONE_IN = 300
 _PERSONAL = {task: APPS[app].prompts for task, app in (("general_chat", 0), ("classification", 1), ("extraction", 6), ("code", 3), ("agent", 3))}  # fmt: skip
 _PLAIN = {
     "general_chat": ("How do I export last year's invoices?", "Which plan includes single sign-on?", "Do you ship to Iceland?"),
