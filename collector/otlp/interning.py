@@ -97,3 +97,11 @@ def texts(body: U8, text: Text) -> tuple[I32, I64]:
     type_ = np.full(len(text.off), L.STRING, np.uint8)
     codes, first, _ = intern(body, type_, text.off, text.off, text.len, SEED)
     return codes, first
+
+
+def distinct(body: U8, text: Text) -> tuple[I32, list[str]]:
+    """For each text its number, and the texts by number."""
+    codes, first = texts(body, text)
+    ends = text.off[first] + text.len[first]
+    places = zip(text.off[first].tolist(), ends.tolist(), strict=True)
+    return codes, [body[start:end].tobytes().decode("utf-8", "replace") for start, end in places]

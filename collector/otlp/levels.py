@@ -5,6 +5,7 @@ Each function raises Malformed if one of the messages is not well-formed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from collector.otlp.tables import (
     I64,
     U8,
     AttributeTable,
+    Decoded,
     Owner,
     Ranges,
     ResourceTable,
@@ -104,15 +106,13 @@ class Attributes:
         self.filled(owner, behind)
         return ranges
 
-    def table(self) -> tuple[AttributeTable, list[str]]:
-        """All of it, and the distinct keys."""
+    def table(self, like: Decoded | None = None) -> tuple[AttributeTable, Sequence[str]]:
+        """All of it, and the distinct keys. `like`: what has the same attributes with other values."""
         owner, key_at, key_size, type_, value_at, value_size, number, at, size = (c[: self.row] for c in self.columns)
-        codes, first = interning.texts(self._body, Text(key_at, key_size))
-        ends = key_at[first] + key_size[first]
-        keys = [
-            self._body[start:end].tobytes().decode("utf-8", "replace")
-            for start, end in zip(key_at[first].tolist(), ends.tolist(), strict=True)
-        ]
+        if like is not None and len(like.attributes.key) == self.row:
+            codes, keys = like.attributes.key, like.keys
+        else:
+            codes, keys = interning.distinct(self._body, Text(key_at, key_size))
         kinds, counts = zip(*self._kinds, strict=True)
         owner_kind = np.repeat(np.array(kinds, np.uint8), counts)
         value, message = Text(value_at, value_size), Text(at, size)

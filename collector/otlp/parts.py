@@ -153,68 +153,77 @@ def plan(body: U8, most: Int, points: bool) -> tuple[I64, I64]:
     No units: the body is not well-formed."""
     data, end = address(body), np.int64(len(body))
     none = np.empty((0, UNIT), np.int64)
-    units, heads = none, np.empty((0, HEAD), np.int64)
+    units, heads = np.empty((1024, UNIT), np.int64), np.empty((16, HEAD), np.int64)
     count = cut = 0
-    for writing in (False, True):
-        if writing:
-            units, heads = np.zeros((count, UNIT), np.int64), np.zeros((cut, HEAD), np.int64)
-        count = cut = 0
-        at = np.int64(0)
-        while at < end:
-            field, begin, behind = _field(data, at, end)
+    at = np.int64(0)
+    while at < end:
+        field, begin, behind = _field(data, at, end)
+        if behind < 0:
+            return none, heads
+        if field != _RESOURCE or behind - at <= most or not _cuttable(data, begin, behind):
+            items = _items(data, begin, behind, 0, points) if field == _RESOURCE else TOP
+            units = _put(units, count, 0, at, behind, items, -1, -1)
+            count += 1
+            at = behind
+            continue
+        resource = cut
+        cut += 1
+        heads = _open(heads, resource, begin, behind, _own(data, begin, behind))
+        room = most - _PREFIX - heads[resource, H_OWN]  # of a part, beside the resource's own
+        at, behind_resource = begin, behind
+        while at < behind_resource:
+            field, begin, behind = _field(data, at, behind_resource)
             if behind < 0:
                 return none, heads
-            if field != _RESOURCE or behind - at <= most or not _cuttable(data, begin, behind):
-                if writing:
-                    items = _items(data, begin, behind, 0, points) if field == _RESOURCE else TOP
-                    _put(units, count, 0, at, behind, items, -1, -1)
+            if field != _CHILD:
+                at = behind
+                continue
+            if behind - at <= room or not _cuttable(data, begin, behind):
+                units = _put(units, count, 1, at, behind, _items(data, begin, behind, 1, points), resource, -1)
                 count += 1
                 at = behind
                 continue
-            resource = cut
+            scope = cut
             cut += 1
-            if writing:
-                heads[resource, H_START], heads[resource, H_END] = begin, behind
-            at, behind_resource = begin, behind
-            room = most - _PREFIX - _own(data, begin, behind)  # of a part, beside the resource's own
-            while at < behind_resource:
-                field, begin, behind = _field(data, at, behind_resource)
+            heads = _open(heads, scope, begin, behind, TOP)
+            at, behind_scope = begin, behind
+            while at < behind_scope:
+                field, begin, behind = _field(data, at, behind_scope)
                 if behind < 0:
                     return none, heads
-                if field != _CHILD:
-                    if writing:
-                        heads[resource, H_OWN] += behind - at
-                    at = behind
-                    continue
-                if behind - at <= room or not _cuttable(data, begin, behind):
-                    if writing:
-                        _put(units, count, 1, at, behind, _items(data, begin, behind, 1, points), resource, -1)
+                if field == _CHILD:
+                    units = _put(units, count, 2, at, behind, _items(data, begin, behind, 2, points), resource, scope)
                     count += 1
-                    at = behind
-                    continue
-                scope = cut
-                cut += 1
-                if writing:
-                    heads[scope, H_START], heads[scope, H_END] = begin, behind
-                at, behind_scope = begin, behind
-                while at < behind_scope:
-                    field, begin, behind = _field(data, at, behind_scope)
-                    if behind < 0:
-                        return none, heads
-                    if field == _CHILD:
-                        if writing:
-                            _put(units, count, 2, at, behind, _items(data, begin, behind, 2, points), resource, scope)
-                        count += 1
-                    elif writing:
-                        heads[scope, H_OWN] += behind - at
-                    at = behind
-    return units, heads
+                else:
+                    heads[scope, H_OWN] += behind - at
+                at = behind
+    return units[:count], heads[:cut]
 
 
 @kernel
-def _put(units: I64, row: Int, level: Int, start: Int, end: Int, items: Int, resource: Int, scope: Int) -> None:
+def _open(heads: I64, row: Int, start: Int, end: Int, own: Int) -> I64:
+    """The heads with one more."""
+    if row == len(heads):
+        heads = _twice(heads)
+    heads[row, H_START], heads[row, H_END], heads[row, H_OWN] = start, end, own
+    return heads
+
+
+@kernel
+def _twice(rows: I64) -> I64:
+    larger = np.empty((2 * len(rows), rows.shape[1]), np.int64)
+    larger[: len(rows)] = rows
+    return larger
+
+
+@kernel
+def _put(units: I64, row: Int, level: Int, start: Int, end: Int, items: Int, resource: Int, scope: Int) -> I64:
+    """The units with one more."""
+    if row == len(units):
+        units = _twice(units)
     units[row, U_LEVEL], units[row, U_START], units[row, U_END], units[row, U_ITEMS] = level, start, end, items
     units[row, U_RESOURCE], units[row, U_SCOPE] = resource, scope
+    return units
 
 
 @kernel

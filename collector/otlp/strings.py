@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.otlp import interning, messages, splicing, walking
 from collector.otlp.places import Kind, Place
@@ -22,6 +21,7 @@ from collector.signals import Signal
 
 __all__ = ["Kind", "Place", "Strings", "first_of_each", "remove", "replace", "rewrite", "strings"]
 
+Rows = TypeVar("Rows", I32, I64)
 _NONE = np.empty(0, np.int32)
 
 
@@ -82,8 +82,7 @@ def strings(signal: Signal, data: U8, *, keys: bool = True) -> Strings:
         raise REQUESTS[signal].malformed()
     rows = slice(leaves)
     key = Text(key_at[:attributes], key_size[:attributes])
-    codes, first = interning.texts(data, key)
-    ends = key.off[first] + key.len[first]
+    codes, names = interning.distinct(data, key)
     return Strings(
         signal=signal,
         off=off[rows],
@@ -96,10 +95,7 @@ def strings(signal: Signal, data: U8, *, keys: bool = True) -> Strings:
         attribute=attribute[rows],
         key=np.append(codes, np.int32(-1))[attribute[rows]],
         item=item[rows],
-        keys=[
-            data[start:end].tobytes().decode("utf-8", "replace")
-            for start, end in zip(key.off[first].tolist(), ends.tolist(), strict=True)
-        ],
+        keys=names,
         items=items,
         has_keys=keys,
         repeated=repeated,
@@ -154,7 +150,7 @@ def rewrite(
     return splicing.spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], pieces)
 
 
-def first_of_each(rows: NDArray[np.integer[Any]]) -> tuple[NDArray[np.integer[Any]], I64]:
+def first_of_each(rows: Rows) -> tuple[Rows, I64]:
     """The distinct rows, ascending, and where each stands first. Costs a look where they are that already."""
     if len(rows) == 0 or (rows[1:] > rows[:-1]).all():
         return rows, np.arange(len(rows))

@@ -7,7 +7,7 @@ replaced, but for what an earlier Spanledger had added. `spanledger.added` lists
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,8 +29,8 @@ Mask = NDArray[np.bool_]
 def added_to(batch: SpanBatch, attributes: bool, also_as: Mapping[str, str]) -> U8:
     """The batch as one request, with the attributes; the very bytes that came where there is nothing to change."""
     traces = batch.otlp
-    changes = _Changes(traces)
     known = _known(batch)
+    changes = _Changes(traces, [*(key for key in known if not key.startswith(OWN)), *also_as])
     if attributes:
         for key, values in known.items():
             if key.startswith(OWN):
@@ -75,12 +75,14 @@ class _Changes:
     """What `collector.otlp.encode` is to do, column by column."""
 
     traces: Traces
+    others: Sequence[str]  # the keys that others write too
     values: dict[str, pl.Series] = field(default_factory=dict)
     removed: dict[str, Mask] = field(default_factory=dict)
     _added: dict[str, Mask] = field(default_factory=dict)  # of the attributes that are not ours, where they are added
 
     def __post_init__(self) -> None:
         self._before = Added(self.traces)
+        self._slots = dict(zip(self.others, gather.slots(self.traces, self.others, Owner.SPAN), strict=True))
 
     def own(self, key: str, values: pl.Series) -> None:
         """An attribute that is ours alone."""
@@ -90,12 +92,11 @@ class _Changes:
             self.removed[key] = np.ones(len(values), np.bool_)
 
     def add(self, key: str, values: pl.Series) -> None:
-        """An attribute that others write too: only where the span has none, or one that an earlier Spanledger added."""
+        """One of `others`: only where the span has none, or one that an earlier Spanledger added."""
         told: Mask = values.is_not_null().to_numpy()
         if key in self.traces.key_ids:
-            (slots,) = gather.slots(self.traces, [key], Owner.SPAN)
             ours = self._before.has(key)
-            told = told & ((slots < 0) | ours)
+            told = told & ((self._slots[key] < 0) | ours)
             if ours.any():
                 self.removed[key] = ours
         self._added[key] = told

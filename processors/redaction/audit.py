@@ -42,7 +42,7 @@ class Audit:
 
     def frame(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame, without what was missed."""
-        again = self._parts.columns.redact(frame)
+        (again,) = self._parts.columns.redact([frame])
         changed = [name for name in frame.columns if again is not frame and not again[name].equals(frame[name])]
         self._tell(Counter((f"column {name}", "any") for name in changed))
         return again

@@ -55,22 +55,24 @@ class Columns:
         self._persons = persons
         self._clean: set[str] = set()  # texts that repeat, and in which there is nothing
 
-    def redact(self, frame: pl.DataFrame, clean: Texts = NO_TEXTS) -> pl.DataFrame:
-        """The frame, every column of texts redacted: identities are exchanged, in others what detectors find. `clean`: texts
+    def redact(self, frames: Sequence[pl.DataFrame], clean: Texts = NO_TEXTS) -> list[pl.DataFrame]:
+        """The frames, every column of texts redacted: identities are exchanged, in others what detectors find. `clean`: texts
         in which there is nothing, as the search of what the columns were made of found."""
-        changed: list[pl.Series] = []
-        searched: list[_Texts] = []
-        for series in frame.get_columns():
-            ours = series.name in _OURS or series.name.endswith("_rule")
-            if series.dtype not in (_TEXT, _LIST) or ours or series.null_count() == len(series):
-                continue
-            identity = IDENTITY_OF.get(series.name)
-            if identity in self._policy.pseudonymised:
-                changed.append(self._pseudonymised(series, identity, frame))
-            else:
-                searched.append(_Texts(series))
-        changed += self._searched(searched, clean)
-        return frame.with_columns(changed) if changed else frame
+        changed: list[list[pl.Series]] = [[] for _ in frames]
+        searched: list[tuple[int, _Texts]] = []
+        for number, frame in enumerate(frames):
+            for series in frame.get_columns():
+                ours = series.name in _OURS or series.name.endswith("_rule")
+                if series.dtype not in (_TEXT, _LIST) or ours or series.null_count() == len(series):
+                    continue
+                identity = IDENTITY_OF.get(series.name)
+                if identity in self._policy.pseudonymised:
+                    changed[number].append(self._pseudonymised(series, identity, frame))
+                else:
+                    searched.append((number, _Texts(series)))
+        for place, series in self._searched([texts for _, texts in searched], clean):
+            changed[searched[place][0]].append(series)
+        return [frame.with_columns(new) if new else frame for frame, new in zip(frames, changed, strict=True)]
 
     def called(self, column: str, value: str) -> str:
         """What stands in a column where this value was. From any thread: what is remembered is only ever added or cleared."""
@@ -85,8 +87,8 @@ class Columns:
         rule = f"{series.name}_rule"
         return made if rule not in frame.columns else series.zip_with(frame[rule].eq_missing("default"), made)
 
-    def _searched(self, columns: Sequence[_Texts], clean: Texts) -> list[pl.Series]:
-        """The columns in whose texts something was found, without it."""
+    def _searched(self, columns: Sequence[_Texts], clean: Texts) -> list[tuple[int, pl.Series]]:
+        """The columns, by number, in whose texts something was found, without it."""
         if not columns:
             return []
         parts = [column.unless(self._clean) for column in columns]
@@ -105,7 +107,7 @@ class Columns:
             self._clean.clear()
         for number, column in enumerate(columns):
             self._clean.update(column.repeating - new.get(number, {}).keys())
-        return [_exchanged(columns[number].series, _or_itself(texts)) for number, texts in new.items()]
+        return [(number, _exchanged(columns[number].series, _or_itself(texts))) for number, texts in new.items()]
 
     def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask, clean: Texts) -> dict[int, str]:
         """Of the texts data[off : off + size] those that change, by number."""

@@ -89,6 +89,11 @@ class Outcome:
     clean: Texts
 
     @property
+    def same_attributes(self) -> bool:
+        """Whether what leaves has the attributes that came, in the same places and under the same keys, whatever their values."""
+        return not (self.leaves.has_keys or len(self.changes.removed) or len(self.changes.dropped))
+
+    @property
     def items(self) -> I32:
         """Per hit the row of its span, log record or metric, -1 for none."""
         items: I32 = self.leaves.item[self.found.leaf]
@@ -181,7 +186,7 @@ class _Work:
         gone[leaves.attribute[removed]] = True
         gone[-1] = False  # what stands in no attribute
         whole, whole_piece = self._whole(found, comes_to, unscanned)
-        inline = (comes_to >= 0) & ~np.isin(found.leaf, whole)
+        inline = (comes_to >= 0) & ~_among(found.leaf, whole, len(leaves))
         if len(removed):
             stays = ~gone[leaves.attribute[whole]]
             whole, whole_piece = whole[stays], whole_piece[stays]
@@ -227,7 +232,8 @@ class _Work:
             parts.append((named, self._exchanged_values(named)))
         if not parts:
             return np.empty(0, np.int64), np.empty(0, np.int64)
-        rows, first = first_of_each(np.concatenate([rows for rows, _ in parts]))
+        all_: I64 = np.concatenate([rows for rows, _ in parts])
+        rows, first = first_of_each(all_)
         piece = np.concatenate([piece for _, piece in parts])[first]
         return rows[piece >= 0], piece[piece >= 0]
 
@@ -281,3 +287,11 @@ class _Work:
         parts = np.append(first, len(found)).astype(np.int64)
         made, begin = assemble(source, off, size, parts, found.start, found.end, piece, self.pieces.blob, at, length)
         return rows, made, begin
+
+
+def _among(rows: I64, some: I64, count: int) -> Mask:
+    """Which of the rows, all below `count`, are among some."""
+    chosen = np.zeros(count, np.bool_)
+    chosen[some] = True
+    among: Mask = chosen[rows]
+    return among

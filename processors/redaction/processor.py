@@ -75,15 +75,16 @@ class Redaction(Processor[RedactionConfig]):
             return batch
         data = read_only(batch.otlp.data)
         outcome = self.parts.engine.redact(Signal.TRACES, data, batch.otlp)
-        traces = batch.otlp if outcome.data is data else decode.read(outcome.data, len(batch))
+        like = batch.otlp if outcome.same_attributes else None
+        traces = batch.otlp if outcome.data is data else decode.read(outcome.data, len(batch), like)
         if self._audit is not None:
             audited = self._audit.request(Signal.TRACES, outcome.data, traces)
             traces = traces if audited is outcome.data else decode.read(audited, len(batch))
         found = counts(outcome, self.parts.policy.detectors, len(batch))
-        spans = self._columns(batch.spans, outcome.clean)
+        spans, reports = self._columns([batch.spans, batch.reports], outcome.clean)
         spans = spans.with_columns(found) if found else spans
         self._note(outcome)
-        return batch.with_(otlp=traces, spans=spans, reports=self._columns(batch.reports, outcome.clean))
+        return batch.with_(otlp=traces, spans=spans, reports=reports)
 
     def process_requests(self, batch: RequestBatch) -> RequestBatch:
         if self.config.idle:
@@ -103,9 +104,9 @@ class Redaction(Processor[RedactionConfig]):
     def called(self, dimension: str, value: str) -> str:
         return value if self.config.idle else self.parts.columns.called(dimension, value)
 
-    def _columns(self, frame: pl.DataFrame, clean: Texts) -> pl.DataFrame:
-        redacted = self.parts.columns.redact(frame, clean)
-        return redacted if self._audit is None else self._audit.frame(redacted)
+    def _columns(self, frames: Sequence[pl.DataFrame], clean: Texts) -> list[pl.DataFrame]:
+        redacted = self.parts.columns.redact(frames, clean)
+        return redacted if self._audit is None else [self._audit.frame(frame) for frame in redacted]
 
     def _note(self, outcome: Outcome) -> None:
         self._tally = self._tally.plus(outcome, self.parts.policy.detectors)

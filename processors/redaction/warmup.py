@@ -40,7 +40,7 @@ def warm(parts: Parts) -> None:
     frame = pl.DataFrame(
         {"response_id": texts, "team": [_TEXT.decode(), *texts[1:]], "user": texts, "provider": "openai"}
     )
-    parts.columns.redact(frame.with_columns(lists))
+    parts.columns.redact([frame.with_columns(lists)])
 
 
 def _field(number: int, payload: bytes) -> bytes:
