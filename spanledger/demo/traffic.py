@@ -67,19 +67,19 @@ def by_day(world: World, start_ns: int, days: int = 30, incidents: Sequence[Inci
         begin = start_ns + number * DAY_NS
         draw = np.random.default_rng([world.seed, 2, number])
         drawn = drawing.calls(calendar.rates(number, draw), begin, draw)
-        usual = _priced(pricing, drawn, begin)
+        usual = priced(pricing, drawn, begin)
         acting = [one for one in incidents if one.start_ns < begin + DAY_NS and one.end_ns > begin]
         calls = usual
         if acting:
             for one in acting:
                 drawn = before_pricing(one, drawn, world, begin)
-            calls = _priced(pricing, drawn, begin)
+            calls = priced(pricing, drawn, begin)
             for one in acting:
                 calls = after_pricing(one, calls)
         yield Day(begin, calls, usual)
 
 
-def _priced(pricing: Pricing, calls: pl.DataFrame, day_ns: int) -> pl.DataFrame:
+def priced(pricing: Pricing, calls: pl.DataFrame, day_ns: int) -> pl.DataFrame:
     """Sorted by start, with the costs of the project's price book. Prices of these models hold for whole days."""
     calls = calls.sort("start_ns", "span_id")
     starts = calls["start_ns"]
@@ -255,4 +255,4 @@ class _Attempts:
     error: I64  # of those that failed, in _ERRORS
 
 
-__all__ = ["Day", "Incident", "Workload", "World", "by_day", "month"]
+__all__ = ["Day", "Incident", "Workload", "World", "by_day", "month", "priced"]

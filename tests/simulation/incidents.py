@@ -22,7 +22,7 @@ from processors.pricing import Pricing, PricingConfig
 from spanledger.demo.company import Workload, World
 from spanledger.demo.incidents import Incident, Kind, after_pricing, before_pricing
 from spanledger.demo.rhythm import DAY_NS, HOUR_NS, SLOT_S, SLOTS, Calendar
-from spanledger.demo.traffic import by_day
+from spanledger.demo.traffic import by_day, priced
 
 #: The first week is for getting to know the company: it has no incidents.
 FIRST_DAY = 7
@@ -135,7 +135,7 @@ class _Planner:
         scope = self._workday.filter(*(pl.col("request_model" if name == "model" else name) == value for name, value in one.where))  # fmt: skip
         if scope.is_empty():
             return False
-        after = after_pricing(sample, self._pricing.price(before_pricing(sample, scope, self._world, first)))
+        after = after_pricing(sample, priced(self._pricing, before_pricing(sample, scope, self._world, first), first))
         extra = (float(after["cost_pico"].sum()) - float(scope["cost_pico"].sum())) / PICO_PER_USD
         if one.kind is Kind.SINGLE_CALL:
             median = scope["cost_pico"].median() or 0
