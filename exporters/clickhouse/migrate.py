@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from collector.errors import Retryable
 from collector.signals import Signal
@@ -34,7 +35,8 @@ def migrate(layout: Layout, command: Command, rows: Rows) -> None:
             f"the database {layout.database} has schema version {found}, made by a newer Spanledger; this one knows "
             f"{schema.SCHEMA_VERSION}: install the newer release, or name another database"
         )
-    for table in layout.tables:
+    for declared in layout.tables:
+        table = declared if not declared.projections or _can_project(rows) else replace(declared, projections=())
         command(ddl.create_table(table, layout))
         _extend(table, layout, command, rows)
         if layout.distributed:
@@ -67,6 +69,10 @@ def check(layout: Layout, signal: Signal, rows: Rows) -> None:
             f"the tables in {layout.database} do not fit: {'; '.join(wrong)}. `spanledger schema` prints what is expected; "
             "with create_schema: true it is put in place"
         )
+    if signal is Signal.TRACES and _can_project(rows):
+        slow = [line for table in layout.tables for line in projecting(table, layout, rows)]
+        if slow:
+            logger.warning("sums by hour are exact and slow until somebody runs: %s", "; ".join(slow))
 
 
 def _version(layout: Layout, rows: Rows) -> int:
@@ -111,6 +117,35 @@ def _extend(table: Table, layout: Layout, command: Command, rows: Rows) -> None:
     if expression and re.sub(r"\s", "", expression) not in re.sub(r"\s", "", statement):
         logger.info("rows of %s are kept for %d days from now on", local, layout.days(table))
         command(f"ALTER TABLE {name}{layout.on_cluster} MODIFY TTL {expression}")
+    for line in projecting(table, layout, rows):
+        logger.info("bringing the projections of %s up to date", local)
+        command(line)
+
+
+def _can_project(rows: Rows) -> bool:
+    """Whether the server keeps projections of tables whose merges change rows. Without them answers are the same, later."""
+    return bool(rows(f"SELECT name FROM system.merge_tree_settings WHERE name = {text(ddl.REBUILT[0])}"))
+
+
+def projecting(table: Table, layout: Layout, rows: Rows) -> Iterator[str]:
+    """The statements that give a table, and each part that it has, its projections. None where all have them.
+
+    The server makes them of older parts in the background. A part that has none yet is read as it is, so that sums are exact
+    all the while, whoever writes meanwhile.
+    """
+    local = layout.local(table.name)
+    name = f"ALTER TABLE {layout.name(local)}{layout.on_cluster}"
+    where = f"database = {text(layout.database)} AND table = {text(local)}"
+    for one in table.projections:
+        ((statement,),) = rows(f"SELECT create_table_query FROM system.tables WHERE {where.replace('table', 'name')}")
+        without = rows(
+            f"SELECT name FROM system.parts WHERE {where} AND active AND NOT has(projections, {text(one.name)}) LIMIT 1"
+        )
+        if f"PROJECTION {one.name} (" not in statement:
+            yield f"{name} MODIFY SETTING {ddl.REBUILT[0]} = {text(ddl.REBUILT[1])}"
+            yield f"{name} ADD PROJECTION IF NOT EXISTS {ddl.projection(one)}"
+        if without:
+            yield f"{name} MATERIALIZE PROJECTION {ddl.quote(one.name)}"
 
 
 def _mismatches(table: Table, there: dict[str, str]) -> list[str]:

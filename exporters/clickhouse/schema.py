@@ -54,6 +54,21 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
+class Projection:
+    """The same rows once more inside a table's parts, summed by fewer keys. Parts carry it: it is never ahead of the table
+    or behind it, and the engine answers from it whatever asks for no other columns."""
+
+    name: str
+    keys: tuple[str, ...]
+    sums: tuple[str, ...]
+
+    @property
+    def select(self) -> str:
+        keys = ", ".join(self.keys)
+        return f"SELECT {keys}, {', '.join(f'sum({name})' for name in self.sums)} GROUP BY {keys}"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table. `engine` without Replicated; `ttl` is a date expression that the kept days are added to."""
 
@@ -68,6 +83,7 @@ class Table:
     indexes: tuple[str, ...] = ()
     ttl: str = ""
     whole_parts: bool = False
+    projections: tuple[Projection, ...] = ()
 
     @property
     def inserted(self) -> Iterator[Field]:
@@ -214,6 +230,12 @@ MEASURES: tuple[Measure, ...] = (
     Measure("CacheSavingsUSD", _MONEY, "sum(CacheSavingsUSD)", "What caching saved"),
 )
 
+
+def known_cost(table: str = "h") -> str:
+    """SQL: the sum of the known costs of movements of hourly sums, NULL where no call has one."""
+    return f"if(sum({table}.PricedCalls) = 0, NULL, sum({table}.CostUSD))"
+
+
 CALLS_OF = Table(
     CALLS_TABLE,
     "Every version of every call. Ask `llm_calls`, which shows the newest one and no withdrawn call",
@@ -239,6 +261,14 @@ HOURLY_OF = Table(
     partition_by="toYYYYMM(Hour)",
     ttl="toDate(Hour)",
     sharding="cityHash64(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
+    # Users are what makes the rows many: without them an hour has some hundreds instead of thousands.
+    projections=(
+        Projection(
+            "without_user",
+            tuple(field.name for field in HOURLY_KEYS if field.name != "User"),
+            tuple(measure.name for measure in MEASURES),
+        ),
+    ),
 )
 
 #: Whom findings are about most often, as columns; all of it is in Subject. Column → dimension.

@@ -7,7 +7,17 @@ from grafana_foundation_sdk.builders import dashboard
 from spanledger.grafana.overview import HOURLY, UNPRICED
 from spanledger.grafana.page import page, with_filters
 from spanledger.grafana.panels import CALL, COUNT, SHARE, TOKENS, USD, WARN, Column, lines, number, ranking, stacked
-from spanledger.grafana.query import CALL_MODEL, FILTERS, FROM_CALLS, FROM_HOURS, UNKNOWN, named, ten_greatest, usd
+from spanledger.grafana.query import (
+    CALL_MODEL,
+    COST,
+    FILTERS,
+    FROM_CALLS,
+    FROM_HOURS,
+    UNKNOWN,
+    named,
+    ten_greatest,
+    usd,
+)
 from spanledger.grafana.routing import PREMIUM_CALLS, PREMIUM_SPEND, TIERS
 
 _NAME = named("h.Model", UNKNOWN)
@@ -29,18 +39,19 @@ HAVING {known}
 ORDER BY time, series"""
 
 
-_PER_CALL = _over_time(f"{usd('sum(h.CostUSD)')} / sum(h.PricedCalls)", "sum(h.PricedCalls) > 0")
+_PER_CALL = _over_time(f"{usd(COST)} / sum(h.PricedCalls)", "sum(h.PricedCalls) > 0")
 _PER_1K = _over_time(
-    f"1000 * {usd('sum(h.CostUSD)')} / (sum(h.InputTokens) + sum(h.OutputTokens))",
+    f"1000 * {usd(COST)} / (sum(h.InputTokens) + sum(h.OutputTokens))",
     "sum(h.PricedCalls) > 0 AND sum(h.InputTokens) + sum(h.OutputTokens) > 0",
 )
 _MODELS = f"""
 SELECT {_NAME} AS Model, {named("h.Provider", UNKNOWN)} AS Provider, sum(h.Calls) AS Calls, sum(h.FailedCalls) / nullIf(Calls, 0) AS Failed,
        sum(h.UnpricedCalls) AS Unpriced, sum(h.InputTokens) AS Input, sum(h.CacheReadTokens) / nullIf(sum(h.InputTokens), 0) AS Cached,
-       sum(h.OutputTokens) AS Output, {usd("sum(h.CostUSD)")} AS USD, USD / nullIf(sum(h.PricedCalls), 0) AS PerCall,
+       sum(h.OutputTokens) AS Output, {usd(COST)} AS USD, USD / nullIf(sum(h.PricedCalls), 0) AS PerCall,
        1000 * USD / nullIf(sum(h.InputTokens) + sum(h.OutputTokens), 0) AS Per1k
 {FROM_HOURS}
 GROUP BY Model, Provider
+HAVING sum(h.Calls) != 0
 ORDER BY USD DESC NULLS LAST, Calls DESC
 LIMIT 100"""
 _SERVED = f"""
@@ -88,7 +99,7 @@ def build() -> dashboard.Dashboard:
     return (
         with_filters(board, FILTERS)
         .with_panel(stacked("Calls by model", f"The model that a call is charged under: what the gateway asked its provider for, else who answered. The ten with the most, and (all others). {HOURLY}", _stack("sum(h.Calls)"), COUNT))
-        .with_panel(stacked("Spend by model", f"USD. The ten dearest, and (all others). {HOURLY}", _stack(usd("sum(h.CostUSD)")), USD, decimals=4))
+        .with_panel(stacked("Spend by model", f"USD. The ten dearest, and (all others). {HOURLY}", _stack(usd(COST)), USD, decimals=4))
         .with_panel(lines("Price per call", f"Known cost by the calls that have one, USD. {HOURLY}", _PER_CALL, USD, decimals=CALL, interval="1h"))
         .with_panel(lines("Price per 1,000 tokens", f"Known cost by all tokens, input and output together, USD: rises with longer answers and falls with caching. {HOURLY}", _PER_1K, USD, decimals=CALL, interval="1h"))
         .with_panel(ranking("Models", f"Failed and Cached are shares of calls and of input tokens; Per1k is USD for 1,000 tokens, input and output together. {HOURLY}", _MODELS, (Column("Failed", SHARE, 1, 90), Column("Cached", SHARE, 1, 90), Column("USD", USD, 4, bar=True), Column("PerCall", USD, CALL, 130), Column("Per1k", USD, CALL, 130), Column("Unpriced", COUNT, width=90), *_OF_TOKENS), width=24, height=10))

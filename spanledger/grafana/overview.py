@@ -21,9 +21,11 @@ from spanledger.grafana.panels import (
 )
 from spanledger.grafana.query import (
     CALL_MODEL,
+    COST,
     FILTERS,
     FROM_CALLS,
     FROM_HOURS,
+    MOVEMENTS,
     UNATTRIBUTED,
     UNKNOWN,
     chosen,
@@ -36,31 +38,28 @@ from spanledger.grafana.query import (
 
 #: What the trend can be stacked by: columns of the hourly sums.
 DIMENSIONS = ("Team", "App", "Model", "Provider", "Environment", "User")
-HOURLY = "From llm_costs_hourly; the hour in which the period starts counts whole."
+HOURLY = "From llm_costs_hourly_sums; the hour in which the period starts counts whole."
 
-SPEND = f"SELECT {usd('sum(h.CostUSD)')} AS USD {FROM_HOURS}"
+SPEND = f"SELECT {usd(COST)} AS USD {FROM_HOURS}"
 CHANGE = f"""
 WITH toStartOfHour($__fromTime + INTERVAL 3599 SECOND, 'UTC') AS start, toStartOfHour($__toTime, 'UTC') AS stop,
      start - toIntervalSecond(stop - start) AS earlier
-SELECT toFloat64(sumIf(h.CostUSD, h.Hour >= start)) / nullIf(toFloat64(sumIf(h.CostUSD, h.Hour < start)), 0) - 1 AS Change
-FROM llm_costs_hourly AS h
-WHERE h.Hour >= earlier AND h.Hour < stop AND {chosen("h")}"""
+SELECT toFloat64(sumIf(Cost, Now)) / nullIf(toFloat64(sumIf(Cost, NOT Now)), 0) - 1 AS Change
+FROM (SELECT h.Hour >= start AS Now, sum(h.CostUSD) AS Cost FROM {MOVEMENTS} WHERE h.Hour >= earlier AND h.Hour < stop AND {chosen("h")} GROUP BY Now)"""
 #: A month's pace is that of the last seven days, or of as many hours of them as there are calls for.
 PROJECTED = f"""
 WITH toDateTime(toStartOfMonth($__toTime, 'UTC'), 'UTC') AS month, addMonths(month, 1) AS next, $__toTime - INTERVAL 7 DAY AS week,
-     greatest(1, dateDiff('hour', minIf(h.Hour, h.Hour >= week), $__toTime)) AS hours
-SELECT toFloat64(sumIf(h.CostUSD, h.Hour >= month))
-       + toFloat64(sumIf(h.CostUSD, h.Hour >= week)) / hours * dateDiff('hour', $__toTime, next) AS Projected
-FROM llm_costs_hourly AS h
-WHERE h.Hour >= least(month, week) AND h.Hour <= $__toTime AND {chosen("h")}
-HAVING countIf(h.Hour >= week) > 0"""
+     greatest(1, dateDiff('hour', minIf(At, At >= week), $__toTime)) AS hours
+SELECT toFloat64(sumIf(Cost, At >= month)) + toFloat64(sumIf(Cost, At >= week)) / hours * dateDiff('hour', $__toTime, next) AS Projected
+FROM (SELECT h.Hour AS At, sum(h.CostUSD) AS Cost FROM {MOVEMENTS} WHERE h.Hour >= least(month, week) AND h.Hour <= $__toTime AND {chosen("h")} GROUP BY At HAVING sum(h.Calls) != 0)
+HAVING countIf(At >= week) > 0"""
 SAVED = f"SELECT {usd('sum(h.CacheSavingsUSD)')} AS USD {FROM_HOURS}"
 UNPRICED = f"SELECT sum(h.UnpricedCalls) AS Calls {FROM_HOURS}"
 _NOBODYS = nobodys("h.Team")
-OF_NOBODY = f"SELECT ifNull({usd(f'sumIf(h.CostUSD, {_NOBODYS})')}, 0) AS USD {FROM_HOURS}"
+OF_NOBODY = f"SELECT {usd('sum(h.CostUSD)')} AS USD {FROM_HOURS} AND {_NOBODYS}"
 
 _KEY = f"multiIf({', '.join(f'${{by:singlequote}} = {name!r}, toString(h.{name})' for name in DIMENSIONS[:-1])}, toString(h.{DIMENSIONS[-1]}))"
-TREND = ten_greatest(_KEY, usd("sum(h.CostUSD)"), "(none)")
+TREND = ten_greatest(_KEY, usd(COST), "(none)")
 _HOUR = "$__timeInterval(h.Hour)"
 TOKENS_TREND = series(
     _HOUR,
@@ -93,10 +92,11 @@ CALL_COLUMNS = (Column("Input", TOKENS, width=90), Column("Output", TOKENS, widt
 def by_spend(title: str, column: str, absent: str = UNATTRIBUTED, page_and_variable: str = "") -> table.Panel:
     """Who or what costs most. A click on a name filters another dashboard by it (`page?var-variable`)."""
     sql = f"""
-SELECT {named(f"h.{column}", absent)} AS Name, {usd("sum(h.CostUSD)")} AS USD, sum(h.Calls) AS Calls,
+SELECT {named(f"h.{column}", absent)} AS Name, {usd(COST)} AS USD, sum(h.Calls) AS Calls,
        USD / nullIf(sum(h.PricedCalls), 0) AS PerCall
 {FROM_HOURS}
 GROUP BY Name
+HAVING Calls != 0
 ORDER BY USD DESC NULLS LAST, Name
 LIMIT 15"""
     link = f"/d/spanledger-{page_and_variable}=${{__value.text:percentencode}}&var-datasource=${{datasource}}&${{__url_time_range}}" if page_and_variable else ""  # fmt: skip
@@ -115,8 +115,8 @@ def build() -> dashboard.Dashboard:
     board = with_filters(board, FILTERS).with_variable(one_of("by", "Stack by", DIMENSIONS))
     return (
         board.with_panel(number("Spend", f"Known cost of all calls of the period. {HOURLY}", SPEND, USD, decimals=SUM))
-        .with_panel(number("Change", "Spend of the period's complete hours against as many hours right before them. From llm_costs_hourly.", CHANGE, SHARE, decimals=1, none="nothing before"))
-        .with_panel(number("Projected month", "Spend since the first of the month (UTC) in which the period ends, and the average of the last seven days for the hours that are left. From llm_costs_hourly.", PROJECTED, USD, decimals=SUM, none="no calls in 7 days"))
+        .with_panel(number("Change", "Spend of the period's complete hours against as many hours right before them. From llm_costs_hourly_sums.", CHANGE, SHARE, decimals=1, none="nothing before"))
+        .with_panel(number("Projected month", "Spend since the first of the month (UTC) in which the period ends, and the average of the last seven days for the hours that are left. From llm_costs_hourly_sums.", PROJECTED, USD, decimals=SUM, none="no calls in 7 days"))
         .with_panel(number("Saved by prompt caching", f"What cached tokens would have cost fresh, minus what they cost. {HOURLY}", SAVED, USD, decimals=SUM))
         .with_panel(number("Calls without a price", f"Calls that did not fail and have no known cost: they are missing in every sum of money here. The dashboard Models says which they are; `overrides` of the processor pricing gives them a price. {HOURLY}", UNPRICED, COUNT, steps=WARN))
         .with_panel(number("Spend of nobody", f"Cost of calls that no team was found for: part of the spend. The dashboard Teams says which keys they came with; `mappings` of the processor attribution gives those a team. {HOURLY}", OF_NOBODY, USD, decimals=SUM, steps={0.000001: "orange"}))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
-from spanledger.grafana.query import CLICKHOUSE, PROMETHEUS, Filter
+from spanledger.grafana.query import CLICKHOUSE, HOURS, MOVEMENTS, PROMETHEUS, Filter
 
 TAG = "spanledger"
 
@@ -43,10 +43,7 @@ def source(name: str, label: str, kind: str) -> dashboard.DatasourceVariable:
 def with_filters(board: dashboard.Dashboard, filters: Sequence[Filter]) -> dashboard.Dashboard:
     """Drop-downs of what the ledger has in the dashboard's time."""
     for one in filters:
-        sql = (
-            f"SELECT DISTINCT {one.named('h')} FROM llm_costs_hourly AS h "
-            "WHERE h.Hour >= toStartOfHour($__fromTime, 'UTC') AND h.Hour <= $__toTime ORDER BY 1"
-        )
+        sql = f"SELECT {one.named('h')} AS name FROM {MOVEMENTS} WHERE {HOURS} GROUP BY name HAVING sum(h.Calls) != 0 ORDER BY name"
         board = board.with_variable(choice(one.variable, one.label, sql))
     return board
 

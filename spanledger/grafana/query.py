@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from exporters.clickhouse.schema import MODEL
+from exporters.clickhouse.schema import HOURLY_TABLE, MODEL, known_cost
 
 CLICKHOUSE = DataSourceRef(type_val="grafana-clickhouse-datasource", uid="${datasource}")
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${prometheus}")
@@ -104,7 +104,10 @@ FILTERS = (ENVIRONMENT, TEAM, APP, MODEL_FILTER, PROVIDER)
 
 #: The model of a row of `llm_calls`, which the hourly sums have as a column.
 CALL_MODEL = f"({MODEL})"
-#: Hours of the dashboard's time in `llm_costs_hourly AS h`. The first one is whole.
+#: Movements of the hourly sums: summed by anything they equal the calls, and no sum by all keys has to be made first.
+MOVEMENTS = f"{HOURLY_TABLE} AS h"
+COST = known_cost("h")
+#: Hours of the dashboard's time in them. The first one is whole.
 HOURS = "h.Hour >= toStartOfHour($__fromTime, 'UTC') AND h.Hour <= $__toTime"
 CALLS_IN_TIME = "$__timeFilter(c.Timestamp)"
 
@@ -116,7 +119,7 @@ def chosen(table: str, filters: tuple[Filter, ...] = FILTERS, columns: Mapping[s
 
 
 #: `FROM … WHERE …` over sums by hour, and over calls.
-FROM_HOURS = f"FROM llm_costs_hourly AS h WHERE {HOURS} AND {chosen('h')}"
+FROM_HOURS = f"FROM {MOVEMENTS} WHERE {HOURS} AND {chosen('h')}"
 FROM_CALLS = f"FROM llm_calls AS c WHERE {CALLS_IN_TIME} AND {chosen('c', columns={'Model': CALL_MODEL})}"
 
 
@@ -135,7 +138,7 @@ def ten_greatest(key: str, value: str, absent: str = UNATTRIBUTED) -> str:
     """SQL of an hourly sum over time by a text: a series for each of the ten with the most of it, and one for the others."""
     return f"""
 WITH {key} AS key,
-     (SELECT groupArray(name) FROM (SELECT {key} AS name {FROM_HOURS} GROUP BY name ORDER BY {value} DESC NULLS LAST LIMIT 10)) AS top
+     (SELECT groupArray(name) FROM (SELECT {key} AS name {FROM_HOURS} GROUP BY name HAVING sum(h.Calls) != 0 ORDER BY {value} DESC NULLS LAST LIMIT 10)) AS top
 SELECT $__timeInterval(h.Hour) AS time, multiIf(NOT has(top, key), '(all others)', key = '', '{absent}', key) AS series, {value} AS value
 {FROM_HOURS}
 GROUP BY time, series

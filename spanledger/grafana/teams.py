@@ -9,6 +9,7 @@ from spanledger.grafana.page import page, with_filters
 from spanledger.grafana.panels import CALL, COUNT, SHARE, SUM, TOKENS, USD, Column, number, ranking, stacked
 from spanledger.grafana.query import (
     CALL_MODEL,
+    COST,
     FILTERS,
     FROM_CALLS,
     FROM_HOURS,
@@ -19,7 +20,7 @@ from spanledger.grafana.query import (
     usd,
 )
 
-_PER_CALL = f"SELECT {usd('sum(h.CostUSD)')} / nullIf(sum(h.PricedCalls), 0) AS USD {FROM_HOURS}"
+_PER_CALL = f"SELECT {usd(COST)} / nullIf(sum(h.PricedCalls), 0) AS USD {FROM_HOURS}"
 _CALLS = f"SELECT sum(h.Calls) AS Calls {FROM_HOURS}"
 _FAILED = f"SELECT sum(h.FailedCalls) / nullIf(sum(h.Calls), 0) AS Failed {FROM_HOURS}"
 _TOKENS = f"SELECT sum(h.InputTokens) + sum(h.OutputTokens) AS Tokens {FROM_HOURS}"
@@ -27,9 +28,10 @@ _CACHED = f"SELECT sum(h.CacheReadTokens) / nullIf(sum(h.InputTokens), 0) AS Cac
 _BREAKDOWN = f"""
 SELECT {named("h.Team")} AS Team, {named("h.App")} AS App, {named("h.Environment")} AS Environment, {named("h.Model", UNKNOWN)} AS Model,
        sum(h.Calls) AS Calls, sum(h.FailedCalls) AS Failed, sum(h.UnpricedCalls) AS Unpriced, sum(h.InputTokens) AS Input,
-       sum(h.CacheReadTokens) AS Cached, sum(h.OutputTokens) AS Output, {usd("sum(h.CostUSD)")} AS USD
+       sum(h.CacheReadTokens) AS Cached, sum(h.OutputTokens) AS Output, {usd(COST)} AS USD
 {FROM_HOURS}
 GROUP BY Team, App, Environment, Model
+HAVING Calls != 0
 ORDER BY USD DESC NULLS LAST, Calls DESC
 LIMIT 200"""
 _OWNERLESS = f"""
@@ -51,8 +53,8 @@ def build() -> dashboard.Dashboard:
         .with_panel(number("Failed", f"Share of the calls that failed. {HOURLY}", _FAILED, SHARE, decimals=1, steps={0.02: "orange", 0.1: "red"}))
         .with_panel(number("Tokens", f"Input and output of all calls, cached input included. {HOURLY}", _TOKENS, TOKENS))
         .with_panel(number("Input from a cache", f"Share of the input tokens that a prompt cache gave. {HOURLY}", _CACHED, SHARE, decimals=1))
-        .with_panel(stacked("Spend by team", f"USD. The ten dearest, and (all others). {HOURLY}", ten_greatest("toString(h.Team)", usd("sum(h.CostUSD)")), USD, decimals=4))
-        .with_panel(stacked("Spend by app", f"USD. The ten dearest, and (all others). {HOURLY}", ten_greatest("toString(h.App)", usd("sum(h.CostUSD)")), USD, decimals=4))
+        .with_panel(stacked("Spend by team", f"USD. The ten dearest, and (all others). {HOURLY}", ten_greatest("toString(h.Team)", usd(COST)), USD, decimals=4))
+        .with_panel(stacked("Spend by app", f"USD. The ten dearest, and (all others). {HOURLY}", ten_greatest("toString(h.App)", usd(COST)), USD, decimals=4))
         .with_panel(by_spend("Models by spend", "Model", UNKNOWN, "models?var-model"))
         .with_panel(by_spend("Users by spend", "User"))
         .with_panel(ranking("Who calls what", f"Unpriced: calls that did not fail and have no known cost. Cached is part of Input. {HOURLY}", _BREAKDOWN, (Column("USD", USD, 4, bar=True), *(Column(name, COUNT, width=90) for name in ("Calls", "Failed", "Unpriced", "Input", "Cached", "Output"))), width=24, height=10))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from exporters.clickhouse.schema import MODEL
+from exporters.clickhouse.schema import HOURLY_TABLE, MODEL
 
 #: Rows of one read-only statement. Whole numbers and decimals may be texts, as ClickHouse's JSON writes them.
 Query = Callable[[str], Sequence[Sequence[Any]]]
@@ -95,10 +95,10 @@ def ask(query: Query, start: datetime, end: datetime) -> Figures:
     # Every part of these statements stands in this file or is a time.
     (row,) = query(
         f"SELECT sum(CostUSD), sum(CacheSavingsUSD), sum(Calls), sum(FailedCalls), sum(UnpricedCalls), sum(InputTokens), "  # noqa: S608
-        f"sum(CacheReadTokens), sum(OutputTokens) FROM llm_costs_hourly WHERE {hours}"
+        f"sum(CacheReadTokens), sum(OutputTokens) FROM {HOURLY_TABLE} WHERE {hours}"
     )
     totals = Totals(_usd(row[0]), _usd(row[1]), *(int(value or 0) for value in row[2:]))
-    ((before_usd,),) = query(f"SELECT sum(CostUSD) FROM llm_costs_hourly WHERE {before}")  # noqa: S608
+    ((before_usd,),) = query(f"SELECT sum(CostUSD) FROM {HOURLY_TABLE} WHERE {before}")  # noqa: S608
     ranks = {column: _ranks(query, column, hours, before) for column in RANKED}
     steps = max(int(-(-(end - start) // step)), 1)
     return Figures(
@@ -111,7 +111,7 @@ def ask(query: Query, start: datetime, end: datetime) -> Figures:
 def _ranks(query: Query, column: str, hours: str, before: str) -> list[Rank]:
     rows = query(
         f"SELECT toString({column}) AS name, sumIf(CostUSD, {hours}) AS usd, sumIf(CostUSD, {before}), sumIf(Calls, {hours}) AS calls "  # noqa: S608
-        f"FROM llm_costs_hourly WHERE ({hours}) OR ({before}) GROUP BY name HAVING calls > 0 ORDER BY usd DESC NULLS LAST, calls DESC, name LIMIT {_LINES}"
+        f"FROM {HOURLY_TABLE} WHERE ({hours}) OR ({before}) GROUP BY name HAVING calls > 0 ORDER BY usd DESC NULLS LAST, calls DESC, name LIMIT {_LINES}"
     )
     return [Rank(name or RANKED[column], _usd(usd), _usd(earlier), int(calls)) for name, usd, earlier, calls in rows]
 
@@ -121,7 +121,7 @@ def _trend(query: Query, names: list[str], hours: str, start: datetime, step: ti
     seconds = int(step.total_seconds())
     rows = query(
         f"SELECT toString(Team), intDiv(toUnixTimestamp(Hour) - {int(start.timestamp())}, {seconds}) AS step, sum(CostUSD) "  # noqa: S608
-        f"FROM llm_costs_hourly WHERE {hours} GROUP BY Team, step ORDER BY step, Team"
+        f"FROM {HOURLY_TABLE} WHERE {hours} GROUP BY Team, step ORDER BY step, Team"
     )
     found: dict[str, list[float]] = {name: [0.0] * steps for name in (*names, OTHERS)}
     for team, number, usd in rows:

@@ -3,7 +3,7 @@
     @page("/models", "Models", "cube")
     def body(view: View) -> Node:
         where, parameters = view.filters.where("h", time="Hour")
-        return figure(view, "Spend by model", f"SELECT … FROM llm_costs_hourly AS h WHERE {where}", bars, parameters=parameters)
+        return figure(view, "Spend by model", f"SELECT … FROM {MOVEMENTS} WHERE {where}", bars, parameters=parameters)
 
 A figure's question is put when `figure` is called and awaited when its place in the stream comes: the page's head and the
 first figures are on the screen while later ones are still computed.

@@ -8,6 +8,7 @@ from spanledger.ui.ask import AskError, Value
 from spanledger.ui.filters import DIMENSIONS, NONE, RANGES, Filters
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import PAGES, ROOT, View
+from spanledger.ui.sql import COST, MOVEMENTS
 
 #: 16 × 16, strokes.
 ICONS = {
@@ -119,7 +120,7 @@ def _choices(filters: Filters) -> tuple[str, dict[str, Value]]:
     """The values that there are in the period, the dearest first."""
     period, parameters = Filters(filters.since, filters.until, (), filters.now).where("h", time="Hour")
     lists = ", ".join(
-        f"(SELECT groupArray(n) FROM (SELECT h.{column} AS n FROM llm_costs_hourly AS h WHERE {period} GROUP BY n ORDER BY sum(h.CostUSD) DESC NULLS LAST, n LIMIT 200)) AS {name}"
+        f"(SELECT groupArray(n) FROM (SELECT h.{column} AS n FROM {MOVEMENTS} WHERE {period} GROUP BY n HAVING sum(h.Calls) != 0 ORDER BY {COST} DESC NULLS LAST, n LIMIT 200)) AS {name}"
         for name, column in DIMENSIONS.items()
     )  # fmt: skip
     return f"SELECT {lists}", parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporters.clickhouse.schema import MODEL
+from exporters.clickhouse.schema import HOURLY_TABLE, MODEL, known_cost
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import REST
 from spanledger.ui.filters import NONE
@@ -12,11 +12,15 @@ from spanledger.ui.page import View
 ABSENT = "if({column} = '', '" + NONE + "', {column})"
 #: The model that a row of `llm_calls` is charged under.
 CALL_MODEL = f"({MODEL})"
+#: Movements of the hourly sums: summed by anything they equal the calls. `llm_costs_hourly` shows the same with one row a
+#: key, but has to make that row first, users apart, whatever is asked; from these the engine takes the narrowest sums.
+MOVEMENTS = f"{HOURLY_TABLE} AS h"
+COST = known_cost("h")
 HOURS_NOTE = "Times are UTC. Sums are made of whole hours; the first one counts whole."
 
 
 def hourly(view: View, table: str = "h") -> tuple[str, dict[str, Value]]:
-    """Condition and parameters over `llm_costs_hourly`."""
+    """Condition and parameters over `MOVEMENTS`."""
     return view.filters.where(table, time="Hour")
 
 
@@ -30,7 +34,7 @@ def step_of(seconds: float) -> int:
     return next((step for step in (3600, 3 * 3600, 6 * 3600, 86400) if seconds / step <= 60), 86400 if seconds <= 86400 * 200 else 7 * 86400)  # fmt: skip
 
 
-def trend(key: str, value: str, seconds: int, where: str, table: str = "llm_costs_hourly AS h", time: str = "h.Hour") -> str:  # fmt: skip
+def trend(key: str, value: str, seconds: int, where: str, table: str = MOVEMENTS, time: str = "h.Hour") -> str:  # fmt: skip
     """A sum over time by a text: a series for each of the ten with the most of it, and one for the others."""
     name = ABSENT.format(column=key)
     return f"""WITH (SELECT groupArray(name) FROM (SELECT {name} AS name FROM {table} WHERE {where} GROUP BY name ORDER BY {value} DESC NULLS LAST LIMIT 10)) AS top

@@ -6,6 +6,7 @@ Each test has a database of its own. A module that runs the matrix has a fixture
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,7 +26,7 @@ from collector.signals import Signal
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import ClickHouseConfig, parse_dsn
 from exporters.clickhouse.exporter import ClickHouse
-from exporters.clickhouse.schema import COLLECTOR_FIELDS, LOG_FIELDS, MEASURES, MODEL
+from exporters.clickhouse.schema import COLLECTOR_FIELDS, HOURLY_OF, LOG_FIELDS, MEASURES, MODEL
 from exporters.clickhouse.views import VIEWS
 from tests.findings_kit import finding
 from tests.ledger_rows import RECEIVED_NS, batch, call, context
@@ -505,3 +506,30 @@ def test_exporters_of_two_pipelines_may_start_at_once(make: Make, rows: Rows) ->
     deliver_logs(exporters[0], log_batch(logs(record("said"))))
     deliver(exporters[1], batch(request(spans=[span()])))
     assert rows("SELECT (SELECT count() FROM {db}.otel_logs), (SELECT count() FROM {db}.otel_traces)") == [(1, 1)]
+
+
+def test_sums_of_an_older_release_get_the_ones_without_users_of_what_is_there(
+    make: Make, rows: Rows, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Parts from before and after are asked together, the background at work or not; who may not change the table is told what to run."""
+    exporter = make()
+    deliver(exporter, batch(made=[call("a", user="u1", cost_pico=5), call("b", user="u2", cost_pico=7)]))
+    table, narrow = "{db}.llm_costs_hourly_sums", HOURLY_OF.projections[0].name
+    rows.command(f"ALTER TABLE {table} DROP PROJECTION {narrow} SETTINGS mutations_sync = 1")  # type: ignore[attr-defined]
+    asked = f"SELECT Team, sum(Calls), sum(CostUSD) FROM {table} GROUP BY Team"
+    with pytest.raises(Exception, match="PROJECTION_NOT_USED"):
+        rows(f"{asked} SETTINGS force_optimize_projection = 1")
+    make(create_schema=False)
+    assert f"ADD PROJECTION IF NOT EXISTS `{narrow}`" in caplog.text
+    assert f"MATERIALIZE PROJECTION `{narrow}`" in caplog.text
+    caplog.clear()
+    again = make()
+    deliver(again, batch(made=[call("c", cost_pico=11)], position=2))
+    assert rows(asked) == [("search", 3, Decimal("0.000000000023"))]
+    for _ in range(100):
+        if not rows(f"SELECT name FROM system.parts WHERE database = '{{db}}' AND table = 'llm_costs_hourly_sums' AND active AND NOT has(projections, '{narrow}')"):  # fmt: skip
+            break
+        time.sleep(0.1)
+    assert rows(f"{asked} SETTINGS force_optimize_projection = 1") == [("search", 3, Decimal("0.000000000023"))]
+    make(create_schema=False)
+    assert "ADD PROJECTION" not in caplog.text

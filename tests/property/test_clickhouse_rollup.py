@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
-from exporters.clickhouse.schema import MEASURES, MODEL
+from exporters.clickhouse.schema import HOURLY_OF, MEASURES, MODEL
 from tests.ledger_rows import batch, call, context
 from tests.spans_kit import NOON_NS
 
@@ -52,8 +52,11 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(batches=BATCHES, again=st.integers(1, 3))
-def test_hourly_sums_equal_the_calls(exporter: ClickHouse, batches: list[list[dict[str, Any]]], again: int) -> None:
+@given(batches=BATCHES, again=st.integers(1, 3), merged=st.booleans())
+def test_hourly_sums_equal_the_calls(
+    exporter: ClickHouse, batches: list[list[dict[str, Any]]], again: int, merged: bool
+) -> None:
+    """The view, and the sums without users that the engine keeps beside them, before and after parts were merged."""
     connection = exporter._connection
     assert connection is not None
     for table in ("llm_calls_versions", "llm_costs_hourly_sums"):
@@ -69,6 +72,8 @@ def test_hourly_sums_equal_the_calls(exporter: ClickHouse, batches: list[list[di
             for _ in range(again):
                 exporter.send(payload)
         current |= {row["call_id"]: row for row in made}
+    if merged:
+        connection.command("OPTIMIZE TABLE spanledger.llm_costs_hourly_sums FINAL")
     alive = [row for row in current.values() if not row["withdrawn"]]
     assert _ask(connection, "SELECT count() FROM spanledger.llm_calls") == [(str(len(alive)),)]
     keys = f"toUnixTimestamp(toStartOfHour(Timestamp, 'UTC')), Team, App, User, Environment, Provider, {MODEL}"
@@ -77,6 +82,13 @@ def test_hourly_sums_equal_the_calls(exporter: ClickHouse, batches: list[list[di
     assert _ask(connection, f"SELECT {keys}, {sums} FROM spanledger.llm_calls GROUP BY {keys} ORDER BY ALL") == _ask(
         connection,
         f"SELECT toUnixTimestamp(Hour), Team, App, User, Environment, Provider, Model, {hourly} FROM spanledger.llm_costs_hourly ORDER BY ALL",
+    )
+    (narrow,) = HOURLY_OF.projections
+    keys = f"toUnixTimestamp(toStartOfHour(Timestamp, 'UTC')), Team, App, Environment, Provider, {MODEL}"
+    assert _ask(connection, f"SELECT {keys}, {sums} FROM spanledger.llm_calls GROUP BY {keys} ORDER BY ALL") == _ask(
+        connection,
+        f"SELECT toUnixTimestamp(Hour), {', '.join(narrow.keys[1:])}, {', '.join(f'sum({m.name})' for m in MEASURES)} FROM spanledger.llm_costs_hourly_sums "
+        f"GROUP BY {', '.join(narrow.keys)} HAVING sum(Calls) != 0 ORDER BY ALL SETTINGS force_optimize_projection = 1",
     )
 
 

@@ -137,6 +137,18 @@ def test_options_that_are_no_plain_names_or_do_not_go_together_are_refused(optio
         ClickHouseConfig.model_validate(options)
 
 
+def test_hourly_sums_are_kept_without_users_too_which_a_merge_makes_anew() -> None:
+    """Every column but the user: what any figure asks that names nobody is answered from it."""
+    (one,) = schema.HOURLY_OF.projections
+    assert {*one.keys, *one.sums, "User"} == {field.name for field in schema.HOURLY_OF.fields}
+    made = ddl.create_table(schema.HOURLY_OF, layout())
+    assert f"PROJECTION `{one.name}` (SELECT Hour, Team, App, Environment, Provider, Model, sum(Calls), " in made
+    assert "deduplicate_merge_projection_mode = 'rebuild'" in made
+    assert all(
+        "PROJECTION" not in ddl.create_table(t, layout()) for t in schema.tables("a", "b") if t is not schema.HOURLY_OF
+    )
+
+
 def test_hourly_sums_have_a_measure_for_each_column_after_the_keys() -> None:
     fields = [field.name for field in schema.HOURLY_OF.fields]
     assert fields == [f.name for f in schema.HOURLY_KEYS] + [m.name for m in schema.MEASURES]

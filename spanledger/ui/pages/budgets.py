@@ -16,13 +16,13 @@ from spanledger.ui.charts import HALF, lines, meter
 from spanledger.ui.filters import DIMENSIONS
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import step_of
+from spanledger.ui.sql import COST, MOVEMENTS, step_of
 from spanledger.ui.tables import Column, Row, table, tile
 
 _MOST = 20
 #: Dimensions of a budget that the hourly sums have, and measures by a budget's unit.
 _COLUMNS = {**DIMENSIONS, "user": "User"}
-_MEASURES = {"USD": "sum(h.CostUSD)", "tokens": "sum(h.InputTokens) + sum(h.OutputTokens)", "calls": "sum(h.Calls)"}
+_MEASURES = {"USD": COST, "tokens": "sum(h.InputTokens) + sum(h.OutputTokens)", "calls": "sum(h.Calls)"}
 #: The ledger's sum is drawn as a budget's where both say the same, but for what is under way.
 _SAME = 0.02
 
@@ -126,7 +126,7 @@ def _burn_down(view: View, budget: dict[str, Any], now: datetime) -> Node:
     tests = "".join(f" AND h.{_COLUMNS[name]} = {{s_{name}:String}}" for name in first["subject"])
     parameters: dict[str, Value] = {"begins": start, "now": now} | {f"s_{name}": value for name, value in first["subject"].items()}  # fmt: skip
     sql = f"""SELECT toStartOfInterval(h.Hour, INTERVAL {seconds} SECOND, 'UTC') AS time, {_MEASURES[first["unit"]]} AS value
-FROM llm_costs_hourly AS h
+FROM {MOVEMENTS}
 WHERE h.Hour >= toStartOfHour({{begins:DateTime64(6, 'UTC')}}) AND h.Hour <= {{now:DateTime64(6, 'UTC')}}{tests}
 GROUP BY time
 ORDER BY time"""

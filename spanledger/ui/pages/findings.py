@@ -17,13 +17,13 @@ from spanledger.ui.flows import BEFORE, against_usual, usual_range
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import NotHere, View, figure, page
 from spanledger.ui.pages.budgets import severity
-from spanledger.ui.sql import step_of
+from spanledger.ui.sql import COST, MOVEMENTS, step_of
 from spanledger.ui.tables import Column, facts, table, tile
 
 STATES = {"": "Open and resolved", "open": "Open", "resolved": "Resolved"}
 SEVERITIES = {"": "Any severity", "critical": "Critical", "warning": "Warning", "info": "Info"}
 #: What is drawn for a finding, by its unit, and the dimensions of a subject that the hourly sums have.
-_MEASURES = {"USD": ("Spend", "sum(h.CostUSD)", units.usd, units.usd_short), "tokens": ("Tokens", "sum(h.InputTokens) + sum(h.OutputTokens)", units.count, units.short)}  # fmt: skip
+_MEASURES = {"USD": ("Spend", COST, units.usd, units.usd_short), "tokens": ("Tokens", "sum(h.InputTokens) + sum(h.OutputTokens)", units.count, units.short)}  # fmt: skip
 _CALLS = ("Calls", "sum(h.Calls)", units.count, units.short)
 _COLUMNS = {**DIMENSIONS, "user": "User"}
 _LONGEST = timedelta(days=14)
@@ -197,7 +197,7 @@ def _series(view: View, row: dict[str, Any], subject: dict[str, str]) -> Node:
     tests = "".join(f" AND h.{_COLUMNS[name]} = {{s_{name}:String}}" for name in known)
     parameters: dict[str, Value] = {"before": min(first, start) - BEFORE, "end": end} | {f"s_{name}": value for name, value in known.items()}  # fmt: skip
     sql = f"""SELECT h.Hour AS time, {measure} AS value
-FROM llm_costs_hourly AS h
+FROM {MOVEMENTS}
 WHERE h.Hour >= toStartOfHour({{before:DateTime64(6, 'UTC')}}) AND h.Hour <= {{end:DateTime64(6, 'UTC')}}{tests}
 GROUP BY time
 ORDER BY time"""

@@ -15,15 +15,15 @@ from spanledger.ui.charts import HALF, REST, lines, stacked
 from spanledger.ui.filters import DIMENSIONS
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page, source
-from spanledger.ui.sql import ABSENT, HOURS_NOTE, hourly, step_of, trend
+from spanledger.ui.sql import ABSENT, COST, HOURS_NOTE, MOVEMENTS, hourly, step_of, trend
 from spanledger.ui.tables import Column, table, tile
 
 #: What the trend may be stacked by.
 BY = {"team": "Team", "app": "App", "model": "Model", "provider": "Provider", "environment": "Environment", "user": "User"}  # fmt: skip
 
-_MEASURES = """sum(h.CostUSD) AS USD, sum(h.CacheSavingsUSD) AS Saved, sum(h.Calls) AS Calls, sum(h.FailedCalls) AS Failed, sum(h.UnpricedCalls) AS Unpriced,
-sum(h.PricedCalls) AS Priced, sum(h.InputTokens) AS Input, sum(h.CacheReadTokens) AS Cached, sum(h.OutputTokens) AS Output,
-sumIf(h.CostUSD, h.Team IN ('', '(unattributed)')) AS Nobody, countIf(h.Team IN ('', '(unattributed)')) > 0 AS HasNobody"""
+_TOTALS = ("USD", "Saved", "Calls", "Failed", "Unpriced", "Priced", "Input", "Cached", "Output")
+_MEASURES = f"""{COST} AS USD, sum(h.CacheSavingsUSD) AS Saved, sum(h.Calls) AS Calls, sum(h.FailedCalls) AS Failed, sum(h.UnpricedCalls) AS Unpriced,
+sum(h.PricedCalls) AS Priced, sum(h.InputTokens) AS Input, sum(h.CacheReadTokens) AS Cached, sum(h.OutputTokens) AS Output"""
 
 
 @page("/", "Overview", "overview")
@@ -51,7 +51,13 @@ def body(view: View) -> Node:
 
 def _tiles(view: View, where: str, parameters: dict[str, Value]) -> Node:
     """The figures on top; change and projection have questions of their own."""
-    sql = f"SELECT {_MEASURES}\nFROM llm_costs_hourly AS h\nWHERE {where}"
+    sums = ", ".join(f"sum(t.{name}) AS {name}" for name in _TOTALS)
+    sql = f"""SELECT {sums}, sumIf(t.USD, t.Ownerless) AS Nobody, countIf(t.Ownerless) > 0 AS HasNobody
+FROM (SELECT h.Team IN ('', '(unattributed)') AS Ownerless, {_MEASURES}
+FROM {MOVEMENTS}
+WHERE {where}
+GROUP BY Ownerless
+HAVING Calls != 0) AS t"""
     before_sql, before_parameters = _before(view)
     month_sql, month_parameters = _month(view)
     if view.wanted_csv:
@@ -106,8 +112,8 @@ def _before(view: View) -> tuple[str, dict[str, Value]]:
     earlier = start - max(end - start, timedelta(hours=1))
     where, parameters = filters.where("h", period=False)
     return (
-        f"SELECT sumIf(h.CostUSD, h.Hour >= {{start:DateTime('UTC')}}) AS USD, sumIf(h.CostUSD, h.Hour < {{start:DateTime('UTC')}}) AS Earlier\n"
-        f"FROM llm_costs_hourly AS h\nWHERE h.Hour >= {{earlier:DateTime('UTC')}} AND h.Hour < {{end:DateTime('UTC')}} AND {where}",
+        f"SELECT sumIf(Cost, Now) AS USD, sumIf(Cost, NOT Now) AS Earlier\nFROM (SELECT h.Hour >= {{start:DateTime('UTC')}} AS Now, {COST} AS Cost\n"
+        f"FROM {MOVEMENTS}\nWHERE h.Hour >= {{earlier:DateTime('UTC')}} AND h.Hour < {{end:DateTime('UTC')}} AND {where}\nGROUP BY Now)",
         parameters | {"start": _whole(start), "earlier": _whole(earlier), "end": _whole(end)},
     )
 
@@ -118,11 +124,14 @@ def _month(view: View) -> tuple[str, dict[str, Value]]:
     at = "{now:DateTime('UTC')}"
     return (
         f"""WITH toDateTime(toStartOfMonth({at}, 'UTC'), 'UTC') AS month, addMonths(month, 1) AS next, {at} - INTERVAL 7 DAY AS week,
-greatest(1, dateDiff('hour', minIf(h.Hour, h.Hour >= week), {at})) AS hours
-SELECT toFloat64(sumIf(h.CostUSD, h.Hour >= month)) + toFloat64(sumIf(h.CostUSD, h.Hour >= week)) / hours * dateDiff('hour', {at}, next) AS Projected
-FROM llm_costs_hourly AS h
+greatest(1, dateDiff('hour', minIf(At, At >= week), {at})) AS hours
+SELECT toFloat64(sumIf(Cost, At >= month)) + toFloat64(sumIf(Cost, At >= week)) / hours * dateDiff('hour', {at}, next) AS Projected
+FROM (SELECT h.Hour AS At, sum(h.CostUSD) AS Cost
+FROM {MOVEMENTS}
 WHERE h.Hour >= least(month, week) AND h.Hour <= {at} AND {where}
-HAVING countIf(h.Hour >= week) > 0""",
+GROUP BY At
+HAVING sum(h.Calls) != 0)
+HAVING countIf(At >= week) > 0""",
         parameters | {"now": _whole(view.filters.end)},
     )
 
@@ -133,7 +142,7 @@ def _whole(when: datetime) -> str:
 
 def _trend(view: View, by: str, where: str, parameters: dict[str, Value]) -> Markup:
     seconds = step_of(view.filters.seconds)
-    sql = trend(f"h.{BY[by]}", "sum(h.CostUSD)", seconds, where)
+    sql = trend(f"h.{BY[by]}", COST, seconds, where)
     links = (
         (lambda name: None if name == REST else view.link("/", **{by: name})) if by in DIMENSIONS else lambda _: None
     )
@@ -176,10 +185,11 @@ def _findings(view: View) -> Callable[[], Sequence[tuple[datetime, str, str]]]:
 
 def _ranking(view: View, title: str, by: str, where: str, parameters: dict[str, Value]) -> Markup:
     name = ABSENT.format(column=f"h.{BY[by]}")
-    sql = f"""SELECT {name} AS Name, sum(h.CostUSD) AS USD, sum(h.Calls) AS Calls, USD / nullIf(sum(h.PricedCalls), 0) AS PerCall
-FROM llm_costs_hourly AS h
+    sql = f"""SELECT {name} AS Name, {COST} AS USD, sum(h.Calls) AS Calls, USD / nullIf(sum(h.PricedCalls), 0) AS PerCall
+FROM {MOVEMENTS}
 WHERE {where}
 GROUP BY Name
+HAVING Calls != 0
 ORDER BY USD DESC NULLS LAST, Name
 LIMIT 12"""
     columns = (
@@ -193,8 +203,8 @@ LIMIT 12"""
 
 def _where_it_goes(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     team, app, model = (ABSENT.format(column=f"h.{name}") for name in ("Team", "App", "Model"))
-    sql = f"""SELECT {team} AS Team, {app} AS App, {model} AS Model, sum(h.CostUSD) AS USD
-FROM llm_costs_hourly AS h
+    sql = f"""SELECT {team} AS Team, {app} AS App, {model} AS Model, {COST} AS USD
+FROM {MOVEMENTS}
 WHERE {where}
 GROUP BY Team, App, Model
 HAVING USD > 0
@@ -213,9 +223,10 @@ def _over(view: View, title: str, values: dict[str, str], where: str, parameters
     names = ", ".join(f"'{name}'" for name in values)
     sql = f"""SELECT time, series, value FROM (
 SELECT toStartOfInterval(h.Hour, INTERVAL {seconds} SECOND, 'UTC') AS time, {columns}
-FROM llm_costs_hourly AS h
+FROM {MOVEMENTS}
 WHERE {where}
 GROUP BY time
+HAVING sum(h.Calls) != 0
 )
 ARRAY JOIN [{names}] AS series, [{", ".join(f"toFloat64(v{n})" if not line else f"v{n}" for n in range(len(values)))}] AS value
 ORDER BY time, series"""
