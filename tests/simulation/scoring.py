@@ -47,24 +47,25 @@ LEAST_PART = 0.25
 STEP_NS = 300 * 10**9
 SCORED = ("anomaly.", "load.", "latency.", "guardrail.stricter")
 
-_MONEY, _TIMES = {"cost", "cost_per_call"}, {"latency", "time_to_first_token", "tokens_per_second"}
+_MONEY, _MIX = {"cost", "cost_per_call"}, {"share", "share_gained", "share_lost"}
+_TIMES = {"latency", "time_to_first_token", "tokens_per_second"}
 #: What each kind of incident moves, itself or through what it leads to.
 MOVES: dict[Kind, set[str]] = {
     Kind.RUNAWAY_LOOP: {*_MONEY, "calls", "input_tokens", "latency", "time_to_first_token", "cache_hit_rate"},
-    Kind.KEY_LEAKED: {*_MONEY, *_TIMES, "calls", "input_tokens", "output_tokens", "cache_hit_rate", "new"},
+    Kind.KEY_LEAKED: {*_MONEY, *_TIMES, *_MIX, "calls", "input_tokens", "output_tokens", "cache_hit_rate", "new"},
     Kind.SINGLE_CALL: {*_MONEY, "single"},
-    Kind.PREMIUM_DRIFT: {*_MONEY, *_TIMES, "calls", "new", "cache_hit_rate"},
-    Kind.NEW_MODEL: {*_MONEY, *_TIMES, "calls", "new", "cache_hit_rate"},
-    Kind.SILENT_FALLBACK: {*_MONEY, *_TIMES, "calls", "new", "cache_hit_rate", "share"},
+    Kind.PREMIUM_DRIFT: {*_MONEY, *_TIMES, *_MIX, "calls", "new", "cache_hit_rate"},
+    Kind.NEW_MODEL: {*_MONEY, *_TIMES, *_MIX, "calls", "new", "cache_hit_rate"},
+    Kind.SILENT_FALLBACK: {*_MONEY, *_TIMES, *_MIX, "calls", "new", "cache_hit_rate"},
     Kind.CAP_REMOVED: {*_MONEY, "output_tokens", "latency"},
     Kind.PROMPT_BLOAT: {*_MONEY, "input_tokens", "cache_hit_rate"},
     Kind.CACHE_BROKEN: {*_MONEY, "cache_hit_rate"},
     Kind.PRICE_CHANGE: _MONEY,
     Kind.PROVIDER_SLOW: _TIMES,
-    Kind.ERROR_BURST: {"error_rate", "share"},
-    Kind.RATE_LIMITED: {"error_rate", "share"},
+    Kind.ERROR_BURST: {*_MIX, "error_rate"},
+    Kind.RATE_LIMITED: {*_MIX, "error_rate"},
     Kind.GUARDRAIL_STRICT: {"refusal_rate", "error_rate"},
-    Kind.DEPLOYMENT_STARVED: {"share"},
+    Kind.DEPLOYMENT_STARVED: _MIX,
 }
 _SAYS = {"load.skewed": "share", "load.idle": "share", "load.rate_limited": "error_rate", "load.overloaded": "error_rate", "guardrail.stricter": "refusal_rate"}  # fmt: skip
 

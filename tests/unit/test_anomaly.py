@@ -1,0 +1,374 @@
+"""Anomalies: every kind is told once, about the right subject, with its money and the calls that show it; and what is not told."""
+
+from __future__ import annotations
+
+import logging
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from collector.findings import Observation, Severity
+from collector.findings_book import FindingsBook
+from processors.anomaly import Anomaly, AnomalyConfig
+from processors.anomaly.measures import MEASURES
+from processors.anomaly.series import WORDS, Rows, Series, name_of
+from tests.anomaly_kit import (
+    DAY,
+    HOUR,
+    MINUTE,
+    START,
+    Change,
+    batch,
+    counted,
+    exchanged,
+    multiplied,
+    opened,
+    processor,
+    take,
+    traffic,
+)  # fmt: skip
+from tests.findings_kit import Memory, new_book
+
+#: The past of all tests: a day and a half.
+OPTIONS: dict[str, Any] = {"warm_up": "24h"}
+NOW = START + 36 * HOUR
+CHAT, DOCS, BIDS = (pl.col("app") == app for app in ("chat", "docs", "bids"))
+OPENAI = pl.col("provider") == "openai"
+
+
+@pytest.fixture(scope="module")
+def past() -> Memory:
+    state = Memory()
+    made = processor(**OPTIONS)
+    for hour in range(36):
+        take(made, traffic(START + hour * HOUR, START + (hour + 1) * HOUR), state)
+    return state
+
+
+def started(past: Memory, **options: Any) -> tuple[Anomaly, Memory]:
+    """A processor that knows the past, and a state of its own."""
+    state = Memory()
+    state.values = dict(past.values)
+    return processor(state, **{**OPTIONS, **options}), state
+
+
+def after(past: Memory, *changes: Change, lasts: int = HOUR, **options: Any) -> list[Observation]:
+    """What is observed while calls are other ones for an hour, and in the two hours behind it."""
+    made, state = started(past, **options)
+    calls = pl.concat([traffic(NOW, NOW + lasts), traffic(NOW + lasts, NOW + lasts + 2 * HOUR)])
+    during = pl.col("start_ns") < NOW + lasts
+    for change in changes:
+        calls = pl.concat([change(calls.filter(during)), calls.filter(~during)])
+    return take(made, calls.sort("start_ns"), state)
+
+
+def more(where: pl.Expr, times: int, **values: Any) -> Change:
+    """So many times the calls, the additional ones with other values."""
+
+    def change(calls: pl.DataFrame) -> pl.DataFrame:
+        first, last = int(calls["start_ns"].min()), int(calls["start_ns"].max()) + 1  # type: ignore[arg-type]
+        again = traffic(first, last, seed=2, times=times - 1, **values).filter(where)
+        return pl.concat([calls, again.with_columns(("2" + pl.col("call_id")).alias("call_id"))])
+
+    return change
+
+
+def test_a_usual_day_says_nothing(past: Memory) -> None:
+    made, state = started(past)
+    calls = pl.concat([traffic(NOW + hour * HOUR, NOW + (hour + 1) * HOUR) for hour in range(12)])
+    assert take(made, calls, state) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "subject"),
+    [
+        (more(CHAT, 20), "cost", {"team": "search", "app": "chat"}),
+        (multiplied(OPENAI & (pl.col("request_model") == "small"), 2.5, "cost_pico"), "cost_per_call", {"provider": "openai", "model": "small"}),
+        (multiplied(DOCS, 5, "input_tokens", "cache_read_tokens", "cost_pico"), "input_tokens", {"team": "search", "app": "docs", "model": "small"}),
+        (multiplied(DOCS, 5, "output_tokens", "duration_ns", "cost_pico"), "output_tokens", {"team": "search", "app": "docs", "model": "small"}),
+        (exchanged(CHAT, cache_read_tokens=0), "cache_hit_rate", {"team": "search", "app": "chat"}),
+        (multiplied(OPENAI, 4, "duration_ns", "time_to_first_token_ns"), "latency", {"provider": "openai"}),
+        (multiplied(OPENAI, 6, "time_to_first_token_ns"), "time_to_first_token", {"provider": "openai"}),
+        (exchanged(OPENAI & (pl.col("output_tokens") % 3 > 0), status="Error", output_tokens=None, cost_pico=None), "error_rate", {"provider": "openai"}),
+        (exchanged(BIDS & (pl.col("output_tokens") % 2 > 0), refused_by="strict", status="Error"), "refusal_rate", {"team": "ads", "app": "bids"}),
+        (exchanged(pl.col("deployment") == "small-a", deployment="small-b"), "share_lost", {"model": "small", "deployment": "small-a"}),
+        (exchanged(BIDS, request_model="small", response_model="small", provider="openai", deployment="small-a"), "share_gained", {"team": "ads", "app": "bids", "model": "small"}),
+    ],
+)  # fmt: skip
+def test_what_changes_is_told_once_by_its_cause_about_the_narrowest_subject(
+    past: Memory, change: Change, kind: str, subject: dict[str, str]
+) -> None:
+    observed = after(past, change)
+    assert opened(observed) == [(f"anomaly.{kind}", subject)]
+    first, last = observed[0], observed[-1]
+    assert NOW < first.at_ns <= NOW + 30 * MINUTE
+    assert not last.holds, "it is over within two hours"
+    assert first.evidence
+    assert all(one.trace_id and one.span_id for one in first.evidence)
+    assert first.message.endswith(
+        ("in 5m, usually " + first.message.split("usually ")[1], first.message.split(": ")[1])
+    )
+    assert (first.measured or 0) * 1.2 < (first.expected or 0) if kind in {"cache_hit_rate", "share_lost"} else (first.measured or 0) > 1.2 * (first.expected or 0)  # fmt: skip
+
+
+def test_money_at_stake_is_what_is_too_much(past: Memory) -> None:
+    change = multiplied(OPENAI & (pl.col("request_model") == "small"), 2.5, "cost_pico")
+    observed = after(past, change)
+    during = traffic(NOW, NOW + HOUR).filter(pl.col("request_model") == "small")["cost_pico"].sum()
+    told = sum(one.cost_pico or 0 for one in observed if one.holds)
+    assert 0.8 * 1.5 * during < told < 1.2 * 1.5 * during
+
+
+def test_other_measures_and_scopes_are_a_matter_of_configuration(past: Memory) -> None:
+    scopes = dict.fromkeys(("providers", "provider_models", "deployments"))
+    speed = {
+        **scopes,
+        "speeds": {"per": ["provider"], "measures": ["tokens_per_second"]},
+        "volumes": {"per": ["team"], "measures": ["calls"]},
+    }
+    state, made = Memory(), processor(**OPTIONS, scopes=speed)
+    for hour in range(36):
+        take(made, traffic(START + hour * HOUR, START + (hour + 1) * HOUR), state)
+    assert opened(after(state, multiplied(OPENAI, 4, "duration_ns"), scopes=speed)) == [
+        ("anomaly.tokens_per_second", {"provider": "openai"})
+    ]
+    free = exchanged(BIDS, cost_pico=None)
+    assert opened(after(state, more(BIDS, 30, cost_pico=None), free, scopes=speed)) == [
+        ("anomaly.calls", {"team": "ads"})
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "subject"),
+    [
+        ({"response_model": "huge", "request_model": "huge", "cost_pico": 10**12}, {"model": "huge"}),
+        ({"api_key": "unknown"}, {"team": "search", "api_key": "unknown"}),
+        ({"team": "newcomers", "app": "first", "api_key": None}, {"team": "newcomers"}),
+    ],
+)  # fmt: skip
+def test_what_was_never_seen_is_told_once_it_is_worth_a_word(
+    past: Memory, values: dict[str, Any], subject: dict[str, str]
+) -> None:
+    few = (
+        pl.col("call_id").str.slice(-2) == "57"
+        if "cost_pico" in values
+        else pl.col("call_id").str.slice(-1).is_in(["5", "6", "7"])
+    )
+    observed = after(past, exchanged(DOCS & few, **values))
+    assert opened(observed) == [("anomaly.new", subject)]
+    assert observed[0].severity is Severity.INFO
+    assert observed[0].measured is not None
+    assert 1 <= observed[0].measured <= 30
+
+
+def test_nothing_is_new_before_the_warm_up_is_over() -> None:
+    made = processor(**OPTIONS)
+    observed = take(
+        made,
+        pl.concat(
+            [traffic(START + h * HOUR, START + (h + 1) * HOUR, app=f"app-{h}", team=f"team-{h}") for h in range(20)]
+        ),
+    )
+    assert observed == []
+
+
+def test_a_single_call_of_many_times_the_usual_cost(past: Memory) -> None:
+    one = pl.col("call_id") == traffic(NOW, NOW + HOUR).filter(DOCS)["call_id"][30]
+    observed = after(past, multiplied(one, 400, "cost_pico"))
+    assert opened(observed) == [("anomaly.single", {"team": "search", "app": "docs", "model": "small"})]
+    (said,) = observed
+    call = traffic(NOW, NOW + HOUR).filter(one)
+    assert said.cost_pico == call["cost_pico"][0] * 400
+    assert next(e.span_id for e in said.evidence) == call["span_id"][0]
+    assert after(past, multiplied(one, 40, "cost_pico")) == []
+
+
+def test_bursts_of_three_times_the_usual_are_no_anomaly(past: Memory) -> None:
+    assert opened(after(past, more(CHAT, 3), lasts=40 * MINUTE)) == []
+
+
+def test_money_floors_minimum_evidence_and_sensitivity(past: Memory) -> None:
+    change = more(CHAT, 20)
+    assert after(past, change, min_usd=1e6) == []
+    assert after(past, multiplied(DOCS, 5, "input_tokens"), min_calls=10_000) == []
+    assert after(past, exchanged(OPENAI & (pl.col("output_tokens") % 6 == 0), status="Error"), threshold=1000) == []
+    made, _ = started(past, sensitivity=[{"match": {"team": "search"}, "factor": 0.001}])
+    take(made, traffic(NOW, NOW + HOUR))
+    state, numb = Memory(), processor(**OPTIONS, sensitivity=[{"match": {"team": "search"}, "factor": 0.001}])
+    for hour in range(36):
+        take(numb, traffic(START + hour * HOUR, START + (hour + 1) * HOUR), state)
+    assert after(state, change, sensitivity=[{"match": {"team": "search"}, "factor": 0.001}]) == []
+
+
+def test_what_lasts_is_usual_in_the_end(past: Memory) -> None:
+    change = multiplied(OPENAI, 4, "duration_ns", "time_to_first_token_ns")
+    observed = after(past, change, lasts=12 * HOUR, accept_after="2h")
+    assert opened(observed)[0] == ("anomaly.latency", {"provider": "openai"})
+    ended = next(one for one in observed if not one.holds)
+    assert "counts as usual now" in ended.message
+    assert ended.at_ns < NOW + 3 * HOUR
+
+
+def test_the_book_keeps_one_finding_of_an_incident(past: Memory) -> None:
+    observed = after(past, more(CHAT, 20))
+    book: FindingsBook = new_book()
+    findings = book.take(observed, NOW + 4 * HOUR)
+    assert len(findings) == 1
+    assert findings[0].observations == sum(one.holds for one in observed)
+    assert findings[0].severity is Severity.CRITICAL
+
+
+# Which calls count --------------------------------------------------------------------------------------------------
+
+
+def test_a_better_version_of_a_call_takes_back_what_the_one_before_added(past: Memory) -> None:
+    calls = traffic(NOW, NOW + HOUR)
+    wrong = more(CHAT, 20)(multiplied(CHAT, 20, "cost_pico", "input_tokens")(calls)).sort("start_ns")
+    made, state = started(past)
+    first = take(made, wrong.filter(pl.col("start_ns") < NOW + 4 * MINUTE), state)
+    early = calls.filter(pl.col("start_ns") < NOW + 4 * MINUTE)
+    replaced = wrong.filter(pl.col("start_ns") < NOW + 4 * MINUTE)
+    withdrawn = replaced.with_columns(pl.lit(True).alias("withdrawn"))
+    again = take(made, withdrawn, state, replaced=replaced)
+    right = take(made, early, state)
+    rest = take(made, calls.filter(pl.col("start_ns") >= NOW + 4 * MINUTE), state)
+    assert first == again == right == rest == []
+
+
+def test_calls_that_come_too_late_are_counted_apart(past: Memory) -> None:
+    made, state = started(past)
+    take(made, traffic(NOW, NOW + HOUR), state)
+    assert counted(made, "late_calls_total") == 0
+    take(made, traffic(NOW, NOW + 10 * MINUTE, seed=2), state)
+    assert counted(made, "late_calls_total") > 50
+
+
+def test_a_clock_that_is_ahead_closes_no_bucket(past: Memory) -> None:
+    made, state = started(past)
+    first, ahead = traffic(NOW, NOW + 10 * MINUTE), traffic(NOW + 30 * MINUTE, NOW + 31 * MINUTE)
+    take(made, pl.concat([first, ahead]), state, received_ns=NOW + 10 * MINUTE)
+    take(made, traffic(NOW + 10 * MINUTE, NOW + 20 * MINUTE), state)
+    assert counted(made, "late_calls_total") == 0
+
+
+def test_whatever_calls_say_sums_stay_whole(past: Memory) -> None:
+    made, state = started(past)
+    calls = traffic(
+        NOW,
+        NOW + 20 * MINUTE,
+        cost_pico=2**63 - 1,
+        input_tokens=2**63 - 1,
+        output_tokens=2**63 - 1,
+        duration_ns=2**63 - 1,
+    )
+    take(made, calls, state)
+    take(
+        made,
+        traffic(
+            NOW + 20 * MINUTE,
+            NOW + HOUR,
+            cost_pico=10**18 - 1,
+            input_tokens=-5,
+            duration_ns=-1,
+            cache_read_tokens=-(2**62),
+        ),
+        state,
+    )
+    assert take(made, traffic(NOW + 3 * HOUR, NOW + 4 * HOUR), state) is not None
+
+
+# State --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_seen_go_where_there_are_too_many_and_are_counted() -> None:
+    made, state = processor(**OPTIONS, max_series=100), Memory()
+    for hour in range(12):
+        calls = traffic(START + hour * HOUR, START + (hour + 1) * HOUR)
+        take(made, calls.with_columns((pl.col("app") + str(hour)).alias("app")), state)
+    assert counted(made, "evicted_series_total") > 0
+    assert counted(made, "series") <= 100
+    names = [value[4 * WORDS :].decode() for key, value in state.items(b"s")]
+    assert len(names) == len(set(names)) == counted(made, "series")
+    assert any("chat11" in name for name in names)
+    assert not any("chat0" in name for name in names)
+    assert processor(state, **OPTIONS, max_series=100)._series.slots == made._series.slots
+
+
+def test_other_scopes_and_buckets_are_learnt_anew_and_what_was_stored_of_them_goes(
+    past: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        made, state = started(past, scopes={"keys": None, "regions": {"per": ["region"], "measures": ["cost"]}})
+    assert "learnt anew" in caplog.text
+    take(made, traffic(NOW, NOW + HOUR), state)
+    names = {value[4 * WORDS :].decode().partition("\x1f")[0] for _, value in state.items(b"s")}
+    assert "apps" in names
+    assert "keys" not in names
+    made, state = started(past, bucket="10m")
+    assert counted(made, "series") == 0
+    take(made, traffic(NOW, NOW + HOUR), state)
+    assert all(len(value) > 4 * WORDS for _, value in state.items(b"s"))
+
+
+def test_only_what_a_batch_touched_is_written(past: Memory) -> None:
+    made, state = started(past)
+    take(made, traffic(NOW, NOW + 20 * MINUTE), state)
+    written = Memory()
+    made.process(batch(traffic(NOW + 20 * MINUTE, NOW + 21 * MINUTE).filter(BIDS)))
+    made.save(written)
+    assert sum(key.startswith(b"s") for key in written.values) == 0
+    take(made, traffic(NOW + 21 * MINUTE, NOW + 31 * MINUTE).filter(BIDS), written)
+    assert 0 < sum(key.startswith(b"s") for key in written.values) <= len(made._series)
+
+
+def test_a_million_series_fit_in_a_gigabyte() -> None:
+    count = 20_000
+    tracemalloc.start()
+    try:
+        series = Series(count)
+        series.rows.words.fill(0)
+        series.add(
+            [name_of("users", (f"team-{n % 50}", f"somebody-{n}@example.com")) for n in range(count)], Rows.blank(count)
+        )
+        series.begin()
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / count * 1_000_000 < 1e9, f"{used / count:.0f} bytes a series"
+
+
+# Configuration --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"scopes": {"mine": {"per": ["planet"], "measures": ["cost"]}}}, "no dimension 'planet'"),
+        ({"scopes": {"mine": {"per": ["team"]}}}, "nothing is watched"),
+        ({"scopes": {"mine": {"per": ["team"], "measures": ["cost", "calls"]}}}, "one season"),
+        ({"scopes": {"mine": {"per": ["team"], "measures": ["share_lost"]}}}, "one of several"),
+        ({"scopes": {"mine": {"per": ["team", "team"], "measures": ["cost"]}}}, "once"),
+        ({"scopes": {"mine": {"per": ["team"], "measures": ["price"]}}}, "cost_per_call"),
+        ({"scopes": {"app_models": None}}, "alike: no scope 'app_models'"),
+        ({"sensitivity": [{"match": {}, "factor": 1}]}, "at least 1 item"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        AnomalyConfig.model_validate(options)
+
+
+def test_shipped_scopes_watch_every_measure_but_calls_alone() -> None:
+    watched = {name for scope in AnomalyConfig().scopes.values() for name in scope.measures}
+    assert watched == {measure.name for measure in MEASURES} - {"calls"}
+    assert np.prod([len(AnomalyConfig(scopes={"keys": None}).scopes)]) == len(AnomalyConfig().scopes) - 1
+
+
+def test_without_calls_there_is_nothing_to_do(past: Memory) -> None:
+    made, state = started(past)
+    assert take(made, traffic(NOW, NOW + HOUR)[:0], state, received_ns=NOW) == []
+    assert take(made, traffic(NOW + 2 * DAY, NOW + 2 * DAY + HOUR), state) == []
