@@ -28,6 +28,7 @@ from collector.signals import Signal
 if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
+    from collector.history import History
     from collector.verdict import Verdicts
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -168,6 +169,15 @@ class Processor(ABC, Generic[ConfigT]):
     def rollback(self) -> None:
         """Forget what the last `process` did. A processor without state has nothing to do."""
 
+    @property
+    def lacks_history(self) -> bool:
+        """For a processor that counts: whether there were calls before it that it would have counted."""
+        return False
+
+    def recall(self, history: History) -> None:
+        """Take over what it lacks: what it would have counted by now. Between two batches, when all that is committed is
+        delivered to that store. `save` and `committed` follow, or `rollback`."""
+
     def called(self, dimension: str, value: str) -> str:  # noqa: ARG002
         """What a value of a dimension is called behind this processor: it may have put a pseudonym in its place. From any
         thread."""
@@ -233,6 +243,10 @@ class Exporter(ABC, Generic[ConfigT]):
 
     def sql_app(self) -> Callable[..., Any] | None:
         """For a store inside this process: the ASGI application that answers read-only SQL, served by the admin port."""
+        return None
+
+    def history(self) -> History | None:
+        """For a store of calls: what it knows of those that were delivered. From the pipeline's thread."""
         return None
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from collector.delivery import TICK_S
 from collector.errors import StoreError, StoreFull
+from collector.history import Recall
 from collector.store import DeadLetter, Entry, InboxQueue, StateStore
 from collector.store.crypto import Damaged
 from collector.telemetry import PipelineMetrics
@@ -44,6 +45,7 @@ class Pipeline:
         work: Work[Any],
         batching: BatchConfig,
         metrics: PipelineMetrics,
+        recall: Recall | None = None,
     ) -> None:
         self.id = id_
         self.queue = queue
@@ -53,6 +55,7 @@ class Pipeline:
         self._work = work
         self._batching = batching
         self._metrics = metrics
+        self._recall = recall
         self._stop = threading.Event()
         self._drain_until = float("inf")
         self._trimmed_at, self._trimmed_to = 0.0, -1
@@ -97,7 +100,11 @@ class Pipeline:
     # The loop ------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        if self._recall is not None:
+            self._recall.first(self._waits)
         while not self._stopped():
+            if self._recall is not None:
+                self._recall.again()
             if full := [outlet.name for outlet in self._work.outlets if outlet.full]:
                 self.failed = f"a sending queue is full: {', '.join(full)}"
                 time.sleep(TICK_S)
@@ -123,6 +130,11 @@ class Pipeline:
 
     def _stopped(self) -> bool:
         return self._stop.is_set() and time.monotonic() >= self._drain_until
+
+    def _waits(self, why: str | None) -> bool:
+        """Note why the first batch has to wait, None for no more; whether it may."""
+        self.failed = why
+        return not self._stop.is_set()
 
     def _failing(self, why: str) -> None:
         """Note what keeps the pipeline from going on; say it once, not at every attempt."""

@@ -27,6 +27,7 @@ class Use:
     limit: int
     denied_at: int | None  # from which use on calls are refused; None: never
     resets_ns: int | None  # when the window ends; None: it rolls
+    since_ns: int | None = None  # only calls from then on are counted: there may be more; None: all of the window's are
 
     @property
     def denies(self) -> bool:
@@ -54,6 +55,7 @@ class Use:
             "remaining": self.shown(self.remaining),
             "resets_at": None if self.resets_ns is None else _iso(self.resets_ns),
             "denies": self.denies,
+            "counted_since": None if self.since_ns is None else _iso(self.since_ns),
         }
 
 
@@ -134,9 +136,15 @@ def decide(answers: Sequence[Answer]) -> Verdict:
     tight = min(uses, key=lambda use: (not use.denies, Decimal(use.remaining) / use.limit))
     if tight.denies:
         until = "" if tight.resets_ns is None else f" until {_iso(tight.resets_ns)}"
-        reason = f"budget {tight.budget}: {_who(tight.subject)} used {tight.shown(tight.used)} of {tight.shown(tight.limit)} {tight.unit}{until}"
+        reason = f"budget {tight.budget}: {_who(tight.subject)} used {tight.shown(tight.used)} of {tight.shown(tight.limit)} {tight.unit}{until}{_known(tight)}"
         return Verdict(False, reason, uses, unasked, tight)
-    return Verdict(True, "within budget", uses, unasked, tight)
+    short = next((use for use in uses if use.since_ns is not None), None)
+    return Verdict(True, f"within budget{_known(short)}" if short is not None else "within budget", uses, unasked, tight)
+
+
+def _known(use: Use) -> str:
+    """What is not known of a use."""
+    return "" if use.since_ns is None else f" (budget {use.budget} is counted since {_iso(use.since_ns)}: there may be more)"
 
 
 def _who(subject: Subject) -> str:

@@ -20,6 +20,7 @@ from collector.delivery import Outlet
 from collector.dialects import normalise
 from collector.evidence import marked
 from collector.findings_book import FindingsBook
+from collector.history import History
 from collector.ledger import Ledger
 from collector.otlp.decode import read
 from collector.signals import Signal
@@ -78,6 +79,27 @@ class Work(ABC, Generic[BatchT]):
         """Undo what the last `process` changed in memory, as far as it came."""
         for component in self._touched:
             component.rollback()
+
+    @property
+    def lacks_history(self) -> bool:
+        """Whether some processor lacks what was before it."""
+        return any(processor.lacks_history for processor in self._processors)
+
+    def recall(self, store: StateStore, history: History) -> None:
+        """Have them take it over, in one transaction. Raises `DeliveryError`, `StoreError`."""
+        lacking = [processor for processor in self._processors if processor.lacks_history]
+        try:
+            for processor in lacking:
+                processor.recall(history)
+            with store.transaction() as transaction:
+                for processor in lacking:
+                    processor.save(transaction.component(self._namespace(processor.context.id)))
+        except BaseException:
+            for processor in lacking:
+                processor.rollback()
+            raise
+        for processor in lacking:
+            processor.committed()
 
     def _touch(self, processor: Processor[Any]) -> Processor[Any]:
         """The processor, which is to be rolled back from now on."""

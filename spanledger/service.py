@@ -22,6 +22,7 @@ from collector.component import Context, Exporter, Processor, Receiver, Stage
 from collector.delivery import Delivery, Outlet
 from collector.errors import Overloaded, StoreFull
 from collector.findings_book import FindingsBook
+from collector.history import Recall
 from collector.ledger import Ledger
 from collector.pipeline import Pipeline
 from collector.signals import Signal, signal_of
@@ -129,7 +130,11 @@ class Service:
         with self.store.reader() as reader:
             queue = self.inbox.queue(id_, after=reader.position(id_))
         work = self._work(id_, signal, processors, outlets)
-        pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics)
+        outlet_of_calls = next((o for o in outlets if type(o.exporter).history is not Exporter.history), None)
+        recall = None
+        if outlet_of_calls is not None and signal is Signal.TRACES:
+            recall = Recall(self.store, outlet_of_calls, lambda: work.lacks_history, partial(work.recall, self.store))
+        pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics, recall)
         self._pipeline_metrics.watch(pipeline)
         called = partial(_called, processors)
         self.verdicts += [(pipeline, Renamed(one.verdicts, called)) for one in processors if one.verdicts is not None]

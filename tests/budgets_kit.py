@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry
 from collector.columns import PICO_PER_USD
 from collector.component import Context
 from collector.findings import Observation
+from collector.history import History, Summed
+from collector.windows import Window
 from processors.budgets import Budgets, BudgetsConfig
 from tests.findings_kit import NOON_NS, Memory
 from tests.ledger_rows import batch, call
@@ -21,11 +23,33 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def started(budgets: Mapping[str, Any], state: Memory | None = None, **options: Any) -> Budgets:
-    """A processor as it starts over a state."""
+class NothingBefore:
+    """A ledger without calls (`collector.history.History`)."""
+
+    def newest_ns(self) -> int:
+        return 0
+
+    def kept_since_ns(self, now_ns: int) -> int:
+        return 0
+
+    def sums(self, dimensions: Sequence[str], window: Window, since_ns: int) -> list[Summed]:
+        return []
+
+
+def started(
+    budgets: Mapping[str, Any],
+    state: Memory | None = None,
+    history: History | None = NothingBefore(),
+    **options: Any,
+) -> Budgets:
+    """A processor as it starts over a state. `history`: what was before it; None: nobody knows."""
     config = BudgetsConfig.model_validate({"budgets": budgets, **options})
     made = Budgets(config, Context("budgets", Path(), CollectorRegistry()))
-    made.load(state or Memory())
+    made.load(state := state or Memory())
+    if history is not None and made.lacks_history:
+        made.recall(history)
+        made.save(state)
+        made.committed()
     return made
 
 

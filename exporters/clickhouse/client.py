@@ -109,6 +109,10 @@ class Connection:
         """The rows of a SELECT, as texts."""
         return [tuple(str(value) for value in row) for row in self._client.query(select).result_rows]
 
+    def values(self, select: str) -> list[tuple[Any, ...]]:
+        """As `rows`, as Python's values."""
+        return [tuple(row) for row in self._client.query(select).result_rows]
+
     def raw(
         self,
         select: str,

@@ -18,6 +18,7 @@ from exporters.clickhouse.migrate import check, migrate
 if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from exporters.clickhouse.gate import Gate
+    from exporters.clickhouse.history import CallHistory
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,11 @@ class ClickHouse(Exporter[ClickHouseConfig]):
 
             self._gate = Gate(Reader(self.dsn.path, self.config.database_name))
         return self._gate.app
+
+    def history(self) -> CallHistory:
+        from exporters.clickhouse.history import CallHistory
+
+        return CallHistory(self.dsn, self.layout, self.config.timeout)
 
     def __str__(self) -> str:
         return str(self.dsn)

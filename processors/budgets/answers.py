@@ -30,7 +30,10 @@ class Answers:
                 elif scope.fits(question):
                     values = tuple(question[name] for name in scope.per)
                     used = _used(look, scope, values, now_ns)
-                    uses += [_use(scope, budget, values, used[budget.measure], now_ns) for budget in scope.budgets]
+                    since = _since(look, scope, now_ns)
+                    uses += [
+                        _use(scope, budget, values, used[budget.measure], now_ns, since) for budget in scope.budgets
+                    ]
         return Answer(tuple(uses), tuple(unasked))
 
     def report(self, now_ns: int, most: int) -> list[dict[str, Any]]:
@@ -42,9 +45,10 @@ class Answers:
             }
             with self._counters.looking() as look:
                 used = {values: _used(look, scope, values, now_ns) for values in subjects}
+                since = _since(look, scope, now_ns)
             for budget in scope.budgets:
                 order = sorted(used, key=lambda values: (-used[values][budget.measure], values))
-                found.append(self._budget(scope, budget, order, used, now_ns, most))
+                found.append(self._budget(scope, budget, order, used, now_ns, most, since))
         return found
 
     def _budget(
@@ -55,6 +59,7 @@ class Answers:
         used: Mapping[Values, tuple[int, int, int]],
         now_ns: int,
         most: int,
+        since: int | None,
     ) -> dict[str, Any]:
         start = scope.window.start(now_ns)
         rolling = isinstance(scope.window, Rolling)
@@ -67,13 +72,16 @@ class Answers:
             "begins_ns": begins,
             "ends_ns": None if rolling else scope.window.end(start),
             "thresholds": [{"percent": line.percent, "hard": line.hard} for line in budget.lines],
+            "counted_since_ns": since,
             "subjects_count": len(order),
-            "subjects": [_use(scope, budget, v, used[v][budget.measure], now_ns).as_json() for v in order[:most]],
+            "subjects": [
+                _use(scope, budget, v, used[v][budget.measure], now_ns, since).as_json() for v in order[:most]
+            ],
         }
 
 
 def _used(look: Look, scope: Scope, values: Values, now_ns: int) -> tuple[int, int, int]:
-    counters = [look(Key(scope.key, period, values)) for period in _periods(scope, now_ns)]
+    counters = [look.counter(Key(scope.key, period, values)) for period in _periods(scope, now_ns)]
     return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
 
 
@@ -86,7 +94,13 @@ def _periods(scope: Scope, now_ns: int) -> list[int]:
     return [last - n * step for n in range(scope.window.steps)]
 
 
-def _use(scope: Scope, budget: Lines, values: Values, used: int, now_ns: int) -> Use:
+def _since(look: Look, scope: Scope, now_ns: int) -> int | None:
+    """From when on the window that is on is counted; None: all of it is."""
+    began = look.began(scope.key)
+    return min(began, now_ns) if began > min(_periods(scope, now_ns)) else None
+
+
+def _use(scope: Scope, budget: Lines, values: Values, used: int, now_ns: int, since: int | None) -> Use:
     resets = None if scope.window.steps > 1 else scope.window.end(scope.window.start(now_ns))
     subject = tuple(zip(scope.per, values, strict=True))
-    return Use(budget.name, subject, budget.unit, used, budget.limit, budget.denied_at, resets)
+    return Use(budget.name, subject, budget.unit, used, budget.limit, budget.denied_at, resets, since)

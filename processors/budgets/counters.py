@@ -10,6 +10,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii
 from typing import NamedTuple
@@ -17,7 +18,15 @@ from typing import NamedTuple
 from collector.component import StateReader, StateWriter
 from processors.budgets.moves import Values
 
-_COUNTER, _SCOPE = b"n", b"s"
+_COUNTER, _SCOPE, _SINCE = b"n", b"s", b"h"
+
+
+class Since(NamedTuple):
+    """From when on (Unix ns) a scope's calls are counted: of windows that began earlier there may be more. `lacks`: whether
+    a store may still be asked for what was before."""
+
+    ns: int
+    lacks: bool
 
 
 class Told(NamedTuple):
@@ -59,7 +68,13 @@ class Key(NamedTuple):
 
 ZERO = Counter()
 Periods = dict[int, dict[Values, Counter]]
-Look = Callable[[Key], Counter]  # the committed counter
+
+
+class Look(NamedTuple):
+    """What is committed at one moment. `began`: from when on a scope's calls are counted; 0: all of them are."""
+
+    counter: Callable[[Key], Counter]
+    began: Callable[[bytes], int]
 
 
 class Counters:
@@ -69,6 +84,8 @@ class Counters:
         self.committed: dict[bytes, Periods] = {}
         self.open: dict[bytes, set[Key]] = {}  # counters of which a finding is open
         self.names: dict[bytes, tuple[str, ...]] = {}  # dimensions of the scopes that are kept
+        self.since: dict[bytes, Since] = {}  # of scopes that do not have all calls
+        self._since_new: dict[bytes, Since | None] = {}
         self.count = 0
         self._changed: dict[Key, Counter] = {}
         self._dropped: set[tuple[bytes, int]] = set()
@@ -81,6 +98,7 @@ class Counters:
         self.count, self.open = 0, {}
         self.forget()
         self.names = {name[1:]: tuple(json.loads(value)) for name, value in state.items(_SCOPE)}
+        self.since = {name[1:]: Since(*json.loads(value)) for name, value in state.items(_SINCE)}
         self.committed = {scope: {} for scope in self.names}
         for name, value in state.items(_COUNTER):
             values, counter = _read(value)
@@ -91,7 +109,10 @@ class Counters:
     @contextmanager
     def looking(self) -> Iterator[Look]:
         """Looks up what is committed. From any thread."""
-        yield lambda key: self.committed.get(key.scope, {}).get(key.period, {}).get(key.values, ZERO)
+        yield Look(
+            lambda key: self.committed.get(key.scope, {}).get(key.period, {}).get(key.values, ZERO),
+            lambda scope: since.ns if (since := self.since.get(scope)) is not None else 0,
+        )
 
     def subjects(self, scope: bytes, period: int) -> list[Values]:
         """Who has a counter of a window. A copy: the pipeline goes on."""
@@ -99,7 +120,7 @@ class Counters:
 
     # While a batch is processed ------------------------------------------------------------------------------------
 
-    def keep(self, scopes: Iterable[tuple[bytes, tuple[str, ...]]]) -> None:
+    def keep(self, scopes: Iterable[tuple[bytes, tuple[str, ...]]], now_ns: int) -> None:
         """These scopes are counted from now on, and no others: what others had would have gaps."""
         wanted = dict(scopes)
         self._scopes_gone = set(self.names) - set(wanted)
@@ -107,6 +128,11 @@ class Counters:
         self.names |= {scope: wanted[scope] for scope in self._scopes_new}
         for scope in self._scopes_new:
             self.committed.setdefault(scope, {})
+            self.since[scope] = Since(now_ns, True)
+
+    def know(self, scope: bytes, since: Since | None) -> None:
+        """From when on a scope's calls are counted from now on. None: all are."""
+        self._since_new[scope] = since
 
     def get(self, key: Key) -> Counter:
         """A counter as it is within the batch."""
@@ -161,6 +187,12 @@ class Counters:
         """Write what the batch changed. May run again for the same batch."""
         for scope in self._scopes_new:
             state.put(_SCOPE + scope, json.dumps(self.names[scope]).encode())
+            state.put(_SINCE + scope, json.dumps(self.since[scope]).encode())
+        for scope, since in self._since_new.items():
+            if since is None:
+                state.delete(_SINCE + scope)
+            else:
+                state.put(_SINCE + scope, json.dumps(since).encode())
         for key, counter in self._changed.items():
             if key not in self._evicted and (key.scope, key.period) not in self._dropped:
                 state.put(_name(key), _written(key.values, counter))
@@ -173,6 +205,7 @@ class Counters:
                 state.delete(name)
         for scope in self._scopes_gone:
             state.delete(_SCOPE + scope)
+            state.delete(_SINCE + scope)
 
     def enter(self) -> None:
         """The batch is committed."""
@@ -189,11 +222,18 @@ class Counters:
             self.count -= sum(map(len, self.committed.pop(scope, {}).values()))
             self.open.pop(scope, None)
             self.names.pop(scope, None)
+            self.since.pop(scope, None)
+        for scope, since in self._since_new.items():
+            if since is None:
+                self.since.pop(scope, None)
+            else:
+                self.since[scope] = since
         self._scopes_gone, self._scopes_new = set(), set()
         self.forget()
 
     def forget(self) -> None:
         """The batch is not committed."""
+        self._since_new = {}
         self._changed = {}
         self._dropped = set()
         self._evicted = set()
@@ -232,12 +272,19 @@ class Stored:
                 value = state.get(_name(key))
                 return ZERO if value is None else _read(value)[1]
 
-            yield look
+            yield Look(look, partial(_began, state))
 
     def subjects(self, scope: bytes, period: int) -> list[Values]:
         """Who has a counter of a window."""
         with self._snapshot() as state:
             return [_read(value)[0] for _, value in state.items(_COUNTER + scope + _eight(period))]
+
+
+def _began(state: StateReader, scope: bytes) -> int:
+    value = state.get(_SINCE + scope)
+    if value is None:  # never committed: nothing is counted yet
+        return 0 if state.get(_SCOPE + scope) is not None else 2**63 - 1
+    return Since(*json.loads(value)).ns
 
 
 def _read(value: bytes) -> tuple[Values, Counter]:

@@ -10,6 +10,7 @@ over, so that late calls find theirs and the findings of a window end with it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
@@ -21,12 +22,13 @@ from collector.batch import SpanBatch
 from collector.component import Context, Processor, Snapshot, Stage, StateReader, StateWriter
 from collector.distinct import integers
 from collector.findings import Observation
+from collector.history import History
 from collector.otlp.tables import I64
 from collector.verdict import Verdicts
 from processors.budgets import alerts
 from processors.budgets.answers import Answers
 from processors.budgets.config import BudgetsConfig
-from processors.budgets.counters import Counter, Counters, Key, Stored, Told
+from processors.budgets.counters import ZERO, Counter, Counters, Key, Since, Stored, Told
 from processors.budgets.moves import Change, Changes, Moves
 from processors.budgets.scopes import Scope, scopes_of
 
@@ -83,7 +85,7 @@ class Budgets(Processor[BudgetsConfig]):
                 for one in counter.told
                 if one.open
             ]
-        self.counters.keep((scope.key, scope.per) for scope in self._scopes)
+        self.counters.keep(((scope.key, scope.per) for scope in self._scopes), time.time_ns())
 
     def _lines(self) -> bytes:
         return repr([(scope.key, scope.budgets) for scope in self._scopes]).encode()
@@ -130,6 +132,57 @@ class Budgets(Processor[BudgetsConfig]):
         self.counters.forget()
         self._saved = False
         self._clock, self._checked = self._clock_before, self._checked_before
+
+    # What was before ------------------------------------------------------------------------------------------------
+
+    @property
+    def lacks_history(self) -> bool:
+        return any(since.lacks for since in self.counters.since.values())
+
+    def recall(self, history: History) -> None:
+        self.committed()
+        self.counters.forget()
+        self._clock_before, self._checked_before, self._compared = self._clock, dict(self._checked), False
+        now = time.time_ns()
+        self._clock = max(self._clock, min(history.newest_ns(), now + AHEAD_NS))
+        kept = history.kept_since_ns(now)
+        for scope in self._scopes:
+            since = self.counters.since.get(scope.key)
+            if since is None or not since.lacks:
+                continue
+            if self._recalled(scope, history):
+                self.counters.know(scope.key, Since(kept, False) if kept else None)
+                self._all_lines = True  # lines that were crossed before are said with the next batch
+            else:
+                names = ", ".join(budget.name for budget in scope.budgets)
+                logger.warning("budgets %s: the ledger has fewer calls than are counted; what was before stays unknown", names)  # fmt: skip
+                self.counters.know(scope.key, since._replace(lacks=False))
+        self._make_room()
+
+    def _recalled(self, scope: Scope, history: History) -> bool:
+        """Set a scope's counters to what the ledger's calls add up to; False where it does not have all that is counted."""
+        dimensions = sorted(scope.needs)
+        back = self._grace_ns if scope.window.steps == 1 else 2 * scope.length_ns(0) + scope.window.end(0)
+        totals: dict[Key, Counter] = {}
+        for part in history.sums(dimensions, scope.window, scope.window.start(max(self._clock - back, 0))):
+            named = dict(zip(dimensions, part.values, strict=True))
+            if self._kept_until(scope, part.period) <= self._clock or not scope.fits(named):
+                continue
+            key = Key(scope.key, part.period, tuple(named[name] for name in scope.per))
+            was = totals.get(key, ZERO)
+            totals[key] = Counter(
+                was.usd + part.cost_pico, was.tokens + part.tokens, was.calls + part.calls, max(was.last_ns, part.last_ns)
+            )  # fmt: skip
+        counted = {
+            Key(scope.key, period, values): counter
+            for period, subjects in self.counters.committed.get(scope.key, {}).items()
+            for values, counter in subjects.items()
+        }
+        if any(counter.calls > totals.get(key, ZERO).calls for key, counter in counted.items()):
+            return False
+        for key in counted.keys() | totals.keys():
+            self.counters.set(key, totals.get(key, ZERO)._replace(told=self.counters.get(key).told))
+        return True
 
     # One scope ------------------------------------------------------------------------------------------------------
 

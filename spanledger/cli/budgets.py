@@ -83,7 +83,7 @@ def _row(budget: dict[str, Any], subject: dict[str, Any], now: int) -> dict[str,
     return {
         "pipeline": budget["pipeline"], "budget": budget["budget"], "window": budget["window"], "subject": subject["subject"],
         "unit": subject["unit"], "used": used, "limit": limit, "remaining": left, "used_percent": _digits(100 * used / limit, 2),
-        "per_day": _digits(per_day, 6), "used_up_at": out_at, "resets_at": subject["resets_at"], "denies": subject["denies"],
+        "counted_since": subject.get("counted_since"), "per_day": _digits(per_day, 6), "used_up_at": out_at, "resets_at": subject["resets_at"], "denies": subject["denies"],
     }  # fmt: skip
 
 
@@ -96,7 +96,9 @@ def view(budget: dict[str, Any], now: int) -> RenderableType:
     rows = [_row(budget, subject, now) for subject in budget["subjects"]]
     ends = "" if budget["ends_ns"] is None else f", ends {_when(_iso(budget['ends_ns']), now)}"
     per = f"per {', '.join(budget['per'])}" if budget["per"] else "all calls together"
-    head = Text.assemble((budget["budget"], "bold"), (f"  {per}, {budget['window']}{ends}", "dim"))
+    since = budget.get("counted_since_ns")
+    short = "" if since is None else f"  counted since {_iso(since)} only: there may be more"
+    head = Text.assemble((budget["budget"], "bold"), (f"  {per}, {budget['window']}{ends}", "dim"), (short, "yellow"))
     if not rows:
         return Group(head, Text("  nothing used so far", style="dim"), "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

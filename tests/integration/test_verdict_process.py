@@ -44,7 +44,7 @@ def serving(folder: Path) -> Iterator[Any]:
     settings = loaded.service
     settings.data_dir.mkdir(mode=0o700)
     store = StateStore(settings.data_dir / "state", open_sealer(settings.encryption, settings.data_dir))
-    budgets = started({name: one.model_dump(exclude_defaults=True) for name, one in loaded.processors["budgets"].config.budgets.items()})  # type: ignore[attr-defined]  # fmt: skip
+    budgets = started({name: one.model_dump(exclude_defaults=True) for name, one in loaded.processors["budgets"].config.budgets.items()}, history=None)  # type: ignore[attr-defined]  # fmt: skip
 
     def spend(usd: float) -> None:
         with store.transaction() as writing:

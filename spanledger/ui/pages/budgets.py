@@ -80,11 +80,18 @@ def _budget(view: View, budget: dict[str, Any], now: datetime) -> Node:
     ends = datetime.fromtimestamp(budget["ends_ns"] / 1e9, UTC) if budget["ends_ns"] is not None else None
     what = f"Per {', '.join(budget['per'])}" if budget["per"] else "All calls together"
     note = f"{what}, {budget['window']}" + (f"; the window ends {units.when(ends)[:16]} UTC" if ends else "")
-    more = budget["subjects_count"] - len(rows)
+    more, since = budget["subjects_count"] - len(rows), budget.get("counted_since_ns")
     card = e(
         "section.card",
         e("header", e("h2", budget["budget"])),
         e("p.note", f"{note}."),
+        e(
+            "p.note",
+            e("span.tag.warn", "incomplete"),
+            f" Counted since {datetime.fromtimestamp(since / 1e9, UTC):%d %b %H:%M} UTC only: there may be more.",
+        )
+        if since is not None
+        else None,
         e("div.body", [_bar(view, budget, row) for row in rows] or e("p.empty", "Nothing used so far in this window.")),
         e("p.note", f"And {more:,} more that used less.") if more > 0 else None,
     )
