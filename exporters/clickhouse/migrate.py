@@ -137,7 +137,7 @@ def projecting(table: Table, layout: Layout, rows: Rows) -> Iterator[str]:
     name = f"ALTER TABLE {layout.name(local)}{layout.on_cluster}"
     where = f"database = {text(layout.database)} AND table = {text(local)}"
     for one in table.projections:
-        ((statement,),) = rows(f"SELECT create_table_query FROM system.tables WHERE {where.replace('table', 'name')}")
+        ((statement,),) = rows(f"SELECT create_table_query FROM system.tables WHERE {where}")
         without = rows(
             f"SELECT name FROM system.parts WHERE {where} AND active AND NOT has(projections, {text(one.name)}) LIMIT 1"
         )

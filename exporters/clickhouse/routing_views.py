@@ -39,7 +39,8 @@ def _differ(place: int) -> str:
     return f"(f.{place} != '' AND a.{place} != '' AND f.{place} != a.{place})"
 
 
-#: One row per attempt that failed and was followed by one that did not: f and a. The report of an app spans all attempts that
+#: One row per attempt that failed and was followed by one that did not: f and a. Only requests with a failed attempt are gathered; a
+#: Day that is asked for goes to both sides of the join. The report of an app spans all attempts that
 #: the gateway made for it, and is one call with the one that answered: that call begins before the attempt that failed.
 _PAIRS = (
     f"SELECT Day, TraceId, Attempts[n] AS f, Attempts[found] AS a FROM (SELECT Day, TraceId, n, Attempts, "
@@ -47,8 +48,9 @@ _PAIRS = (
     f"((x.{_START} >= start AND x.{_START} <= stop + {_WITHIN_NS}) OR (x.{_WIDE} AND x.{_START} <= start AND x.{_START} + x.{_TOOK} >= stop)), "
     f"Attempts) AS found FROM (SELECT c.Day AS Day, c.TraceId AS TraceId, "
     f"arraySort(x -> (x.{_START}, x.{_ID}), groupArray(tuple({', '.join(part.rpartition(' AS ')[0] for part in _ATTEMPT)}))) AS Attempts "
-    "FROM {calls} AS c WHERE c.ParentSpanId != '' AND c.TraceId != '' GROUP BY Day, TraceId, c.ParentSpanId "
-    "HAVING countIf(c.StatusCode = 'Error') > 0 AND countIf(c.StatusCode != 'Error') > 0) "
+    "FROM {calls} AS c INNER JOIN (SELECT Day, TraceId, ParentSpanId FROM {calls} WHERE StatusCode = 'Error' AND ParentSpanId != '' AND TraceId != '' "
+    "GROUP BY Day, TraceId, ParentSpanId) AS e ON c.Day = e.Day AND c.TraceId = e.TraceId AND c.ParentSpanId = e.ParentSpanId "
+    "GROUP BY Day, TraceId, c.ParentSpanId HAVING countIf(c.StatusCode != 'Error') > 0) "
     f"ARRAY JOIN arrayEnumerate(Attempts) AS n WHERE Attempts[n].{_FAILED}) WHERE found > 0"
 )
 FALLBACKS = (

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +26,11 @@ SECONDS = 20
 ROWS = 100_000
 #: Questions of pages at once. Ingest and other readers of the store keep the rest of the machine.
 PARALLEL = 3
+
+
+#: How long an answer stands, and the bytes of all that are kept: who reloads a page, or opens it beside a colleague, asks nothing.
+KEPT_SECONDS = 5
+_KEPT_BYTES = 16 * 2**20
 
 
 class AskError(SpanledgerError):
@@ -109,6 +118,49 @@ class Server:
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+
+class Remembering:
+    """A store whose answers stand for some seconds. What is asked while the same question is under way waits for its answer."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._clock = store, clock
+        self.where = store.where
+        self._lock = threading.Lock()
+        self._answers: OrderedDict[tuple[object, ...], tuple[float, Future[pl.DataFrame]]] = OrderedDict()
+
+    def ask(self, sql: str, parameters: Mapping[str, Value]) -> pl.DataFrame:
+        """Raises `AskError`, for all who asked meanwhile; a failure is not kept."""
+        key = (sql, *((name, written(value)) for name, value in sorted(parameters.items())))
+        with self._lock:
+            self._forget()
+            known = self._answers.get(key)
+            mine: Future[pl.DataFrame] = Future()
+            if known is None:
+                self._answers[key] = (self._clock() + KEPT_SECONDS, mine)
+        if known is not None:
+            return known[1].result()
+        try:
+            frame = self._store.ask(sql, parameters)
+        except BaseException as error:
+            with self._lock:
+                self._answers.pop(key, None)
+            mine.set_exception(error)
+            raise
+        mine.set_result(frame)
+        return frame
+
+    def _forget(self) -> None:
+        """What is too old, and the oldest of what is too much."""
+        room = _KEPT_BYTES
+        for key, (until, answer) in reversed(list(self._answers.items())):
+            if answer.done():
+                room -= int(answer.result().estimated_size())
+                if until <= self._clock() or room < 0:
+                    del self._answers[key]
+
+    def close(self) -> None:
+        self._store.close()
 
 
 def open_store(dsn: str, database: str | None = None, *, create: bool = True) -> Store:

@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.model import UiConfig
-from spanledger.ui.ask import PARALLEL, AskError, Store
+from spanledger.ui.ask import KEPT_SECONDS, PARALLEL, AskError, Remembering, Store
 from spanledger.ui.auth import COOKIE, Access, Visitor, is_ours
 from spanledger.ui.filters import FilterError, Filters
 from spanledger.ui.html import Markup, Node, e, render
@@ -59,7 +59,7 @@ class Site:
         self._access = Access(config, token)
         self._clock = clock
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="ui")
-        self._source = Source(store, self._threads, status, budgets)
+        self._source = Source(Remembering(store), self._threads, status, budgets)
         routes: list[BaseRoute] = [
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
@@ -84,7 +84,7 @@ class Site:
     def _answer(self, page: Page, visitor: Visitor, request: Request) -> Response:
         query = dict(request.query_params)
         theme = request.cookies.get("spanledger_theme", "auto")
-        now = self._clock()
+        now = _step(self._clock())
         try:
             filters = Filters.from_query(request.scope["query_string"].decode("latin-1"), now)
         except FilterError as error:
@@ -156,6 +156,11 @@ class Site:
     async def _failed(self, _request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         return self._said("Not found" if status == 404 else "Not possible", Markup("There is nothing here."), status)
+
+
+def _step(now: datetime) -> datetime:
+    """The end of the few seconds in which answers stand: pages that are looked at within them ask the same."""
+    return datetime.fromtimestamp(-(-now.timestamp() // KEPT_SECONDS) * KEPT_SECONDS, UTC)
 
 
 async def _form_of(request: Request) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import polars as pl
@@ -13,6 +16,7 @@ from config.model import AdminConfig, UiConfig
 from exporters.clickhouse.config import ClickHouseConfig
 from spanledger.admin.server import AdminServer
 from spanledger.ui.app import alone
+from spanledger.ui.ask import KEPT_SECONDS, AskError, Remembering, Value
 from spanledger.ui.auth import COOKIE
 from spanledger.ui.pages.trace import hidden
 from spanledger.ui.site import Site
@@ -233,3 +237,51 @@ def test_one_option_turns_the_pages_off(enabled: bool, there: bool) -> None:
     assert asker.get("/ui/calls").status_code == (200 if there else 404)
     assert asker.get("/", headers={"accept": "text/html"}).status_code == (303 if there else 200)
     assert asker.get("/").text.startswith("Spanledger")
+
+
+class CountingStore(FrameStore):
+    """Slow on demand: `gate` holds answers back until it is set."""
+
+    def __init__(self, fails: str = "") -> None:
+        super().__init__({"one": pl.DataFrame({"n": [1]})}, fails)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def ask(self, sql: str, parameters: Mapping[str, Value]) -> pl.DataFrame:
+        found = super().ask(sql, parameters)
+        assert self.gate.wait(10)
+        return found
+
+
+def test_an_answer_stands_for_some_seconds_and_one_under_way_is_waited_for() -> None:
+    now = [0.0]
+    store = CountingStore()
+    kept = Remembering(store, lambda: now[0])
+    store.gate.clear()
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(kept.ask, "one", {"since": NOW}) for _ in range(3)]
+        store.gate.set()
+        assert [answer.result()["n"][0] for answer in answers] == [1, 1, 1]
+    assert len(store.asked) == 1
+    kept.ask("one", {"since": NOW + timedelta(seconds=1)})
+    assert len(store.asked) == 2, "another period is another question"
+    now[0] = KEPT_SECONDS - 0.1
+    kept.ask("one", {"since": NOW})
+    assert len(store.asked) == 2
+    now[0] = KEPT_SECONDS
+    kept.ask("one", {"since": NOW})
+    assert len(store.asked) == 3
+
+
+def test_failures_and_what_is_too_much_are_not_kept() -> None:
+    failing = CountingStore(fails="no")
+    kept = Remembering(failing)
+    for _ in range(2):
+        with pytest.raises(AskError, match="no"):
+            kept.ask("one", {})
+    assert len(failing.asked) == 2
+    large = FrameStore({"many": pl.DataFrame({"n": range(1_500_000)}), "one": pl.DataFrame({"n": [1]})})
+    kept = Remembering(large)
+    for sql in ("one", "many", "many again", "many again", "many", "one"):
+        kept.ask(sql, {})
+    assert [sql for sql, _ in large.asked] == ["one", "many", "many again", "many", "one"]

@@ -17,6 +17,7 @@ from spanledger.ui.tables import Column, Row, table
 
 _SERVED = ABSENT.format(column=CALL_MODEL)
 _ASKED = ABSENT.format(column="c.RequestModel")
+_LINES = 20
 _NO_POLICY = "No routing policy judged calls of this period: the processor routing does (docs/routing.md)."
 
 
@@ -51,27 +52,35 @@ def _failed_over(view: View) -> tuple[str, dict[str, Value]]:
     return f"f.Day >= toDate({{since:DateTime64(6, 'UTC')}}) AND {where}", parameters
 
 
-def _fallback_flow(view: View) -> Markup:
+def _failovers(view: View) -> tuple[str, dict[str, Value]]:
+    """The question of both figures about attempts that failed over: the store is asked once."""
     where, parameters = _failed_over(view)
-    failed, served = ABSENT.format(column="f.FailedModel"), ABSENT.format(column="f.ServedModel")
-    sql = f"""SELECT {failed} AS source, if(f.Kind = 'retry', concat({served}, ' (again)'), {served}) AS target, count() AS value
-FROM llm_fallbacks AS f
-WHERE {where}
-GROUP BY source, target
-ORDER BY value DESC, source, target
-LIMIT 30"""
-    return figure(view, "Fallback flows", sql, partial(flows, label="From the models that failed to those that answered"), parameters=parameters, wide=True, note="Attempts that failed (left), and who answered instead (right); “again” is a retry.", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
-
-
-def _fallbacks(view: View) -> Markup:
-    where, parameters = _failed_over(view)
-    sql = f"""SELECT f.Kind AS Kind, f.FailedModel AS Failed, f.ServedModel AS Served, f.ErrorType AS Error, f.TierChange AS Quality, count() AS Times,
+    sql = f"""SELECT f.Kind AS Kind, {ABSENT.format(column="f.FailedModel")} AS Failed, {ABSENT.format(column="f.ServedModel")} AS Served, f.ErrorType AS Error, f.TierChange AS Quality, count() AS Times,
 sum(f.CostUSD) AS USD, avg(f.LostTime) AS Lost, argMax(f.TraceId, f.Timestamp) AS TraceId
 FROM llm_fallbacks AS f
 WHERE {where}
 GROUP BY Kind, Failed, Served, Error, Quality
-ORDER BY Times DESC, Failed, Served
-LIMIT 20"""
+ORDER BY Times DESC, Failed, Served, Kind, Error, Quality
+LIMIT 5000"""
+    return sql, parameters
+
+
+def _fallback_flow(view: View) -> Markup:
+    sql, parameters = _failovers(view)
+
+    def chart(frame: pl.DataFrame) -> Node:
+        again = pl.when(pl.col("Kind") == "retry").then(pl.col("Served") + " (again)").otherwise("Served")
+        widest = frame.group_by(pl.col("Failed").alias("source"), again.alias("target")).agg(
+            pl.col("Times").sum().alias("value")
+        )
+        drawn = widest.sort("value", "source", "target", descending=[True, False, False]).head(30)
+        return flows(drawn, label="From the models that failed to those that answered")
+
+    return figure(view, "Fallback flows", sql, chart, parameters=parameters, wide=True, note="Attempts that failed (left), and who answered instead (right); “again” is a retry.", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+
+
+def _fallbacks(view: View) -> Markup:
+    sql, parameters = _failovers(view)
     columns = (
         Column("Kind", "Kind"),
         Column("Failed", "Failed → answered", cell=lambda row: f"{row['Failed']} → {row['Served']}"),
@@ -82,7 +91,11 @@ LIMIT 20"""
         Column("USD", "Cost", units.usd, number=True, minor=True),
         Column("TraceId", "Newest", cell=lambda row: e("a", "trace", href=view.link(f"/trace/{row['TraceId']}"))),
     )
-    return figure(view, "Fallbacks and retries", sql, partial(table, columns=columns, caption="Fallbacks and retries"), parameters=parameters, wide=True, empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+
+    def chart(frame: pl.DataFrame) -> Node:
+        return table(frame.head(_LINES), columns, caption="Fallbacks and retries")
+
+    return figure(view, "Fallbacks and retries", sql, chart, parameters=parameters, wide=True, empty="No attempt of this period failed and was answered by another.")  # fmt: skip
 
 
 def _quality(row: Row) -> Node:
