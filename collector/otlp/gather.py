@@ -81,6 +81,8 @@ def codes(decoded: Decoded, rows: I32) -> tuple[I32, pa.Array]:
         _take(table.number, rows),
         _take(table.value.off, rows),
         _take(table.value.len, rows),
+        interning.ALONE,
+        1,
         interning.SEED,
     )
     texts = strings(decoded, rows[first])

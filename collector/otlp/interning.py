@@ -1,7 +1,7 @@
 """Codes for equal values, numbered in order of first appearance.
 
 Equal is decided by bytes, the hash only says where to look; it is seeded per process, so that nobody can send values
-that collide. Keys and values repeat in sequence, so the first guess is what followed the previous value last time.
+that collide. Keys and values repeat in sequence, so the first guess is what followed the previous value of the group last time.
 """
 
 from __future__ import annotations
@@ -15,23 +15,30 @@ from collector.otlp.compiled import kernel
 from collector.otlp.tables import I32, I64, U8, Text
 from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes
 
+ALONE = np.empty(0, np.int32)  # values of one group
 SEED = secrets.randbits(62)  # of this process's hash tables
 
 
 @kernel
-def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: Int) -> tuple[I32, I64, Int]:
+def intern(
+    body: U8, type_: U8, number: I64, offset: I64, size: I32, group: I32, groups: Int, seed: Int
+) -> tuple[I32, I64, Int]:
     """For each value its code (-1 for EMPTY), for each code the row where it stood first, and a bit per type seen.
 
-    Values are equal if their types are, and their numbers (BOOL, INT, DOUBLE) or bytes (the rest).
+    Values are equal if their types are, and their numbers (BOOL, INT, DOUBLE) or bytes (the rest). group: below `groups`, per
+    value, or for all; values of one group follow one another.
     """
     data = address(body)
     codes = np.empty(len(offset), np.int32)
     table = np.full(1024, -1, np.int32)  # slot → code
     first, hashes = np.empty(512, np.int64), np.empty(512, np.int64)
     after = np.empty(512, np.int64)  # code → the code that followed it last
-    count, previous, types = np.int64(0), np.int64(-1), np.int64(0)
+    last = np.full(groups, -1, np.int64)  # group → its last code
+    count, types, alone = np.int64(0), np.int64(0), len(group) == 0
     for row in range(len(offset)):
         kind, at, length = np.int64(type_[row]), offset[row], np.int64(size[row])
+        of = np.int64(0) if alone else np.int64(group[row])
+        previous = last[of]
         if kind == L.EMPTY:
             codes[row] = -1
             continue
@@ -45,7 +52,7 @@ def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: Int) 
                 and (number[other] == number[row] if by_number else equal_bytes(data, at, offset[other], length))
             ):
                 codes[row] = code
-                previous = code
+                last[of] = code
                 continue
         value = fold(number[row] ^ seed, seed - kind) if by_number else hash_bytes(data, at, length, seed + kind)
         slot = value & (len(table) - 1)
@@ -81,7 +88,7 @@ def intern(body: U8, type_: U8, number: I64, offset: I64, size: I32, seed: Int) 
         if previous >= 0:
             after[previous] = code
         codes[row] = code
-        previous = code
+        last[of] = code
     return codes, first[:count], types
 
 
@@ -92,10 +99,11 @@ def _twice(values: I64) -> I64:
     return larger
 
 
-def texts(body: U8, text: Text) -> tuple[I32, I64]:
-    """For each text its code, for each code the row where it stood first."""
+def texts(body: U8, text: Text, group: I32 = ALONE, groups: int = 1) -> tuple[I32, I64]:
+    """For each text its code, for each code the row where it stood first. `group`: see `intern`; texts that say the same
+    kind of thing belong in one, whatever stands between them."""
     type_ = np.full(len(text.off), L.STRING, np.uint8)
-    codes, first, _ = intern(body, type_, text.off, text.off, text.len, SEED)
+    codes, first, _ = intern(body, type_, text.off, text.off, text.len, group, groups, SEED)
     return codes, first
 
 

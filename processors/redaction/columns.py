@@ -97,11 +97,11 @@ class Columns:
         data = np.concatenate([data for data, _, _ in parts])
         off = np.concatenate([off + start for (_, off, _), start in zip(parts, begin.tolist(), strict=False)])
         size = np.concatenate([size for _, _, size in parts])
-        of = np.repeat(np.arange(len(columns)), count)
+        of = np.repeat(np.arange(len(columns), dtype=np.int32), count)
         apart = np.array([column.name in _DISTINCT for column in columns])
         kept = np.array([IDENTITY_OF.get(column.name) in self._policy.kept for column in columns])
         new: dict[int, dict[str, str]] = {}
-        for row, text in self._new(data, off, size, apart[of], kept[of], clean).items():
+        for row, text in self._new(data, off, size, of, apart, kept, clean).items():
             new.setdefault(int(of[row]), {})[_decoded(data, off, size, row)] = text
         if len(self._clean) > _MOST_CLEAN:
             self._clean.clear()
@@ -109,10 +109,11 @@ class Columns:
             self._clean.update(column.repeating - new.get(number, {}).keys())
         return [(number, _exchanged(columns[number].series, _or_itself(texts))) for number, texts in new.items()]
 
-    def _new(self, data: U8, off: I64, size: I32, apart: Mask, kept: Mask, clean: Texts) -> dict[int, str]:
-        """Of the texts data[off : off + size] those that change, by number."""
-        searched = self._texts.search(data, off, size, clean)
+    def _new(self, data: U8, off: I64, size: I32, of: I32, apart_: Mask, kept_: Mask, clean: Texts) -> dict[int, str]:
+        """Of the texts data[off : off + size] those that change, by number. `of`: the column of each; `apart_`, `kept_`: by column."""
+        searched = self._texts.search(data, off, size, clean, of, len(apart_))
         found = searched.found
+        apart, kept = apart_[of], kept_[of]
         pieces = Pieces()
         comes_to, _ = self._decisions.decide(found, apart[found.leaf], kept[found.leaf], pieces)
         inline = np.flatnonzero(comes_to >= 0)

@@ -84,7 +84,10 @@ class Search:
 
     def _in_leaves(self, data: U8, leaves: Strings, rows: I64, unscanned: dict[str, I64]) -> Searched:
         """What there is in the texts of some leaves, by leaf."""
-        searched = self._texts_in.search(data, leaves.off[rows], leaves.size[rows])
+        keys = leaves.key[rows] + 1  # 0 for none
+        searched = self._texts_in.search(
+            data, leaves.off[rows], leaves.size[rows], group=keys, groups=len(leaves.keys) + 1
+        )
         for reason, at in searched.failed.items():
             unscanned[reason] = np.union1d(unscanned.get(reason, at[:0]), rows[at])
         found = replace(searched.found, leaf=rows[searched.found.leaf])

@@ -62,10 +62,12 @@ class TextSearch:
         self._max_depth = max_depth
         self._member = next(n for n, detector in enumerate(policy.detectors) if detector.id == MEMBER)
 
-    def search(self, data: U8, off: I64, size: I32, clean: Texts = NO_TEXTS) -> Searched:
+    def search(
+        self, data: U8, off: I64, size: I32, clean: Texts = NO_TEXTS, group: I32 = interning.ALONE, groups: int = 1
+    ) -> Searched:
         """Search the texts data[off : off + size], each distinct one once. `clean`: distinct texts in which an earlier search
-        found nothing, which are not searched again."""
-        codes, first = interning.texts(data, Text(off, size))
+        found nothing, which are not searched again; `group`: see `interning.texts`."""
+        codes, first = interning.texts(data, Text(off, size), group, groups)
         if len(clean.off):
             new = np.flatnonzero(~_among(clean, data, off[first], size[first]))
             number = np.full(len(first), len(new), np.int32)
