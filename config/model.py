@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from config.errors import Finding
+from config.tls import TlsConfig
 from config.types import ByteSize, Duration, Endpoint, Network, Secret, StrictModel
 
 
@@ -90,6 +91,8 @@ class VerdictConfig(StrictModel):
     """Host and port of Envoy's external authorization service (`envoy.service.auth.v3`). Not served unless it is set."""
     auth: AdminAuthConfig | None = None
     """Asked for on both ports. It opens nothing else: give gateways this one, and not the admin port's."""
+    tls: TlsConfig | None = None
+    """Encryption of both ports. Without it they speak plain text."""
     own_process: bool = False
     """Answer from a process of its own, which reads the counters from the data directory: answers do not wait for the pipeline
     then. It costs a process's memory."""
@@ -159,7 +162,7 @@ class BatchConfig(StrictModel):
 
     max_size: ByteSize = Field(default=34 * 2**20, ge=2**10, le=2**28)
     """Bytes joined into one batch at most. A single larger request is a batch of its own."""
-    max_items: int = Field(default=100_000, ge=1, le=1_000_000)
+    max_items: int = Field(default=64_000, ge=1, le=1_000_000)
     """Spans, log records or data points joined into one batch at most, likewise. Memory grows with it, the cost per span
     falls with it."""
     timeout: Duration = Field(default=1.0, ge=0, le=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from typing import Any
@@ -10,14 +11,16 @@ from typing import Any
 import uvicorn
 
 from collector.errors import SpanledgerError
+from collector.receivers.tls import Tls
 from config.types import parse_endpoint
 
 
 class WebServer:
     """Listens from `start` to `stop`. `option` is what the endpoint is called in the config."""
 
-    def __init__(self, app: Any, endpoint: str, option: str, most: int) -> None:
+    def __init__(self, app: Any, endpoint: str, option: str, most: int, tls: Tls | None = None) -> None:
         self._app = app
+        self._tls = tls
         self.host, self._port = parse_endpoint(endpoint)
         self._asked, self._option, self._most = endpoint, option, most
         self._server: uvicorn.Server | None = None
@@ -53,6 +56,9 @@ class WebServer:
             timeout_keep_alive=30,
             timeout_graceful_shutdown=2,
         )
+        if self._tls is not None:
+            settings.load()
+            settings.ssl = _following(self._tls)
         server = self._server = uvicorn.Server(settings)
         self._thread = threading.Thread(
             target=lambda: server.run(sockets=[listener]), name=self._option.split(".")[1], daemon=True
@@ -66,3 +72,14 @@ class WebServer:
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(5)
+
+
+def _following(tls: Tls) -> ssl.SSLContext:
+    """A context that gives each connection the certificates that are in the files when it comes."""
+
+    def hello(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:  # noqa: ARG001
+        tls.refresh()
+        connection.context = tls.context
+
+    tls.context.sni_callback = hello  # also where a client names no server
+    return tls.context

@@ -11,13 +11,13 @@ receivers:
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from collector.signals import Signal
 from config.model import AuthConfig
+from config.tls import TlsConfig
 from config.types import ByteSize, Duration, Endpoint, StrictModel, parse_endpoint
 
 
@@ -28,21 +28,6 @@ def _path(text: str) -> str:
 
 
 UrlPath = Annotated[str, AfterValidator(_path)]
-
-
-class TlsConfig(StrictModel):
-    """Encryption of the port. The files are read again when they change; connections that are open stay."""
-
-    cert_file: Path
-    """PEM file with the certificate, then its intermediates."""
-    key_file: Path
-    """PEM file with the certificate's private key, without a passphrase."""
-    client_ca_file: Path | None = None
-    """PEM file of authorities. With it every sender must show a certificate that one of them signed (mTLS)."""
-    min_version: Literal["1.2", "1.3"] = "1.2"
-    """Oldest TLS version to speak."""
-    reload_interval: Duration = Field(default=10.0, ge=0.1, le=86400)
-    """How often to look whether the files have changed."""
 
 
 class KeepaliveParameters(StrictModel):

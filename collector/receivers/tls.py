@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from collector.errors import SpanledgerError
-from collector.receivers.config import TlsConfig
 from collector.receivers.files import Watched
+from config.tls import TlsConfig
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,10 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from collector.errors import SpanledgerError
 from collector.sums import COUNTED_BY
+from config.tls import TlsConfig
 from config.types import parse_endpoint
 from spanledger.admin.guard import matches
+from spanledger.verdict.grpc_tls import credentials
 from spanledger.verdict.judge import Judge, refusal
 
 SERVICE = "envoy.service.auth.v3.Authorization"
@@ -65,8 +67,9 @@ CLASSES = _classes()
 class EnvoyServer:
     """The gRPC service, from `start` to `stop`."""
 
-    def __init__(self, judge: Judge, token: str | None, endpoint: str) -> None:
+    def __init__(self, judge: Judge, token: str | None, endpoint: str, tls: TlsConfig | None = None) -> None:
         self._judge = judge
+        self._credentials = credentials(tls) if tls is not None else None
         self._token = token.encode() if token is not None else None
         self._asked = endpoint
         self.endpoint = ""
@@ -89,7 +92,9 @@ class EnvoyServer:
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": check}),))
         try:
-            bound = server.add_insecure_port(f"{shown}:{port}")
+            where = f"{shown}:{port}"
+            secret = self._credentials
+            bound = server.add_insecure_port(where) if secret is None else server.add_secure_port(where, secret)
         except RuntimeError:
             bound = 0
         if not bound:

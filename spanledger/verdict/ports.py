@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collector.receivers.tls import Tls
 from config.model import VerdictConfig
 from config.types import parse_endpoint
 from spanledger.admin.control import new_key
@@ -22,8 +23,11 @@ class Ports:
         app: App = VerdictApp(judge, token)
         if token is None:  # a token protects against pages in a browser too; without one it is the Host that does
             app = Guard(app, parse_endpoint(config.endpoint)[0], (), None, new_key(), "service.verdict.auth")
-        self.http = WebServer(app, config.endpoint, "service.verdict.endpoint", _MOST_AT_ONCE)
-        self.grpc = EnvoyServer(judge, token, config.grpc_endpoint) if config.grpc_endpoint is not None else None
+        tls = Tls(config.tls, ["http/1.1"], "service.verdict.tls") if config.tls is not None else None
+        self.http = WebServer(app, config.endpoint, "service.verdict.endpoint", _MOST_AT_ONCE, tls)
+        self.grpc = None
+        if config.grpc_endpoint is not None:
+            self.grpc = EnvoyServer(judge, token, config.grpc_endpoint, config.tls)
 
     def start(self) -> None:
         """Listen."""

@@ -36,7 +36,7 @@ class VerdictServer:
                 f"service.verdict.headers: no dimension {unknown!r}; there are {', '.join(COUNTED_BY)}"
             )
         health = Health(config, service)
-        self._open = config.auth is None
+        self._open = config.auth is None and (config.tls is None or config.tls.client_ca_file is None)
         self._ports: Ports | None = None
         self.child: Child | None = None
         if config.own_process:
@@ -61,7 +61,7 @@ class VerdictServer:
             sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
             self._ports.start()
         if self._open and not self.listening.local:
-            logger.warning("the verdict port listens on %s without a token: whoever reaches it can read what is used of budgets; set service.verdict.auth", self.listening.http)  # fmt: skip
+            logger.warning("the verdict port listens on %s without a token: whoever reaches it can read what is used of budgets; set service.verdict.auth, or tls.client_ca_file", self.listening.http)  # fmt: skip
 
     def stop(self) -> None:
         """Close the ports."""
