@@ -59,10 +59,12 @@ def _calls(
         "duration_ns": duration.astype(np.int64), "time_to_first_token_ns": (0.4 * S * draw.lognormal(0, 0.2, count)).astype(np.int64),
         "cost_pico": ((asked + 4 * answered) * _PRICES[model] * 1e12).astype(np.int64), "status": ["Unset"] * count,
         "version": [1] * count, "withdrawn": [False] * count,
+        "service_name": ["gateway"] * count, "reports": [["litellm"]] * count, "report_count": [1] * count, "tags": [[]] * count,
+        "usage_flags": [[]] * count, "price_assumptions": [[]] * count,
     }  # fmt: skip
     made: dict[str, pl.Series] = nulls(CALL_COLUMNS, count)
     made |= {name: pl.Series(name, value, dtype=made[name].dtype) for name, value in values.items()}
-    return pl.DataFrame(list(made.values()))
+    return pl.DataFrame(list(made.values())).with_columns(pl.from_epoch("start_ns", "ns").dt.date().alias("day"))
 
 
 def multiplied(where: pl.Expr, factor: float, *names: str) -> Change:

@@ -15,7 +15,7 @@ from processors.anomaly.buckets import Bucket
 from processors.anomaly.config import AnomalyConfig
 from processors.anomaly.gathering import OCTAVES
 from processors.anomaly.incidents import Incident, Incidents, Sign, Traffic
-from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, MONEY, Came, Judge, Verdict
+from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, MONEY, SHOWS, Came, Judge, Verdict
 from processors.anomaly.measures import COUNT, PLACES, SUMS
 from processors.anomaly.series import FACTOR, FIELDS, LEVEL, MEASURED, RUN_EXCESS, SCORE, SINCE, Rows, Series
 from processors.anomaly.views import View, ordered, traffic, view
@@ -157,13 +157,16 @@ class _Said:
             )
             return
         incident.last = self._number
-        value, usual, excess = (float(of[row, place]) for of in (self._verdict.value, self._verdict.usual, self._verdict.excess)) if row >= 0 else (np.nan,) * 3  # fmt: skip
+        if begins is None and not flag & SHOWS:
+            return
+        value, usual, excess = (
+            float(of[row, place]) if row >= 0 else np.nan
+            for of in (self._verdict.value, self._verdict.usual, self._verdict.excess)
+        )
         if begins is not None:
             excess = begins.size
             if np.isnan(value):
                 value, usual = self._traffic[0].measured(begins)
-        if np.isnan(value):
-            return
         evidence = self._seen.evidence(row, place in _SHOWN_BY_BAD) if row >= 0 else ()
         yield saying.unusual(subject, place, value, usual, excess if MONEY[place] else np.nan, self._config.bucket, self._at_ns, evidence)  # fmt: skip
 

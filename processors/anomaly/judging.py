@@ -45,7 +45,7 @@ from processors.anomaly.sketches import count, median
 
 Mask = NDArray[np.bool_]
 #: Flags of a row and measure.
-BEGAN, HOT, ENDED, ACCEPTED = 1, 2, 4, 8
+BEGAN, HOT, ENDED, ACCEPTED, SHOWS = 1, 2, 4, 8, 16
 #: Measures whose excess is money.
 MONEY = np.array([name in {"cost", "cost_per_call", "input_tokens", "output_tokens", "cache_hit_rate"} for name in PLACES])  # fmt: skip
 
@@ -71,7 +71,8 @@ _NEVER = 2**30
 class Verdict:
     """What a bucket came to. Arrays are [rows, COUNT], by measure, but for the last ones, by row.
 
-    flags:  BEGAN, HOT (no alarm yet, and half the evidence is there), ENDED, ACCEPTED (because it is usual now)
+    flags:  BEGAN, HOT (no alarm yet, and half the evidence is there), ENDED, ACCEPTED (because it is usual now),
+            SHOWS (of an alarm that goes on: the bucket is more evidence of it)
     value, usual: as measured and as expected, of this bucket; value is NaN where nothing came
     excess: how much of it is too much: USD, calls, or calls × deviation
     median: usual cost of a call in USD; inf where too little is known
@@ -220,7 +221,7 @@ def _alarm(
         return BEGAN
     accepted = bucket - since >= accept_after and informed
     if score >= need / 4 and gap <= accept_after and not accepted:
-        return 0
+        return SHOWS if informed and evidence > 0 else 0
     marks[at + SINCE] = 0
     own[at + SCORE] = 0.0
     if score < need / 4 or gap > accept_after:

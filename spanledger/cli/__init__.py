@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from spanledger.cli import (
+    anomaly,
     budgets,
     components,
     costs,
@@ -86,6 +87,7 @@ for _panel, _commands in _PANELS.items():
         app.command(_name, help=_flow(_function), epilog=_epilog, rich_help_panel=_panel)(_function)
 app.add_typer(prices.app, name="prices", rich_help_panel="Ask the ledger")
 app.add_typer(routes.app, name="routes", rich_help_panel="Ask the ledger")
+app.add_typer(anomaly.app, name="anomaly", rich_help_panel="Ask the ledger")
 app.add_typer(notify.app, name="notify", rich_help_panel="Try it")
 app.add_typer(dead_letter.app, name="dead-letter", rich_help_panel="Run")
 
