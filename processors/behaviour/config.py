@@ -54,8 +54,9 @@ class BehaviourConfig(StrictModel):
     """A finding of which nothing was seen for so long is resolved, also where calls no longer come. At least two windows."""
     half_life: Duration = Field(default=7 * 86400.0, ge=3600, le=90 * 86400)
     """What is usual is a mean in which a window counts half after so long."""
-    confidence: float = Field(default=0.999, ge=0.9, lt=1)
-    """How sure a finding must be that chance alone does not explain it."""
+    confidence: float = Field(default=0.99999, ge=0.9, lt=1)
+    """How sure a finding must be that chance alone does not explain it. A dozen deployments have a thousand windows a day: what is
+    only one in a thousand happens in one of them."""
     least_calls: int = Field(default=50, ge=10)
     """Calls that a window must have to be judged."""
     groups: list[Group] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from config.errors import ConfigError
 from config.loader import load_part
 from processors.behaviour import Behaviour, BehaviourConfig
 from processors.behaviour.evidence import deviations, share_of
+from processors.behaviour.windows import Tally
 from tests.findings_kit import Memory, new_book
 from tests.ledger_rows import batch, call
 from tests.spans_kit import NOON_NS
@@ -90,7 +93,7 @@ def test_a_skewed_share_says_how_sure_it_is() -> None:
     found = observed(processor(groups=GROUPS), shared({"eu": 240, "us": 160}))
     (one,) = [one for one in found if dict(one.subject) == {"deployment": "eu", "model": "gpt-4o"}]
     assert one.message == (
-        "deployment eu takes 60.0% (51.8% to 67.7%) of gpt-4o's calls, with 99.9% confidence; configured are 75.0%"
+        "deployment eu takes 60.0% (49.0% to 70.1%) of gpt-4o's calls, with 99.999% confidence; configured are 75.0%"
     )
     assert (one.measured, one.expected, one.unit, one.at_ns) == (0.6, 0.75, "share", START + WINDOW)
 
@@ -382,3 +385,17 @@ def test_what_a_lifelike_day_comes_to() -> None:
 def test_the_same_findings_whatever_the_batches(cuts: list[int], restarts: set[int], failing: set[int]) -> None:
     """Wherever batches end, whatever is given up and done again, wherever the process starts anew."""
     assert run(ROWS, cuts, sorted(restarts), sorted(failing)) == WHOLE
+
+
+def test_chance_says_next_to_nothing() -> None:
+    """Four deployments that take their shares by chance alone, in ten thousand windows: more than three months of them."""
+    draw, load, told = (
+        random.Random(1),
+        processor(groups=[{"model": "gpt-4o", "weights": dict.fromkeys("abcd", 1)}])._load,
+        0,
+    )
+    for _ in range(10_000):
+        calls = draw.choices("abcd", k=draw.randint(50, 400))
+        tallies = {("load", "gpt-4o", "deployment", name): Tally((count, 0)) for name, count in Counter(calls).items()}
+        told += sum(one.holds for one in load.judge(tallies))
+    assert told <= 2
