@@ -13,11 +13,10 @@ from collector.otlp.tables import I64
 from processors.anomaly import saying
 from processors.anomaly.buckets import Bucket
 from processors.anomaly.config import AnomalyConfig
-from processors.anomaly.gathering import OCTAVES
 from processors.anomaly.incidents import Incident, Incidents, Sign, Traffic
-from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, MONEY, SHOWS, Came, Judge, Verdict
-from processors.anomaly.measures import COUNT, PLACES, SUMS
-from processors.anomaly.series import FACTOR, FIELDS, LEVEL, MEASURED, RUN_EXCESS, SCORE, SINCE, Rows, Series
+from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, MONEY, SHOWS, Judge, Verdict
+from processors.anomaly.measures import COUNT, PLACES
+from processors.anomaly.series import FACTOR, FIELDS, LEVEL, MEASURED, RUN_EXCESS, SCORE, SINCE, Series
 from processors.anomaly.views import View, ordered, traffic, view
 from processors.anomaly.watching import Watching
 
@@ -210,11 +209,3 @@ class _Said:
         name = self._series.names[int(self._seen.slots[row])] or ""
         sign = Sign(name, int(self._seen.slots[row]), int(self._seen.scopes[row]), PLACES["calls"], 0.0, 0.0)
         return self._incidents.covers(sign, place, self._traffic[0], self._where, self._number)
-
-
-def compile_ahead(config: AnomalyConfig) -> None:
-    """Compile what judges, before the first bucket needs it."""
-    no = np.zeros(1, np.bool_)
-    sums, costs, volumes = (np.zeros(shape, np.int64) for shape in ((1, SUMS), (1, OCTAVES), 1))
-    came = Came(sums, costs, np.zeros((1, COUNT), np.bool_), volumes, np.zeros((1, COUNT, 3)), np.zeros((1, 2)), no)
-    Judge(config)(Rows.blank(1), came, 1)

@@ -177,7 +177,7 @@ def _worth_a_look(place: int, level: float) -> bool:
     """Whether a share can move as much as would be told."""
     if place == _LOST:
         return level >= _LEAST_SHARE
-    return place != _GAINED or level <= 1 - LEAST[place]
+    return place != _GAINED or level <= 1 - 2 * LEAST[place]
 
 
 @kernel

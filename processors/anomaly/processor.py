@@ -17,10 +17,11 @@ from collector.batch import SpanBatch
 from collector.component import Context, Processor, Stage, StateReader, StateWriter
 from collector.findings import Observation
 from processors.anomaly.buckets import Buckets
-from processors.anomaly.closing import Closing, compile_ahead
+from processors.anomaly.closing import Closing
 from processors.anomaly.config import AnomalyConfig
 from processors.anomaly.gathering import gathered
 from processors.anomaly.series import Series
+from processors.anomaly.warmup import warm
 from processors.anomaly.watching import Watching
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Anomaly(Processor[AnomalyConfig]):
         self._clock = 0
         self._gone: list[bytes] = []  # what other options left in the store; deleted with the next batch
         self._before = self._head()
-        compile_ahead(config)
+        warm()
 
     def load(self, state: StateReader) -> None:
         head = state.get(_HEAD)

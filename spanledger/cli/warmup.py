@@ -19,10 +19,12 @@ def warmup() -> None:
     started = time.monotonic()
     with err.status("Compiling"):
         from collector.warmup import warm
+        from processors.anomaly.warmup import warm as warm_anomaly
         from processors.redaction import RedactionConfig, warmup
         from processors.redaction.processor import Parts
         from processors.redaction.pseudonyms import Pseudonyms
 
         warm()
+        warm_anomaly()
         warmup.warm(Parts(RedactionConfig(), Pseudonyms([secrets.token_bytes(32)])))
     out.print(f"Ready, after {time.monotonic() - started:.1f} s")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from collector.findings import Observation, Severity
@@ -366,6 +369,19 @@ def test_shipped_scopes_watch_every_measure_but_calls_alone() -> None:
     watched = {name for scope in AnomalyConfig().scopes.values() for name in scope.measures}
     assert watched == {measure.name for measure in MEASURES} - {"calls"}
     assert np.prod([len(AnomalyConfig(scopes={"keys": None}).scopes)]) == len(AnomalyConfig().scopes) - 1
+
+
+def test_the_documentation_shows_the_scopes_that_ship() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "anomalies.md").read_text(encoding="utf-8")
+    (shown,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if block.startswith("scopes:")]
+    assert AnomalyConfig.model_validate({"scopes": yaml.safe_load(shown)["scopes"]}) == AnomalyConfig()
+    assert {
+        name for measure in MEASURES for name in (f"anomaly.{measure.name}", f".{measure.name}") if f"`{name}`" in text
+    } >= {
+        f"anomaly.{measure.name}"
+        for measure in MEASURES
+        if measure.name not in {"time_to_first_token", "tokens_per_second"}
+    }
 
 
 def test_without_calls_there_is_nothing_to_do(past: Memory) -> None:
