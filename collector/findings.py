@@ -71,6 +71,7 @@ class Observation:
     unit: str = ""
     cost_pico: int | None = None  # money at stake that this observation adds to the finding's
     evidence: tuple[Evidence, ...] = ()
+    ends_ns: int | None = None  # when it is over whatever comes: the end of the window that it is about
     quiet_ns: int | None = None  # resolve when nothing was observed for so long; None: only an observation resolves
 
 
@@ -95,4 +96,5 @@ class Finding:
     version: int  # rises with every change
     resolution: Resolution | None = None  # of a resolved one
     resolved_ns: int | None = None  # when it was so no more
+    ends_ns: int | None = None  # when it is over whatever comes, as observed last
     transitions: tuple[Transition, ...] = ()  # that it made in this batch, in this order; empty: an update

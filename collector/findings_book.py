@@ -143,6 +143,7 @@ class FindingsBook:
             id=digest(one.kind, subject, str(one.at_ns)).hex(), kind=one.kind, subject=subject, state=State.OPEN, severity=one.severity,
             first_seen_ns=one.at_ns, last_seen_ns=one.at_ns, observations=1, measured=one.measured, expected=one.expected, unit=one.unit,
             cost_pico=one.cost_pico, message=one.message, evidence=first((), one.evidence), version=2,
+            ends_ns=one.ends_ns,
         )  # fmt: skip
         self._put(key, Episode(finding, 1, one.quiet_ns), Transition.OPENED)
 
@@ -166,6 +167,7 @@ class FindingsBook:
             measured=says.measured,
             expected=says.expected,
             unit=says.unit,
+            ends_ns=says.ends_ns,
             cost_pico=was.cost_pico if one.cost_pico is None else (was.cost_pico or 0) + one.cost_pico,
             message=says.message,
             evidence=first(was.evidence, one.evidence),

@@ -141,10 +141,12 @@ def _reached(
         f"Budget {budget.name}: {_who(scope.per, values)} used {use.shown(used)} of {use.shown(budget.limit)} {budget.unit} "
         f"{_in(scope, period)}, {line.percent}% or more."
     )
+    rolling = isinstance(scope.window, Rolling)
+    ends = at_ns + scope.length_ns(period) if rolling else scope.window.end(period)
     severity = Severity.CRITICAL if line.hard else Severity.WARNING if line.warning else Severity.INFO
     return Observation(
         _kind(line), _subject(scope.per, budget.name, values, line.percent), at_ns, message, severity,
-        measured=_float(used, budget), expected=_float(budget.limit, budget), unit=budget.unit, evidence=evidence,
+        measured=_float(used, budget), expected=_float(budget.limit, budget), unit=budget.unit, evidence=evidence, ends_ns=ends,
     )  # fmt: skip
 
 
