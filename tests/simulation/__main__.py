@@ -82,7 +82,7 @@ def _print_sums(console: Console, result: Score) -> None:
         ("median delay", f"{_minutes(delay)} ({dear} incidents of more than 5% of the daily spend; below {_minutes(DELAY_S)})", delay is not None and delay < DELAY_S),
         ("false alarms", f"{result.false_a_day:.2f} a day (at most {FALSE_A_DAY:g})", result.false_a_day <= FALSE_A_DAY),
     ):  # fmt: skip
-        console.print(f"{name:<13} [{'green' if reached else 'red'}]{value}[/]", highlight=False)
+        console.print(f"{name:<13} [{'green' if reached else 'red'}]{value}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_all(console: Console, result: Score) -> None:

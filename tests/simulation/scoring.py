@@ -35,6 +35,7 @@ from collector.component import Context, Processor
 from collector.findings import Finding, Transition
 from collector.findings_book import FindingsBook
 from collector.otlp import decode
+from processors.anomaly import Anomaly, AnomalyConfig
 from processors.behaviour import Behaviour, BehaviourConfig
 from spanledger.demo.company import World
 from spanledger.demo.incidents import Kind
@@ -124,8 +125,6 @@ def steps(calls: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 def shipped(world: World) -> list[Processor[Any]]:
     """What a user of this company would switch on, with the thresholds that ship. The weights of deployments are the gateway's own."""
-    from processors.anomaly import Anomaly, AnomalyConfig
-
     groups = [
         {"model": offer.alias, "weights": {one.name: one.weight for one in offer.deployments}}
         for offer in world.offers
