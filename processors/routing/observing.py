@@ -88,6 +88,14 @@ BLOCKED = Kind(
     Severity.INFO,
 )
 
+MODEL_UNKNOWN = Kind(
+    "routing.model_unknown",
+    ("team", "app", "model"),
+    lambda row: f"{row['app']} (team {row['team']}) asks for {row['model']}, which its gateway or provider does not have",
+)
+#: How gateways and SDKs call that error: LiteLLM's ProxyModelNotFoundError, OpenAI's code model_not_found …
+_UNKNOWN = re.compile(r"model_?not_?found|unknown_?model|invalid_?model|model_?not_?supported", re.IGNORECASE)
+
 
 def observed(
     batch: SpanBatch, policy: Policy, columns: Columns, fallbacks: Iterable[Answer], quiet_ns: int
@@ -111,7 +119,7 @@ def _checks(policy: Policy) -> list[tuple[Kind, Holds]]:
     checks: list[tuple[Kind, Holds]] = []
     if policy.tests:
         checks.append((PREMIUM_INSTEAD, lambda frame, _: equal_to(frame["route_verdict"], VERDICTS[PREMIUM])))
-    checks.append((BLOCKED, _by_guardrail))
+    checks += [(BLOCKED, _by_guardrail), (MODEL_UNKNOWN, _unknown)]
     for kind, of_rule in _OF_RULES:
         rules = [(Test(rule.match), holds) for rule in policy.config.rules if (holds := of_rule(rule)) is not None]
         if rules:
@@ -176,6 +184,11 @@ _OF_RULES: tuple[tuple[Kind, Callable[[Rule], Holds | None]], ...] = (
 def _by_guardrail(frame: pl.DataFrame, _: Columns) -> Mask:
     """Where a guardrail refused; a model that does is none."""
     return fitting(frame["refused_by"], lambda name: name != "model")
+
+
+def _unknown(frame: pl.DataFrame, _: Columns) -> Mask:
+    """Where a call failed because there is no such model."""
+    return fitting(frame["error_type"], lambda name: _UNKNOWN.search(name) is not None)
 
 
 def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:
