@@ -19,6 +19,8 @@ from processors.anomaly.measures import SUMS
 
 #: Combinations in one bucket: whoever makes up names must not fill the memory.
 MOST = 200_000
+#: Combinations in closed buckets that are kept beyond the newest of them.
+MOST_KEPT = 50_000
 #: So many stored additions of a bucket are made one.
 _ADDITIONS = 64
 _PREFIX = b"b"
@@ -145,8 +147,12 @@ class Buckets:
         self._closed = sorted(start for start in self.open if start <= last)
         for start in self._closed:
             self.closed[start] = self.open.pop(start)
-        for start in [start for start in self.closed if start <= last - self._keep_ns]:
-            self._dropped[start] = self.closed.pop(start)
+        kept = 0
+        for start in sorted(self.closed, reverse=True):
+            if start <= last - self._keep_ns or kept > MOST_KEPT:
+                self._dropped[start] = self.closed.pop(start)
+            else:
+                kept += len(self.closed[start])
         return [(start, self._last(start)) for start in self._closed]
 
     def _last(self, start: int) -> Bucket:

@@ -177,7 +177,7 @@ class _Said:
         rows = np.isin(self._seen.scopes, scopes)
         if not rows.any():
             return
-        dearest = self._seen.dearest()
+        dearest = self._seen.dearest(scopes)
         usd = np.array([one.rank if one is not None else 0 for one in dearest], np.int64) / PICO_PER_USD
         rows &= (usd >= self._config.single_factor * self._verdict.median) & (usd >= self._config.min_usd)
         for row in np.flatnonzero(rows).tolist():

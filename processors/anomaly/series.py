@@ -44,9 +44,14 @@ _PREFIX = b"s"
 _BETWEEN = "\x1f"
 
 
+def plain(value: str) -> str:
+    """A value as it may stand in a name."""
+    return value.replace(_BETWEEN, " ") if _BETWEEN in value else value
+
+
 def name_of(scope: str, values: Iterable[str]) -> str:
-    """A series as one text."""
-    return _BETWEEN.join((scope, *(value.replace(_BETWEEN, " ") for value in values)))
+    """A series as one text, of plain values."""
+    return _BETWEEN.join((scope, *values))
 
 
 def parts_of(name: str) -> tuple[str, ...]:
@@ -161,13 +166,13 @@ class Series:
         self.put(slots, rows)
         return slots
 
-    def make_room(self, wanted: int, keep: Iterable[str]) -> list[str]:
-        """Let go of the least recently seen, so that there is room for so many; some more than needed, not a few at every bucket."""
+    def make_room(self, wanted: int, keep: Iterable[int]) -> list[str]:
+        """Let go of the least recently seen, so that there is room for so many, but not of these slots; some more than needed, not a few
+        at every bucket."""
         over = len(self.slots) + wanted - self.most
         if over <= 0:
             return []
-        kept = {self.slots[name] for name in keep if name in self.slots}
-        used = np.array([slot for slot in self.slots.values() if slot not in kept], np.int64)
+        used = np.setdiff1d(np.fromiter(self.slots.values(), np.int64, len(self.slots)), np.fromiter(keep, np.int64))
         order = np.lexsort((used, self.rows.whole[used, SEEN]))[: over + self.most // 20]
         gone = []
         for slot in used[order].tolist():

@@ -57,14 +57,14 @@ class View:
         calls = [one for one in ((self.bad if bad else self.dear)[group] for group in groups) if one is not None]
         return tuple(Evidence(one.trace_id, one.span_id) for one in sorted(calls, key=_order)[:_SHOWN])
 
-    def dearest(self) -> list[Example | None]:
-        """Of each row its dearest call."""
+    def dearest(self, scopes: Sequence[int]) -> list[Example | None]:
+        """Of each row of some scopes its dearest call."""
         found: list[Example | None] = [None] * len(self.slots)
-        for group, scope in zip(*(axis.tolist() for axis in np.nonzero(self.of >= 0)), strict=True):
-            one, row = self.dear[group], int(self.of[group, scope])
-            best = found[row]
-            if one is not None and (best is None or _order(one) < _order(best)):
-                found[row] = one
+        for scope in scopes:
+            for row, one in zip(self.of[:, scope].tolist(), self.dear, strict=True):
+                best = found[row] if row >= 0 else one
+                if one is not None and (best is None or _order(one) < _order(best)):
+                    found[row] = one
         return found
 
 

@@ -27,12 +27,13 @@ from processors.anomaly.series import (
     Series,
     name_of,
     parts_of,
+    plain,
 )
 
 #: A series without calls is missed for so long.
 _MISSED_S = 86400
-#: Combinations whose series are remembered, as a part of the most series there may be.
-_REMEMBERED = 2
+#: Combinations whose series are remembered.
+_REMEMBERED = 50_000
 
 
 class Watching:
@@ -91,44 +92,53 @@ class Watching:
 
     def slots(self, keys: Sequence[Values], bucket: int, can_be_new: bool) -> tuple[I64, int, int]:
         """[keys, scopes]: the slot of each one's series, -1 for none; how many series had to go, and how many found no room."""
-        if len(self._memory) > _REMEMBERED * self._series.most:
+        if len(self._memory) > _REMEMBERED:
             self._memory.clear()
-        found = [self._memory.get(key) or self._placed(key) for key in keys]
+        rows: list[list[int]] = []
+        fresh: list[tuple[int, list[str | None]]] = []
         unknown: dict[str, int] = {}
-        for key, row in zip(keys, found, strict=True):
-            if -2 in row:
-                unknown.update(
-                    (name, scope)
-                    for scope, name in enumerate(self._names(key))
-                    if row[scope] == -2 and name is not None
-                )
+        for place, key in enumerate(keys):
+            row = self._memory.get(key)
+            if row is None:
+                names = self._names(key)
+                row = self._placed(key, names)
+                if -2 in row:
+                    fresh.append((place, names))
+                    unknown.update((name, scope) for scope, name in enumerate(names) if row[scope] == -2 and name)
+            rows.append(row)
+        found = np.array(rows, np.int64).reshape(len(keys), len(self._scopes))
         missing = sorted(unknown)
         if not missing:
-            return np.array(found, np.int64).reshape(len(keys), len(self._scopes)), 0, 0
-        present = {self._series.names[slot] for row in found for slot in row if slot >= 0}
+            return found, 0, 0
+        present = np.unique(found[found >= 0]).tolist()
         room = max(self._series.most - len(present), 0)
-        gone = self._series.make_room(min(len(missing), room), [name for name in present if name is not None])
+        gone = self._series.make_room(min(len(missing), room), present)
         without = missing[room:]
         self._add(missing[:room], unknown, bucket, can_be_new)
         if gone:
             self.start()
-        return self.slots_of(keys), len(gone), len(without)
+        for place, names in fresh:
+            found[place] = self._placed(keys[place], names)
+        return np.maximum(found, -1), len(gone), len(without)
 
     def slots_of(self, keys: Sequence[Values]) -> I64:
         """As `slots`, of the series that are there."""
-        rows = [self._memory.get(key) or self._placed(key) for key in keys]
+        rows = [self._memory.get(key) or self._placed(key, self._names(key)) for key in keys]
         return np.maximum(np.array(rows, np.int64).reshape(len(keys), len(self._scopes)), -1)
 
     def _names(self, key: Values) -> list[str | None]:
+        """The series that a combination is in, scope by scope; None where it lacks a value."""
+        key = tuple([value and plain(value) for value in key])
         names: list[str | None] = []
         for (name, _), places in zip(self._scopes, self._places, strict=True):
-            values = [key[place] for place in places]
-            names.append(None if None in values or "" in values else name_of(name, (value or "" for value in values)))
+            values = [value for value in [key[place] for place in places] if value]
+            names.append(name_of(name, values) if len(values) == len(places) else None)
         return names
 
-    def _placed(self, key: Values) -> list[int]:
+    def _placed(self, key: Values, names: Sequence[str | None]) -> list[int]:
         """The slots of a combination; -1 where it is in no series of the scope, -2 where that is not there."""
-        row = [-1 if name is None else self._series.slots.get(name, -2) for name in self._names(key)]
+        slots = self._series.slots
+        row = [-1 if name is None else slots.get(name, -2) for name in names]
         if -2 not in row:
             self._memory[key] = row
         return row
