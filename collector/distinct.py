@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from collector.otlp import interning
+from collector.otlp.compiled import read_only
 from collector.otlp.tables import I32, I64, U8, Text
 
 Mask = NDArray[np.bool_]
@@ -87,10 +88,8 @@ def combinations(frame: pl.DataFrame, names: Sequence[str], numbers: Sequence[I6
 def _numbered(data: U8, at: I64, sizes: I32) -> tuple[I32, I64]:
     """Per text its number, and for each number the row where it stands first."""
     # As the decoder calls it, bytes that may only be read and numbers that may be written: one compiled version is enough.
-    data = data.view()
-    data.flags.writeable = False
     at = at if at.flags.writeable and at.flags.c_contiguous else at.copy()
-    result: tuple[I32, I64] = interning.texts(data, Text(at, sizes))
+    result: tuple[I32, I64] = interning.texts(read_only(data), Text(at, sizes))
     return result
 
 

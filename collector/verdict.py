@@ -139,12 +139,18 @@ def decide(answers: Sequence[Answer]) -> Verdict:
         reason = f"budget {tight.budget}: {_who(tight.subject)} used {tight.shown(tight.used)} of {tight.shown(tight.limit)} {tight.unit}{until}{_known(tight)}"
         return Verdict(False, reason, uses, unasked, tight)
     short = next((use for use in uses if use.since_ns is not None), None)
-    return Verdict(True, f"within budget{_known(short)}" if short is not None else "within budget", uses, unasked, tight)
+    return Verdict(
+        True, f"within budget{_known(short)}" if short is not None else "within budget", uses, unasked, tight
+    )
 
 
 def _known(use: Use) -> str:
     """What is not known of a use."""
-    return "" if use.since_ns is None else f" (budget {use.budget} is counted since {_iso(use.since_ns)}: there may be more)"
+    return (
+        ""
+        if use.since_ns is None
+        else f" (budget {use.budget} is counted since {_iso(use.since_ns)}: there may be more)"
+    )
 
 
 def _who(subject: Subject) -> str:

@@ -8,8 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+Item = TypeVar("Item", bound=np.generic)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -25,6 +28,17 @@ def kernel(function: Function) -> Function:
         packages = {Path(__file__).parent, Path(function.__code__.co_filename).parent}
         index._source_stamp = (index._source_stamp, *map(_stamp, sorted(packages)))
     return cast(Function, compiled)
+
+
+def read_only(data: NDArray[Item]) -> NDArray[Item]:
+    """A view of an array that may not be written to.
+
+    Numba compiles a kernel once more for arrays that may. So bytes of requests are read-only wherever they come from, and what
+    a start compiled ahead is what the first batch runs.
+    """
+    view = data.view()
+    view.flags.writeable = False
+    return view
 
 
 @cache

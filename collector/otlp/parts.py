@@ -14,7 +14,7 @@ import numpy as np
 
 from collector.errors import Malformed
 from collector.otlp import layout as L
-from collector.otlp.compiled import kernel
+from collector.otlp.compiled import kernel, read_only
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import TOP, Flag, Int, address, copy, payload, put_varint, skip, store8, tag, varint_size
 from collector.signals import Signal
@@ -58,7 +58,7 @@ def split(signal: Signal, body: U8, items: int, most: int) -> list[Part]:
     own, own_at = repeated(body, heads)
     found, first = [], 0
     for behind, size, count in pack(units, heads, most).tolist():
-        found.append(Part(write(body, units, own, own_at, first, behind, size), count))
+        found.append(Part(read_only(write(body, units, own, own_at, first, behind, size)), count))
         first = behind
     return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from collector.memory import large_buffer
-from collector.otlp.compiled import kernel
+from collector.otlp.compiled import kernel, read_only
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import Int, address, copy, put_varint, varint_size
 
@@ -90,4 +90,4 @@ def spliced(body: U8, edits: I64, nodes: I64, blob: U8) -> U8:
     size = splice(body, np.ascontiguousarray(edits), np.ascontiguousarray(nodes), np.ascontiguousarray(blob), buffer)
     if size < 0:
         raise ValueError("edits overlap, or reach beyond the body")
-    return buffer[:size]
+    return read_only(buffer[:size])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from collector.memory import large_buffer
+from collector.otlp.compiled import read_only
 from collector.otlp.tables import U8
 from collector.store.crypto import Damaged
 from collector.store.environment import Txn
@@ -46,7 +47,7 @@ class Entry(NamedTuple):
 def joined(entries: Sequence[Entry]) -> U8:
     """The bodies of entries that one `read` gave, in their order and none left out, as one. Nothing is copied."""
     first, last = entries[0], entries[-1]
-    return first.buffer[first.at : last.at + len(last.body)]
+    return read_only(first.buffer[first.at : last.at + len(last.body)])
 
 
 @dataclass(slots=True)

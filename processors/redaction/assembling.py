@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from collector.otlp.compiled import kernel
+from collector.otlp.compiled import kernel, read_only
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import address, copy
-from processors.redaction.hits import read_only
 
 
 def assemble(

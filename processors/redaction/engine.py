@@ -29,7 +29,7 @@ from processors.redaction.decisions import (
     Pieces,
 )
 from processors.redaction.events import content_of_events
-from processors.redaction.hits import Found, read_only
+from processors.redaction.hits import Found
 from processors.redaction.ours import CONTENT, UNSCANNABLE, Ours
 from processors.redaction.persons import Persons
 from processors.redaction.policy import KeyTable, Mode, Policy
@@ -59,11 +59,9 @@ class Changes:
         """The request that they make; the same bytes where there are none."""
         if not len(self):
             return data
-        return read_only(
-            rewrite(
-                data, leaves, replaced=self.replaced, blob=self.blob, at=self.at, size=self.size,
-                dropped=self.dropped, removed=self.removed,
-            )
+        return rewrite(
+            data, leaves, replaced=self.replaced, blob=self.blob, at=self.at, size=self.size,
+            dropped=self.dropped, removed=self.removed,
         )  # fmt: skip
 
 

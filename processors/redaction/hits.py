@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp import interning
+from collector.otlp.compiled import read_only
 from collector.otlp.tables import I64, U8, Text
 
 Mask = NDArray[np.bool_]
@@ -79,13 +80,6 @@ def spread(text: I64, codes: NDArray[np.integer[Any]]) -> tuple[I64, I64]:
     each = count[codes[rows]]
     hit = np.repeat(before[codes[rows]] - (np.cumsum(each) - each), each) + np.arange(each.sum())
     return np.repeat(rows, each), hit
-
-
-def read_only(data: U8) -> U8:
-    """The bytes, as kernels are compiled for them."""
-    view = data.view()
-    view.flags.writeable = False
-    return view
 
 
 def merged(parts: list[Found]) -> Found:

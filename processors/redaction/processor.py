@@ -33,7 +33,6 @@ from processors.redaction.config import RedactionConfig
 from processors.redaction.decisions import Decisions
 from processors.redaction.engine import Engine, Outcome
 from processors.redaction.findings import counts
-from processors.redaction.hits import read_only
 from processors.redaction.metrics import Tally, metrics_of
 from processors.redaction.ours import Ours
 from processors.redaction.persons import Persons
@@ -73,7 +72,7 @@ class Redaction(Processor[RedactionConfig]):
     def process(self, batch: SpanBatch) -> SpanBatch:
         if self.config.idle or not len(batch.otlp.data):
             return batch
-        data = read_only(batch.otlp.data)
+        data = batch.otlp.data
         outcome = self.parts.engine.redact(Signal.TRACES, data, batch.otlp)
         like = batch.otlp if outcome.same_attributes else None
         traces = batch.otlp if outcome.data is data else decode.read(outcome.data, len(batch), like)
@@ -89,7 +88,7 @@ class Redaction(Processor[RedactionConfig]):
     def process_requests(self, batch: RequestBatch) -> RequestBatch:
         if self.config.idle:
             return batch
-        outcome = self.parts.engine.redact(batch.signal, read_only(batch.data))
+        outcome = self.parts.engine.redact(batch.signal, batch.data)
         data = outcome.data if self._audit is None else self._audit.request(batch.signal, outcome.data)
         self._note(outcome)
         return batch.with_(data=data)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp import interning
+from collector.otlp.compiled import read_only
 from collector.otlp.strings import Kind, Place, Strings
 from collector.otlp.tables import I32, I64, U8, Text
 from processors.redaction import hits
@@ -192,7 +193,7 @@ def distinct_numbers(*columns: NDArray[np.integer[Any]]) -> tuple[I32, I64]:
     words = np.stack([column.astype(np.int64) for column in columns], axis=1)
     width = 8 * len(columns)
     at, size = np.arange(len(words)) * width, np.full(len(words), width, np.int32)
-    found: tuple[I32, I64] = interning.texts(hits.read_only(words.reshape(-1).view(np.uint8)), Text(at, size))
+    found: tuple[I32, I64] = interning.texts(read_only(words.reshape(-1).view(np.uint8)), Text(at, size))
     return found
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp import gathering, interning
+from collector.otlp.compiled import read_only
 from collector.otlp.tables import I32, I64, U8, Text
 from processors.redaction import hits
 from processors.redaction.detector import Detector
@@ -33,7 +34,7 @@ class Texts(NamedTuple):
     size: I32
 
 
-NO_TEXTS = Texts(hits.read_only(np.empty(0, np.uint8)), np.empty(0, np.int64), np.empty(0, np.int32))
+NO_TEXTS = Texts(read_only(np.empty(0, np.uint8)), np.empty(0, np.int64), np.empty(0, np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +135,14 @@ def _clean(searched: Searched, data: U8, off: I64, size: I32) -> Texts:
     for rows in (searched.found.leaf, searched.members, *searched.failed.values()):
         nothing[rows] = False
     offsets, texts = gathering.texts(data, off[nothing], size[nothing])
-    return Texts(hits.read_only(texts), offsets[:-1], size[nothing])
+    return Texts(read_only(texts), offsets[:-1], size[nothing])
 
 
 def _among(known: Texts, data: U8, off: I64, size: I32) -> Mask:
     """Which of some texts that differ are among the known ones, which differ too."""
     short = size <= _SHORT
     offsets, texts = gathering.texts(data, off[short], size[short])
-    both = hits.read_only(np.concatenate([known.data, texts]))
+    both = read_only(np.concatenate([known.data, texts]))
     at = np.concatenate([known.off, offsets[:-1] + len(known.data)])
     codes, _ = interning.texts(both, Text(at, np.concatenate([known.size, size[short]])))
     among = np.zeros(len(off), np.bool_)

@@ -90,7 +90,13 @@ def test_what_runs_without_a_config():
     loaded = load(None, {})
     assert loaded.source == SHIPPED
     assert list(loaded.receivers) == ["otlp"]
-    assert list(loaded.service.pipelines["traces"].processors) == ["attribution", "pricing", "redaction", "privacy", "anomaly"]
+    assert list(loaded.service.pipelines["traces"].processors) == [
+        "attribution",
+        "pricing",
+        "redaction",
+        "privacy",
+        "anomaly",
+    ]
     assert {id_: p.exporters for id_, p in loaded.service.pipelines.items()} == {
         "traces": ("clickhouse",),
         "logs": ("clickhouse",),
