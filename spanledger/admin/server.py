@@ -80,16 +80,22 @@ class AdminServer:
     def _pages_for_people(self, config: AdminConfig, token: str | None) -> Site | None:
         """The pages in a browser, over the first ClickHouse that the config writes calls to."""
         from exporters.clickhouse.config import ClickHouseConfig
+        from processors.behaviour.config import BehaviourConfig
         from spanledger.ui.ask import open_store
         from spanledger.ui.site import Site
+        from spanledger.ui.weights import Weighted
 
         specs = (spec.config for spec in self._service.config.exporters.values())
         target = next((found for found in specs if isinstance(found, ClickHouseConfig)), None)
         if not config.ui.enabled or target is None:
             return None
+        told = [
+            spec.config for spec in self._service.config.processors.values() if isinstance(spec.config, BehaviourConfig)
+        ]
+        weights = [Weighted(group.model, group.by, group.weights) for one in told for group in one.groups]
         store = open_store(target.dsn.get_secret_value(), target.database_name)
         service = self._service
-        return Site(store, config.ui, token, status=lambda: status(service), budgets=lambda: service.budgets(time.time_ns(), _MOST_SUBJECTS))  # fmt: skip
+        return Site(store, config.ui, token, status=lambda: status(service), budgets=lambda: service.budgets(time.time_ns(), _MOST_SUBJECTS), weights=weights)  # fmt: skip
 
     def start(self) -> None:
         """Listen. Raises `SpanledgerError` where the address cannot be had."""

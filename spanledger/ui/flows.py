@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
@@ -11,8 +11,6 @@ from spanledger.ui.charts import COLOURS, both
 from spanledger.ui.html import Markup, Node, e
 
 _GAP, _NODE, _LEAST = 10, 10, 14
-#: How many days before a finding say what is usual.
-BEFORE = timedelta(days=14)
 
 
 def flows(frame: pl.DataFrame, *, unit: units.Unit = units.count, label: str = "") -> Node:
@@ -73,38 +71,58 @@ def _cut(name: str, width: int) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def usual_range(frame: pl.DataFrame, first: datetime, start: datetime, end: datetime) -> dict[int, tuple[float, float]]:
+def usual_range(
+    frame: pl.DataFrame, first: datetime, start: datetime, end: datetime, absent: float | None = 0.0
+) -> dict[int, tuple[float, float]]:
     """From and to where eight in ten of the same hours of the day lay before `first`, for each hour of a period; hours
-    by seconds since 1970. Empty where fewer than three days are known."""
+    by seconds since 1970. Empty where fewer than three days are known. `absent`: the value of an hour without a row, None
+    where it has none."""
     hour, day = 3600, 86400
     begin, until, stop = (int(m.timestamp()) // hour * hour for m in (start, first, end))
-    rows = {int(time): float(value or 0) for time, value in frame.select("time", "value").iter_rows()}
+    rows = _rows(frame, absent)
     oldest = min((time for time in rows if time < until), default=until)
     if until - oldest < 3 * day:
         return {}
-    of_day = [
-        pl.Series([rows.get(t, 0.0) for t in range(oldest, until, hour) if t // hour % 24 == n]) for n in range(24)
-    ]
-    found = [
-        (float(values.quantile(0.1, "linear") or 0), float(values.quantile(0.9, "linear") or 0)) for values in of_day
-    ]
-    return {t: found[t // hour % 24] for t in range(begin, stop + 1, hour)}
+    found = {}
+    for of_day in range(24):
+        values = _same_hours(rows, oldest, until, of_day, absent)
+        if len(values):
+            found[of_day] = float(values.quantile(0.1, "linear") or 0), float(values.quantile(0.9, "linear") or 0)
+    return {t: found[t // hour % 24] for t in range(begin, stop + 1, hour) if t // hour % 24 in found}
 
 
-def against_usual(frame: pl.DataFrame, first: datetime, start: datetime, end: datetime) -> pl.DataFrame:
+def _rows(frame: pl.DataFrame, absent: float | None) -> dict[int, float]:
+    """Values by seconds since 1970."""
+    rows = frame.select("time", "value").iter_rows()
+    return {int(time): float(value or 0) for time, value in rows if absent is not None or value is not None}
+
+
+def _same_hours(rows: dict[int, float], oldest: int, until: int, of_day: int, absent: float | None) -> pl.Series:
+    """What the hours had that are the nth of their day."""
+    times = (t for t in range(oldest, until, 3600) if t // 3600 % 24 == of_day)
+    return pl.Series([v for t in times if (v := rows.get(t, absent)) is not None], dtype=pl.Float64)
+
+
+def against_usual(
+    frame: pl.DataFrame, first: datetime, start: datetime, end: datetime, absent: float | None = 0.0
+) -> pl.DataFrame:
     """Hourly `time` (seconds since 1970), `value` as two series: measured, and usual: the median of the same hour of the
-    day in the days before `first`, as far as there are rows. An hour without a row had nothing, and counts as zero."""
+    day in the days before `first`, as far as there are rows. `absent`: the value of an hour without a row, None where it has none."""
     hour = 3600
     begin, until, stop = (int(m.timestamp()) // hour * hour for m in (start, first, end))
-    rows = {int(time): float(value or 0) for time, value in frame.select("time", "value").iter_rows()}
+    rows = _rows(frame, absent)
     known = [time for time in rows if time < until]
-    measured = [{"time": t, "series": "measured", "value": rows.get(t, 0.0)} for t in range(begin, stop + 1, hour)]
+    measured = [
+        {"time": t, "series": "measured", "value": value}
+        for t in range(begin, stop + 1, hour)
+        if (value := rows.get(t, absent)) is not None
+    ]
     if not known:
         return pl.DataFrame(measured)
     oldest, usual = min(known), {}
     for of_day in range(24):
-        values = [rows.get(t, 0.0) for t in range(oldest, until, hour) if t // hour % 24 == of_day]
-        if values:
-            usual[of_day] = float(pl.Series(values).median())  # type: ignore[arg-type]
+        values = _same_hours(rows, oldest, until, of_day, absent)
+        if len(values):
+            usual[of_day] = float(values.median())  # type: ignore[arg-type]
     expected = [{"time": t, "series": "usual", "value": usual[t // hour % 24]} for t in range(begin, stop + 1, hour) if t // hour % 24 in usual]  # fmt: skip
     return pl.DataFrame([*measured, *expected])

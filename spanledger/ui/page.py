@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +27,7 @@ from spanledger.ui.ask import AskError, Store, Value, quoted
 from spanledger.ui.auth import Visitor
 from spanledger.ui.filters import Filters
 from spanledger.ui.html import Markup, Node, e, render
+from spanledger.ui.weights import Weighted
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +67,14 @@ def page(path: str, title: str, icon: str = "", *, filtered: bool = True) -> Cal
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What pages are made from. `status` and `budgets` are None where no collector runs in this process."""
+    """What pages are made from. `status` and `budgets` are None where no collector runs in this process, and `weights` are not
+    known there."""
 
     store: Store
     threads: ThreadPoolExecutor
     status: Callable[[], dict[str, Any]] | None = None
     budgets: Callable[[], list[dict[str, Any]]] | None = None
+    weights: Sequence[Weighted] = ()
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from spanledger.ui.html import Markup, Node, e, render
 from spanledger.ui.page import ROOT, NotHere, Page, Source, View, as_csv
 from spanledger.ui.pages import registered
 from spanledger.ui.shell import document, framed
+from spanledger.ui.weights import Weighted
 
 _POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 _HEADERS = {
@@ -54,12 +55,13 @@ class Site:
         *,
         status: Callable[[], dict[str, Any]] | None = None,
         budgets: Callable[[], list[dict[str, Any]]] | None = None,
+        weights: Sequence[Weighted] = (),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._access = Access(config, token)
         self._clock = clock
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="ui")
-        self._source = Source(Remembering(store), self._threads, status, budgets)
+        self._source = Source(Remembering(store), self._threads, status, budgets, weights)
         routes: list[BaseRoute] = [
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),

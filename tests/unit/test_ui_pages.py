@@ -10,13 +10,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from config.model import UiConfig
+from spanledger.ui import units
 from spanledger.ui.app import alone
 from spanledger.ui.flows import against_usual, flows, usual_range
 from spanledger.ui.html import render
 from spanledger.ui.pages.budgets import left, projected
 from spanledger.ui.pages.findings import shown
+from spanledger.ui.pages.models import _wanted
 from spanledger.ui.pages.pipeline import seconds_short, size
 from spanledger.ui.site import Site
+from spanledger.ui.weights import Weighted, configured
 from tests.ui_kit import FrameStore
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -161,3 +164,46 @@ def test_only_admins_see_what_names_machines() -> None:
     assert viewer.status_code == 200
     assert "Config in force" in viewer.text
     assert "db.internal" not in viewer.text
+
+
+LOAD = pl.DataFrame(
+    {
+        "Asked": ["gpt-4o", "gpt-4o", "gpt-4o", "o3"], "Provider": ["azure", "azure", "openai", "openai"], "Deployment": ["eu", "us", "x", ""],
+        "Region": ["", "", "", ""], "ApiKey": ["", "", "", ""], "Calls": [60, 30, 10, 5], "Share": [0.6, 0.3, 0.1, 1.0], "P95": [1.0, 1.0, 1.0, 1.0],
+    }
+)  # fmt: skip
+
+
+def test_load_is_compared_with_the_configured_weights_also_of_members_without_calls() -> None:
+    found = configured(LOAD, [Weighted("GPT-*", "deployment", {"eu": 3, "us": 1, "asia": 1}), Weighted("*", "region", {"a": 1, "b": 1})])  # fmt: skip
+    rows = {(row["Asked"], row["Deployment"]): (row["Configured"], row["Has"], row["Calls"]) for row in found.iter_rows(named=True) if row["By"] == "deployment"}  # fmt: skip
+    assert rows == {
+        ("gpt-4o", "eu"): (0.6, 0.6, 60), ("gpt-4o", "us"): (0.2, 0.3, 30), ("gpt-4o", "x"): (0.0, 0.1, 10), ("gpt-4o", "asia"): (0.2, 0.0, 0),
+    }  # fmt: skip
+    others = found.filter(pl.col("By") == "region")
+    assert others["Configured"].to_list() == [0.0, 0.5, 0.5]
+    assert others["P95"].to_list() == [1.0, None, None]
+
+
+def test_members_of_several_rows_are_compared_as_one_and_models_without_a_group_not_at_all() -> None:
+    found = configured(LOAD, [Weighted("gpt-4o", "provider", {"azure": 1, "openai": 1})])
+    assert found.select("Configured", "Has").rows() == [(0.5, 0.9), (0.5, 0.9), (0.5, 0.1), (None, None)]
+
+
+def test_a_share_far_from_its_weight_is_marked() -> None:
+    row = {"Configured": 0.5, "Has": 0.9, "Share": 0.6, "By": "provider"}
+    assert render(_wanted(row)) == '<span class="tag warn">50.0% (provider: 90.0%)</span>'
+    assert render(_wanted({**row, "Has": 0.52, "Share": 0.52})) == "50.0%"
+    assert render(_wanted({**row, "Configured": None})) == units.DASH
+
+
+def test_hours_without_a_row_have_no_share_and_no_sum() -> None:
+    """Of a share nothing is known then; of a sum, that it was 0."""
+    first = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    rows = [(int((first - timedelta(days=day)).timestamp()), 0.5) for day in (1, 2, 3, 4)]
+    frame = pl.DataFrame(rows, schema=["time", "value"], orient="row")
+    start, end = first - timedelta(hours=1), first
+    shares = against_usual(frame, first, start, end, None)
+    assert shares.rows() == [(int(first.timestamp()), "usual", 0.5)]
+    assert against_usual(frame, first, start, end).filter(pl.col("series") == "measured")["value"].to_list() == [0.0, 0.0]  # fmt: skip
+    assert usual_range(frame, first, start, end, None) == {int(first.timestamp()): (0.5, 0.5)}

@@ -231,7 +231,7 @@ def test_viewers_see_a_trace_without_what_was_said() -> None:
 def test_one_option_turns_the_pages_off(enabled: bool, there: bool) -> None:
     config = AdminConfig(endpoint="127.0.0.1:0", ui=UiConfig(enabled=enabled))
     exporter = SimpleNamespace(config=ClickHouseConfig.model_validate({"dsn": "http://127.0.0.1:9/x"}))
-    service = SimpleNamespace(config=SimpleNamespace(exporters={"clickhouse": exporter}), deliveries=[])
+    service = SimpleNamespace(config=SimpleNamespace(processors={}, exporters={"clickhouse": exporter}), deliveries=[])
     server = AdminServer(config, service)  # type: ignore[arg-type]
     asker = TestClient(server._pages(), client=("127.0.0.1", 5000), follow_redirects=False)
     assert asker.get("/ui/calls").status_code == (200 if there else 404)

@@ -13,19 +13,16 @@ from spanledger.ui import units
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import HALF, WIDE, lines, stacked
 from spanledger.ui.filters import DIMENSIONS
-from spanledger.ui.flows import BEFORE, against_usual, usual_range
+from spanledger.ui.flows import against_usual, usual_range
 from spanledger.ui.html import Markup, Node, e
+from spanledger.ui.measured import measured
 from spanledger.ui.page import NotHere, View, figure, page
 from spanledger.ui.pages.budgets import severity
-from spanledger.ui.sql import COST, MOVEMENTS, step_of
+from spanledger.ui.sql import step_of
 from spanledger.ui.tables import Column, facts, table, tile
 
 STATES = {"": "Open and resolved", "open": "Open", "resolved": "Resolved"}
 SEVERITIES = {"": "Any severity", "critical": "Critical", "warning": "Warning", "info": "Info"}
-#: What is drawn for a finding, by its unit, and the dimensions of a subject that the hourly sums have.
-_MEASURES = {"USD": ("Spend", COST, units.usd, units.usd_short), "tokens": ("Tokens", "sum(h.InputTokens) + sum(h.OutputTokens)", units.count, units.short)}  # fmt: skip
-_CALLS = ("Calls", "sum(h.Calls)", units.count, units.short)
-_COLUMNS = {**DIMENSIONS, "user": "User"}
 _LONGEST = timedelta(days=14)
 _RESOLUTIONS = {
     "recovered": "it is so no more",
@@ -188,26 +185,23 @@ def _around(row: dict[str, Any]) -> dict[str, str]:
 
 
 def _series(view: View, row: dict[str, Any], subject: dict[str, str]) -> Node:
-    """The subject's hours around the finding, and what was usual before it. Other dimensions than the sums have do not narrow it."""
-    title, measure, unit, axis = _MEASURES.get(row["Unit"] or "", _CALLS)
-    known = {name: value for name, value in subject.items() if name in _COLUMNS}
+    """The hours of the finding's measure around it, and what was usual before it; nothing where it cannot be drawn."""
+    found = measured(row["Kind"], row["Unit"] or "", subject)
+    if found is None:
+        return None
     first, last = (row[name].replace(tzinfo=UTC) if row[name].tzinfo is None else row[name] for name in ("FirstSeen", "LastSeen"))  # fmt: skip
     start, end = first - timedelta(days=2), min(last + timedelta(hours=12), view.now)
-    start = max(start, end - _LONGEST)
-    tests = "".join(f" AND h.{_COLUMNS[name]} = {{s_{name}:String}}" for name in known)
-    parameters: dict[str, Value] = {"before": min(first, start) - BEFORE, "end": end} | {f"s_{name}": value for name, value in known.items()}  # fmt: skip
-    sql = f"""SELECT h.Hour AS time, {measure} AS value
-FROM {MOVEMENTS}
-WHERE h.Hour >= toStartOfHour({{before:DateTime64(6, 'UTC')}}) AND h.Hour <= {{end:DateTime64(6, 'UTC')}}{tests}
-GROUP BY time
-ORDER BY time"""
-    of = ", ".join(f"{name} {value or '(none)'}" for name, value in known.items()) or "all calls"
+    start = max(start, end - (_LONGEST if found.of_hours else timedelta(days=found.days)))
+    sql, values = found.question(subject)
+    parameters: dict[str, Value] = {"before": min(first, start) - timedelta(days=found.days), "end": end, **values}
+    of = ", ".join(f"{name.replace('_', ' ')} {value or '(none)'}" for name, value in subject.items()) or "all calls"
+    absent = 0.0 if found.sums else None
 
     def chart(frame: pl.DataFrame) -> Node:
-        drawn = against_usual(frame, first, start, end)
-        return lines(drawn, start, end, _HOUR, unit=unit, axis=axis, width=WIDE, height=230, usual=usual_range(frame, first, start, end), during=(first, last), label=f"{title} an hour of {of}, measured and usual")  # fmt: skip
+        drawn, usual = against_usual(frame, first, start, end, absent), usual_range(frame, first, start, end, absent)
+        return lines(drawn, start, end, _HOUR, unit=found.unit, axis=found.axis, width=WIDE, height=230, usual=usual, during=(first, last), label=f"{found.title} an hour of {of}, measured and usual")  # fmt: skip
 
-    return figure(view, f"{title} an hour", sql, chart, parameters=parameters, wide=True, note=f"Of {of}. Usual: the median of the same hour of the day in up to 14 days before it was first seen, {units.when(first)[:16]} UTC; the grey band holds eight in ten of them. Red: from then to when it was last seen.", empty="The ledger has no calls of this subject around that time.")  # fmt: skip
+    return figure(view, f"{found.title} an hour" if found.sums else found.title, sql, chart, parameters=parameters, wide=True, note=f"Of {of}, by the hour. Usual: the median of the same hour of the day in up to {found.days} days before it was first seen, {units.when(first)[:16]} UTC; the grey band holds eight in ten of them. Red: from then to when it was last seen.", empty="The ledger has no calls of this subject around that time.")  # fmt: skip
 
 
 _HOUR = 3600

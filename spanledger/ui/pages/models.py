@@ -14,10 +14,14 @@ from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
 from spanledger.ui.sql import ABSENT, CALL_MODEL, calls, step_of
 from spanledger.ui.tables import Column, Row, table
+from spanledger.ui.weights import configured
 
 _SERVED = ABSENT.format(column=CALL_MODEL)
 _ASKED = ABSENT.format(column="c.RequestModel")
 _LINES = 20
+_MOST_ROWS = 60
+#: How far a share may be off what is configured, as the processor behaviour has it by default.
+_OFF = 0.05
 _NO_POLICY = "No routing policy judged calls of this period: the processor routing does (docs/routing.md)."
 
 
@@ -159,26 +163,42 @@ LIMIT 20"""
 
 
 def _load(view: View, where: str, parameters: dict[str, Value]) -> Markup:
-    sql = f"""SELECT {_ASKED} AS Asked, {ABSENT.format(column="c.Provider")} AS Provider, c.Deployment AS Deployment, c.Region AS Region, count() AS Calls,
+    groups = view.source.weights
+    key = "c.ApiKey" if any(group.by == "api_key" for group in groups) else "''"
+    sql = f"""SELECT {_ASKED} AS Asked, {ABSENT.format(column="c.Provider")} AS Provider, c.Deployment AS Deployment, c.Region AS Region, {key} AS ApiKey, count() AS Calls,
 count() / sum(count()) OVER (PARTITION BY Asked) AS Share, 1 / count() OVER (PARTITION BY Asked) AS Even, countIf(c.StatusCode = 'Error') / count() AS Failed,
 countIf(c.ErrorType = '429' OR c.ErrorType ILIKE '%rate%limit%' OR c.ErrorType ILIKE '%throttl%') AS Limited, quantile(0.95)(c.Duration) AS P95
 FROM llm_calls AS c
 WHERE {where}
-GROUP BY Asked, Provider, Deployment, Region
-ORDER BY sum(count()) OVER (PARTITION BY Asked) DESC, Asked, Calls DESC, Provider, Deployment
-LIMIT 60"""
+GROUP BY Asked, Provider, Deployment, Region, ApiKey
+ORDER BY sum(count()) OVER (PARTITION BY Asked) DESC, Asked, Calls DESC, Provider, Deployment, Region, ApiKey
+LIMIT 1000"""
+    wanted = Column("Configured", "Configured", cell=_wanted, number=True) if groups else Column("Even", "Even share", units.share, number=True)  # fmt: skip
     columns = (
         Column("Asked", "Model asked for"),
-        Column(
-            "Deployment",
-            "Deployment",
-            cell=lambda row: " · ".join(filter(None, (row["Provider"], row["Deployment"], row["Region"]))),
-        ),
+        Column("Deployment", "Deployment", cell=lambda row: " · ".join(filter(None, (row[name] for name in ("Provider", "Deployment", "Region", "ApiKey"))))),
         Column("Calls", "Calls", units.count, number=True, minor=True),
         Column("Share", "Share", units.share, number=True, bar=True),
-        Column("Even", "Even share", units.share, number=True),
+        wanted,
         Column("Failed", "Failed", units.share, number=True, minor=True),
         Column("Limited", "Rate limits", units.count, number=True, minor=True),
         Column("P95", "p95", units.took, number=True, minor=True),
+    )  # fmt: skip
+
+    def chart(frame: pl.DataFrame) -> Node:
+        return table(configured(frame, groups).head(_MOST_ROWS), columns, caption="Load per deployment")
+
+    note = "Configured: what `groups` of the processor behaviour say; what is more than five points off is marked." if groups else "Even: what each would have if all had the same. The processor behaviour can be told what they should have (`groups`)."  # fmt: skip
+    return figure(view, "Load per deployment", sql, chart, parameters=parameters, wide=True, note=f"How the calls of a model name are shared. {note}")  # fmt: skip
+
+
+def _wanted(row: Row) -> Node:
+    """The configured share; where a member has several rows, with what they have together."""
+    if row["Configured"] is None:
+        return units.DASH
+    off = abs(row["Has"] - row["Configured"]) > _OFF
+    together = (
+        f" ({row['By'].replace('_', ' ')}: {units.share(row['Has'])})" if abs(row["Has"] - row["Share"]) > 1e-9 else ""
     )
-    return figure(view, "Load per deployment", sql, partial(table, columns=columns, caption="Load per deployment"), parameters=parameters, wide=True, note="How the calls of a model name are shared. Even: what each would have if all had the same.")  # fmt: skip
+    shown = f"{units.share(row['Configured'])}{together}"
+    return e("span.tag.warn", shown) if off else shown

@@ -1,0 +1,92 @@
+"""What is drawn of findings is their measure: each kind's question over an embedded store, against figures counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporters.clickhouse.config import ClickHouseConfig
+from exporters.clickhouse.exporter import ClickHouse
+from processors.anomaly.measures import MEASURES
+from spanledger.ui.ask import Embedded
+from spanledger.ui.measured import _BY_KIND, measured
+from tests.ledger_rows import batch, call, context
+from tests.spans_kit import NOON_NS
+
+SECOND = 10**9
+NOON = datetime.fromtimestamp(NOON_NS / 1e9, UTC)
+#: Four calls of an hour: three at one deployment, one refused by a guardrail, one over a rate limit.
+CALLS: list[dict[str, Any]] = [
+    {"deployment": "eu", "duration_ns": SECOND, "cost_pico": 10**12, "input_tokens": 100, "cache_read_tokens": 50},
+    {"deployment": "eu", "duration_ns": 4 * SECOND, "cost_pico": 4 * 10**12, "input_tokens": 100, "output_tokens": 40},
+    {"deployment": "eu", "duration_ns": 9 * SECOND, "status": "Error", "error_type": "429"},
+    {"deployment": "us", "duration_ns": 2 * SECOND, "refused_by": "pii-guard", "time_to_first_token_ns": SECOND // 2},
+]
+SUBJECT = {"app": "chat", "model": "gpt-4o"}
+SKEWED = {"deployment": "eu", "model": "gpt-4o"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    folder = tmp_path_factory.mktemp("measures")
+    path = Path(folder) / "clickhouse"
+    exporter = ClickHouse(ClickHouseConfig.model_validate({"dsn": f"chdb://{path}"}), context(Path(folder)))
+    exporter.start()
+    for payload in exporter.encode(batch(made=[call(str(n), app="chat", **one) for n, one in enumerate(CALLS)])):
+        exporter.send(payload)
+    embedded = Embedded(path, "spanledger")
+    yield embedded
+    embedded.close()
+    exporter.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit", "subject", "value"),
+    [
+        ("budget.hard", "USD", SUBJECT, 5.0),
+        ("budget.soft", "tokens", SUBJECT, 240),
+        ("anomaly.calls", "calls", SUBJECT, 4),
+        ("anomaly.cost_per_call", "USD", SUBJECT, 2.0),
+        ("anomaly.single", "USD", SUBJECT, 4.0),
+        ("anomaly.error_rate", "share", SUBJECT, 0.25),
+        ("anomaly.refusal_rate", "share", SUBJECT, 0.25),
+        ("anomaly.cache_hit_rate", "share", SUBJECT, 0.25),
+        ("anomaly.time_to_first_token", "s", SUBJECT, 0.5),
+        ("anomaly.tokens_per_second", "tokens/s", SUBJECT, 10.0),
+        ("latency.answer", "s", {"model": "gpt-4o", "provider": "openai"}, 2.0),
+        ("load.skewed", "share", SKEWED, 0.75),
+        ("load.idle", "share", {"deployment": "asia", "model": "gpt-4o"}, 0.0),
+        ("load.overloaded", "share", SKEWED, 1 / 3),
+        ("guardrail.stricter", "share", {"app": "chat", "guardrail": "pii-guard"}, 0.25),
+    ],
+)
+def test_a_finding_is_drawn_as_what_it_measures(store: Embedded, kind: str, unit: str, subject: dict[str, str], value: float) -> None:  # fmt: skip
+    found = measured(kind, unit, subject)
+    assert found is not None
+    sql, parameters = found.question(subject)
+    frame = store.ask(sql, {"before": NOON - timedelta(days=1), "end": NOON + timedelta(hours=1), **parameters})
+    assert frame["value"].to_list() == [pytest.approx(value)]
+
+
+def test_every_kind_asks_what_the_store_answers(store: Embedded) -> None:
+    for kind, found in _BY_KIND.items():
+        sql, parameters = found.question(SUBJECT)
+        store.ask(sql, {"before": NOON - timedelta(days=1), "end": NOON, **parameters})
+        assert found.days > 0, kind
+
+
+def test_what_the_ledger_does_not_know_is_not_drawn() -> None:
+    """No measure of that kind, or a subject that neither sums nor calls tell apart."""
+    assert measured("routing.fallback", "tier", {"model": "gpt-4o"}) is None
+    assert measured("privacy.pii_sent", "", {"provider": "openai"}) is None
+    assert measured("anomaly.cost", "USD", {"end_user": "ann"}) is None
+    assert measured("budget.hard", "USD", {"cost_centre": "7"}) is None
+
+
+def test_each_measure_of_the_processor_anomaly_is_drawn_or_left_out_on_purpose() -> None:
+    """A share among models is of a group that a finding does not name."""
+    assert {m.name for m in MEASURES if measured(f"anomaly.{m.name}", m.unit, SUBJECT) is None} == {"share_lost", "share_gained"}  # fmt: skip
