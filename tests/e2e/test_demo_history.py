@@ -30,7 +30,7 @@ def begin(data: Path, log: Path, *more: str, history: str = "6h") -> subprocess.
         return subprocess.Popen([*DEMO, history, "--data-dir", str(data), *ports, *more], stderr=file, stdout=file)
 
 
-def told(log: Path, pattern: str, process: subprocess.Popen[bytes], timeout: float = 120) -> str:
+def told(log: Path, pattern: str, process: subprocess.Popen[bytes], timeout: float = 200) -> str:
     """Wait until it says so; what the pattern's group is."""
     until = time.monotonic() + timeout
     while (match := re.search(pattern, log.read_text())) is None:
@@ -80,7 +80,7 @@ def test_a_past_its_last_hours_with_spans_and_a_future(tmp_path: Path) -> None:
 
     process = begin(data, log, "--duration", "3s", history="30d")  # what is there already counts
     try:
-        assert process.wait(120) == 0
+        assert process.wait(200) == 0
     finally:
         process.kill()
     assert "has a demo's history already" in log.read_text()
