@@ -135,7 +135,7 @@ class Judge:
 
 @kernel
 def _judge(
-    whole: I32, words: F32, season: NDArray[np.int16], sketch: NDArray[np.uint16], sums: I64, costs: I64, watched: Mask, volumes: I64,
+    whole: I32, words: F32, season: NDArray[np.uint8], sketch: NDArray[np.uint8], sums: I64, costs: I64, watched: Mask, volumes: I64,
     alike: F64, spends: F64, unsettled: Mask, bucket: int, bucket_s: float, params: F64, flags: NDArray[np.uint8], value: F64, usual: F64,
     excess: F64, medians: F64, new: Mask,
 ) -> None:  # fmt: skip

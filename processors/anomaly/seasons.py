@@ -1,4 +1,4 @@
-"""The season of a volume: what is usual by hour of the week, 168 numbers of two bytes in a series' row."""
+"""The season of a volume: what is usual by hour of the week, 168 bytes in a series' row."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp.compiled import kernel
-from processors.anomaly.measures import MILLI
-from processors.anomaly.series import F32, HOUR, HOUR_SUM, HOURS, I32
+from processors.anomaly.series import F32, HOUR, HOUR_SUM, HOURS, I32, UNKNOWN
 
-Season = NDArray[np.int16]
+Season = NDArray[np.uint8]
 #: A new week's part in an hour.
 _PART = 0.35
-#: Kept are thousandths of log(1 + 16 × what comes in a bucket); -1: nothing is known of the hour.
-_UNIT, _LARGEST = 16.0, 32767
+#: Kept are fifteenths of log(1 + 16 × what comes in a bucket), right to 3%.
+_UNIT, _STEPS = 16.0, 15.0
 
 
 @kernel
@@ -28,11 +27,11 @@ def turn(own: F32, marks: I32, season: Season, bucket: int, bucket_s: float, vol
         mean = own[HOUR_SUM] / max(3600 / bucket_s, 1.0)
         for past in range(last, min(hour, last + HOURS)):
             cell = past % HOURS
-            if season[cell] >= 0:
-                was = np.expm1(season[cell] / MILLI) / _UNIT
+            if season[cell] != UNKNOWN:
+                was = np.expm1(season[cell] / _STEPS) / _UNIT
                 # One week's burst is not the next week's custom.
                 mean = was + _PART * (min(mean, 3 * was + 2) - was)
-            season[cell] = min(round(np.log1p(_UNIT * mean) * MILLI), _LARGEST)
+            season[cell] = min(round(np.log1p(_UNIT * mean) * _STEPS), UNKNOWN - 1)
             mean = 0.0
     if last != hour:
         own[HOUR_SUM] = 0.0
@@ -59,9 +58,9 @@ def _hour(season: Season, hour: int) -> float:
     alike, count, others, other_count = 0.0, 0, 0.0, 0
     for day in range(7):
         cell = season[day * 24 + hour % 24]
-        if cell < 0:
+        if cell == UNKNOWN:
             continue
-        mean = np.expm1(cell / MILLI) / _UNIT
+        mean = np.expm1(cell / _STEPS) / _UNIT
         if _weekend(day) == weekend:
             alike += mean
             count += 1
@@ -71,8 +70,8 @@ def _hour(season: Season, hour: int) -> float:
     if count == 0:
         return others / other_count if other_count > 0 else -1.0
     found, own = alike / count, season[hour % HOURS]
-    if own >= 0:
-        found = 0.5 * found + 0.5 * float(np.expm1(own / MILLI)) / _UNIT
+    if own != UNKNOWN:
+        found = 0.5 * found + 0.5 * float(np.expm1(own / _STEPS)) / _UNIT
     return found
 
 

@@ -1,6 +1,6 @@
 """What is remembered of each series: a row of 4-byte words, found by the series' name; the least recently seen go.
 
-Whole numbers, fractions and the 2-byte season share a row (views of the same memory): what a batch touched is copied, judged,
+Whole numbers, fractions and the season's bytes share a row (views of the same memory): what a batch touched is copied, judged,
 and stored row by row. Memory is committed by the system as rows are touched, so room for the most there may be costs nothing
 until then.
 """
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.component import StateReader, StateWriter
-from collector.otlp.tables import I64
+from collector.otlp.tables import I64, U8
 from processors.anomaly.gathering import OCTAVES
 from processors.anomaly.measures import COUNT
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
-#: Hours of the week.
-HOURS = 168
+#: Hours of the week; an hour of which nothing is known.
+HOURS, UNKNOWN = 168, 255
 
 # Words of a row. Of the series: whole numbers, …
 BORN, GROUP_BORN, SEEN, HOUR, SINCE_NEW, NEW_CALLS = range(
@@ -30,12 +30,12 @@ BORN, GROUP_BORN, SEEN, HOUR, SINCE_NEW, NEW_CALLS = range(
 HOUR_SUM, DAILY, FACTOR, NEW_USD, EACH = range(
     6, 11
 )  # the hour's volume so far; USD a day, of late; sensitivity; USD since it was new; usual USD of a call
-# … the season (two hours to a word), the sketch of costs (two octaves to a word), …
+# … the season (four hours to a word), the sketch of costs (four octaves to a word), …
 SEASON = 11
-SKETCH = SEASON + HOURS // 2
+SKETCH = SEASON + HOURS // 4
 # … and of each measure: usual value, deviation, buckets seen; evidence of a change, and since it left 0 the calls and the excess
 # that came together; the bucket in which an alarm began (a whole number; 0: there is none).
-MEASURED = SKETCH + OCTAVES // 2
+MEASURED = SKETCH + OCTAVES // 4
 LEVEL, SPREAD, WEIGHT, SCORE, RUN_CALLS, RUN_EXCESS, SINCE = range(7)
 FIELDS = 7
 WORDS = MEASURED + COUNT * FIELDS
@@ -60,14 +60,14 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 
 class Rows:
-    """Rows of series, as whole numbers, as fractions, and the season and the sketch of costs as 2-byte numbers."""
+    """Rows of series, as whole numbers, as fractions, and the season and the sketch of costs as bytes."""
 
     def __init__(self, words: F32) -> None:
         self.words = words
         self.whole: I32 = words.view(np.int32)
-        halves = words.view(np.int16)
-        self.season: NDArray[np.int16] = halves[:, 2 * SEASON : 2 * SKETCH]
-        self.sketch: NDArray[np.uint16] = halves[:, 2 * SKETCH : 2 * MEASURED].view(np.uint16)
+        octets = words.view(np.uint8)
+        self.season: U8 = octets[:, 4 * SEASON : 4 * SKETCH]
+        self.sketch: U8 = octets[:, 4 * SKETCH : 4 * MEASURED]
 
     def __len__(self) -> int:
         return len(self.words)
@@ -77,7 +77,7 @@ class Rows:
         """Rows of series that were never seen."""
         rows = cls(np.zeros((count, WORDS), np.float32))
         rows.words[:, FACTOR] = 1
-        rows.season[:] = -1
+        rows.season[:] = UNKNOWN
         return rows
 
     def since_new(self, row: int) -> tuple[int, float]:

@@ -23,6 +23,7 @@ from processors.anomaly.series import (
     SEEN,
     SINCE_NEW,
     WEIGHT,
+    WORDS,
     Rows,
     Series,
     name_of,
@@ -64,11 +65,15 @@ class Watching:
     @property
     def made(self) -> dict[str, Any]:
         """What rows and sums mean: with other options they would mean something else."""
-        return {"bucket": self._config.bucket, "scopes": {name: list(scope.per) for name, scope in self._scopes}}
+        return {
+            "bucket": self._config.bucket,
+            "row": WORDS,
+            "scopes": {name: list(scope.per) for name, scope in self._scopes},
+        }
 
     def kept(self, made: dict[str, Any]) -> frozenset[str]:
         """Scopes whose series mean what they meant."""
-        if made["bucket"] != self._config.bucket:
+        if (made["bucket"], made["row"]) != (self._config.bucket, WORDS):
             return frozenset()
         return frozenset(name for name, scope in self._scopes if made["scopes"].get(name) == list(scope.per))
 
