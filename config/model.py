@@ -95,7 +95,7 @@ class VerdictConfig(StrictModel):
     """Encryption of both ports. Without it they speak plain text."""
     own_process: bool = False
     """Answer from a process of its own, which reads the counters from the data directory: answers do not wait for the pipeline
-    then. It costs a process's memory."""
+    then. It costs a process's memory; on Linux the collector's threads become nicer by ten, so that it goes first."""
     on_error: Literal["allow", "deny"] = "allow"
     """What to answer while the counters cannot be trusted: the collector is starting, its pipeline stands still or is behind."""
     max_lag: Duration = Field(default=60.0, ge=1, le=86400)

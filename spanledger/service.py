@@ -186,6 +186,8 @@ class Service:
                 receiver.start(intake)
             if self.verdict is not None:
                 self.verdict.start()
+                if self.verdict.child is not None:
+                    self.verdict.child.goes_first()
         except BaseException:
             self.stop(0)
             raise

@@ -8,6 +8,7 @@ A child that hears nothing trusts nothing; one whose pipe is closed ends; one th
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import multiprocessing
 import signal
@@ -28,6 +29,7 @@ from collector.verdict import Renamed, Verdicts
 from config.model import LoadedConfig, VerdictConfig
 from spanledger.verdict.judge import Judge
 from spanledger.verdict.ports import Ports
+from spanledger.verdict.priority import give_way
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,10 @@ class Child:
         """Listen. Raises `SpanledgerError` where the child cannot."""
         self._spawn()
         self._thread.start()
+
+    def goes_first(self) -> None:
+        """Have all that this process does give way to the child."""
+        give_way(but=self._thread)
 
     def stop(self) -> None:
         """End the process."""
@@ -173,6 +179,8 @@ def _main(loaded: LoadedConfig, config: VerdictConfig, pipe: Connection) -> None
     except SpanledgerError as error:
         pipe.send(str(error))
         return
+    gc.collect()
+    gc.freeze()  # what is there by now stays: the collector of garbage need not look at it while a gateway waits
     pipe.send(Listening(ports.http.endpoint, ports.grpc.endpoint if ports.grpc else None, ports.http.local))
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -77,4 +77,4 @@ def _budget_rows(made: Collector) -> dict[tuple[str, str, str, str], tuple[int, 
         "SELECT Kind, Subject['budget'], Team, Subject['threshold'], count(), arrayStringConcat(groupUniqArray(State)) "
         "FROM llm_findings WHERE startsWith(Kind, 'budget.') GROUP BY ALL"
     )
-    return {tuple(row[:4]): (int(row[4]), row[5]) for row in rows}  # type: ignore[misc]
+    return {tuple(row[:4]): (int(row[4]), row[5]) for row in rows}
