@@ -110,6 +110,7 @@ class _Company:
     """Hands out a company's calls in order of time, without end."""
 
     def __init__(self, world: World, start_ns: int, now_ns: int) -> None:
+        from collector.batch import NO_CALLS
         from spanledger.demo.history import troubles
         from spanledger.demo.reports import Reporter
         from spanledger.demo.traffic import month
@@ -117,7 +118,7 @@ class _Company:
         self._frames = month(world, start_ns, _ON_AND_ON, troubles(world, now_ns))
         self._next: pl.DataFrame | None = None
         self._reporter = Reporter(world)
-        self._calls: pl.DataFrame | None = None  # that began, or soon will, and are not reported yet
+        self._waiting = NO_CALLS  # began, or soon will, and are not reported yet
 
     def hours(self, until_ns: int) -> Iterator[tuple[int, pl.DataFrame]]:
         """The next hours that end by then, and the ends of them."""
@@ -137,17 +138,16 @@ class _Company:
         for _ in self.hours(until_ns):
             pass
         if self._next is not None:
-            self._next = self._next.filter(pl.col("start_ns") >= until_ns)
+            rest = self._next.filter(pl.col("start_ns") >= until_ns)
+            self._next = None if rest.is_empty() else rest
 
     def over(self, now_ns: int) -> pl.DataFrame:
         """Calls that are over by now, and were not handed out before. The hour that goes on may have more."""
         import polars as pl
 
-        waiting = [] if self._calls is None else [self._calls]
-        waiting += [frame for _, frame in self.hours(now_ns + HOUR_NS)]
-        calls = pl.concat(waiting)
+        calls = pl.concat([self._waiting, *(frame for _, frame in self.hours(now_ns + HOUR_NS))])
         over = (pl.col("start_ns") + pl.col("duration_ns")) <= now_ns
-        self._calls = calls.filter(~over)
+        self._waiting = calls.filter(~over)
         return calls.filter(over)
 
     def requests(self, calls: pl.DataFrame) -> Iterator[Body]:
