@@ -19,6 +19,8 @@ _OF_CALLS = {
     **{name: f"c.{column}" for name, column in DIMENSIONS.items()}, "user": "c.User", "model": CALL_MODEL,
     "deployment": "c.Deployment", "region": "c.Region", "api_key": "c.ApiKey", "guardrail": "c.RefusedBy",
 }  # fmt: skip
+#: What a subject may say beside whom it is about.
+_QUALIFIERS = frozenset({"budget", "threshold"})
 _LIMITED = "c.StatusCode = 'Error' AND (c.ErrorType = '429' OR c.ErrorType ILIKE '%rate%limit%' OR c.ErrorType ILIKE '%throttl%')"
 
 
@@ -105,8 +107,13 @@ _BY_KIND = {
 _BUDGETS = {"USD": _SPEND, "tokens": _TOKENS, "calls": _CALLS}
 
 
+def about(subject: Mapping[str, str]) -> dict[str, str]:
+    """The part of a subject that tells calls apart."""
+    return {name: value for name, value in subject.items() if name not in _QUALIFIERS}
+
+
 def measured(kind: str, unit: str, subject: Mapping[str, str]) -> Measured | None:
-    """What to draw of a finding of this kind about this subject. None where its measure is none of these, or where the sums or calls
+    """What to draw of a finding of this kind `about` this. None where its measure is none of these, or where the sums or calls
     lack a dimension of the subject: the chart would be of more calls than the finding."""
     family = kind.partition(".")[0]
     found = _BUDGETS.get(unit) if family == "budget" else _DURATION if family == "latency" else _BY_KIND.get(kind)

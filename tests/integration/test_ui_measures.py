@@ -13,7 +13,7 @@ from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
 from processors.anomaly.measures import MEASURES
 from spanledger.ui.ask import Embedded
-from spanledger.ui.measured import _BY_KIND, measured
+from spanledger.ui.measured import _BY_KIND, about, measured
 from tests.ledger_rows import batch, call, context
 from tests.spans_kit import NOON_NS
 
@@ -84,7 +84,8 @@ def test_what_the_ledger_does_not_know_is_not_drawn() -> None:
     assert measured("routing.fallback", "tier", {"model": "gpt-4o"}) is None
     assert measured("privacy.pii_sent", "", {"provider": "openai"}) is None
     assert measured("anomaly.cost", "USD", {"end_user": "ann"}) is None
-    assert measured("budget.hard", "USD", {"cost_centre": "7"}) is None
+    assert measured("budget.hard", "USD", about({"cost_centre": "7", "budget": "b"})) is None
+    assert measured("budget.hard", "USD", about({"team": "search", "budget": "b", "threshold": "50%"})) is not None
 
 
 def test_each_measure_of_the_processor_anomaly_is_drawn_or_left_out_on_purpose() -> None:

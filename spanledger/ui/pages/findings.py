@@ -15,7 +15,7 @@ from spanledger.ui.charts import HALF, WIDE, lines, stacked
 from spanledger.ui.filters import DIMENSIONS
 from spanledger.ui.flows import against_usual, usual_range
 from spanledger.ui.html import Markup, Node, e
-from spanledger.ui.measured import measured
+from spanledger.ui.measured import about, measured
 from spanledger.ui.page import NotHere, View, figure, page
 from spanledger.ui.pages.budgets import severity
 from spanledger.ui.sql import step_of
@@ -186,6 +186,7 @@ def _around(row: dict[str, Any]) -> dict[str, str]:
 
 def _series(view: View, row: dict[str, Any], subject: dict[str, str]) -> Node:
     """The hours of the finding's measure around it, and what was usual before it; nothing where it cannot be drawn."""
+    subject = about(subject)
     found = measured(row["Kind"], row["Unit"] or "", subject)
     if found is None:
         return None
