@@ -160,9 +160,14 @@ class Buckets:
         return self._dropped[start] if found is None else found
 
     def until(self, start: int) -> list[Bucket]:
-        """The closed ones up to this one, as far back as they are kept. In the batch that closed it."""
+        """The closed ones up to this one, newest first, as far back as they are kept. In the batch that closed it."""
         both = self.closed | self._dropped
-        return [both[other] for other in sorted(both) if start - self._keep_ns < other <= start]
+        found: list[Bucket] = []
+        for other in sorted((other for other in both if start - self._keep_ns < other <= start), reverse=True):
+            if sum(map(len, found)) > MOST_KEPT:
+                break
+            found.append(both[other])
+        return found
 
     def begin(self) -> None:
         """The last batch is committed; another one begins."""

@@ -15,7 +15,7 @@ from processors.anomaly.buckets import Bucket
 from processors.anomaly.config import AnomalyConfig
 from processors.anomaly.incidents import Incident, Incidents, Sign, Traffic
 from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, MONEY, SHOWS, Judge, Verdict
-from processors.anomaly.measures import COUNT, PLACES
+from processors.anomaly.measures import COUNT, MEASURES, PLACES, Scale
 from processors.anomaly.series import FACTOR, FIELDS, LEVEL, MEASURED, RUN_EXCESS, SCORE, SINCE, Series
 from processors.anomaly.views import View, ordered, traffic, view
 from processors.anomaly.watching import Watching
@@ -26,6 +26,7 @@ _FORGOTTEN_S = 30 * 86400
 _FOLLOWS_S = 86400
 #: Measures that are shown by a call that failed or took long.
 _SHOWN_BY_BAD = frozenset(PLACES[name] for name in ("latency", "time_to_first_token", "tokens_per_second", "error_rate", "refusal_rate"))  # fmt: skip
+_VOLUMES = np.array([measure.scale is Scale.VOLUME for measure in MEASURES])
 _PER_CALL, _GAINED = PLACES["cost_per_call"], PLACES["share_gained"]
 
 
@@ -126,6 +127,7 @@ class _Said:
         since = rows.whole[:, MEASURED:].reshape(len(slots), COUNT, FIELDS)[:, :, SINCE]
         half = self._config.threshold / np.maximum(rows.words[:, FACTOR], 1e-6)[:, None] / 2
         hot = (since == 0) & (fields[:, :, SCORE] >= half) & self._watching.watched(slots)
+        hot[~np.isin(slots, self._seen.slots)[:, None] & _VOLUMES] = False  # a sum without calls says nothing
         began = np.zeros_like(hot)
         began[np.searchsorted(slots, self._seen.slots)] = (self._verdict.flags & BEGAN) > 0
         scopes = self._watching.scopes_of(slots)

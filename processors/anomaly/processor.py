@@ -62,6 +62,7 @@ class Anomaly(Processor[AnomalyConfig]):
         self._buckets.load(state, usable, self._over)
         self._gone = self._series.load(state, self._watching.kept(made))
         self._watching.start()
+        self._watching.attend()
         self._before = self._head()
 
     def process(self, batch: SpanBatch) -> SpanBatch:

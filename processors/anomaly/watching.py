@@ -85,6 +85,14 @@ class Watching:
         for name, slot in self._series.slots.items():
             self._enter(name, slot)
 
+    def attend(self) -> None:
+        """Be as sensitive for the series that are there as the config says now."""
+        slots = list(self._series.slots.values())
+        self._series.rows.words[slots, FACTOR] = 1.0
+        if self._config.sensitivity:
+            for name, slot in self._series.slots.items():
+                self._series.rows.words[slot, FACTOR] = self._factor(name, self._numbers[name.partition("\x1f")[0]])
+
     def _enter(self, name: str, slot: int) -> None:
         scope = self._numbers[name.partition("\x1f")[0]]
         self._scope_of[slot] = scope
