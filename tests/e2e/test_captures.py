@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
 from tests.collector_kit import Collector
 from tests.unit.test_routing import body, chat
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 BUDGETS = """
+  redaction:
+  guardrails:
   routing:
   budgets:
     budgets:
@@ -23,7 +28,9 @@ def test_the_captures_troubles_are_told_apart_and_each_budget_line_is_one_row(tm
     litellm-v2; then a call days later, which ends all windows."""
     made = Collector(tmp_path)
     text = made.config.read_text().replace("  pricing:\n", "  pricing:" + BUDGETS)
-    made.config.write_text(text.replace("[attribution, pricing]", "[attribution, pricing, routing, budgets]"))
+    made.config.write_text(
+        text.replace("[attribution, pricing]", "[attribution, guardrails, redaction, pricing, routing, budgets]")
+    )
     first = [path.read_bytes() for path in sorted((CAPTURES / "litellm-v1").glob("*-traces.pb"))]
     second = [path.read_bytes() for path in sorted((CAPTURES / "litellm-v2").glob("*-traces.pb"))]
     try:
@@ -58,6 +65,11 @@ def test_the_captures_troubles_are_told_apart_and_each_budget_line_is_one_row(tm
         said = _budget_rows(made)
         assert said
         assert set(said.values()) == {(1, "open")}
+        # The prompt that was blocked, sent by another call, which was allowed: whatever redaction made of it.
+        assert made.post(_allowed(first))[0] == 200
+        made.settled()
+        mistakes = made.sql("SELECT Subject['guardrail'], Subject['app'], length(SpanIds), toUInt32(Observations) FROM llm_findings WHERE Kind = 'guardrail.mistake'")  # fmt: skip
+        assert mistakes == [["blocklist", "rag-bot", 2, 1]]
         for one in second:
             assert made.post(one)[0] == 200
         made.settled()
@@ -69,6 +81,27 @@ def test_the_captures_troubles_are_told_apart_and_each_budget_line_is_one_row(tm
         assert made.stop() == 0
     finally:
         made.close()
+
+
+def _allowed(bodies: list[bytes]) -> bytes:
+    """The call that the guardrail blocked, as it would look if it had not."""
+    for one in map(ExportTraceServiceRequest.FromString, bodies):
+        for resource in one.resource_spans:
+            for scope in resource.scope_spans:
+                for span in scope.spans:
+                    said = {attribute.key: attribute.value.string_value for attribute in span.attributes}
+                    if span.name == "litellm_request" and said.get("error.type") == "HTTPException":
+                        kept = [a for a in span.attributes if not a.key.startswith(("error", "gen_ai.response.id"))]
+                        del span.attributes[:], span.events[:]
+                        span.attributes.extend(kept)
+                        span.attributes.add(key="gen_ai.response.id").value.string_value = "allowed"
+                        span.trace_id, span.span_id, span.parent_span_id = b"m" * 16, b"m" * 8, b""
+                        span.status.code, span.status.message = Status.STATUS_CODE_OK, ""
+                        alone = ExportTraceServiceRequest()
+                        added = alone.resource_spans.add(resource=resource.resource)
+                        added.scope_spans.add(scope=scope.scope).spans.add().CopyFrom(span)
+                        return alone.SerializeToString()
+    raise AssertionError("the capture has no blocked call")
 
 
 def _budget_rows(made: Collector) -> dict[tuple[str, str, str, str], tuple[int, str]]:
