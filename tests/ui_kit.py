@@ -68,8 +68,8 @@ def collector_with_calls(folder: Path, service: str = "") -> Iterator[Collector]
         config = collector_kit.CONFIG.replace("  pricing:\n", PROCESSORS).replace("[attribution, pricing]", "[attribution, pricing, redaction, privacy, routing, budgets]")  # fmt: skip
         patch.setattr(collector_kit, "CONFIG", config)
         collector = Collector(folder, service=service)
-    collector.start()
     try:
+        collector.start()
         command = [sys.executable, "-m", "spanledger", "demo", "--calls", str(CALLS), "--rate", "0", "--spread", "5d", "--seed", "7", "--endpoint", f"http://127.0.0.1:{collector.http}"]  # fmt: skip
         sent = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
         assert sent.returncode == 0, sent.stderr

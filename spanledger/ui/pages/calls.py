@@ -9,7 +9,7 @@ import polars as pl
 from spanledger.ui import units
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import ABSENT, CALL_MODEL, calls
+from spanledger.ui.sql import ABSENT, CALL_MODEL, MOVEMENTS, calls, hourly
 from spanledger.ui.tables import Column, Row, table
 
 SORTS = {
@@ -27,6 +27,8 @@ STATES = {
     "cached": ("With cached input", "c.CacheReadTokens > 0"),
     "rerouted": ("Another model than the route's", "c.RouteVerdict NOT IN ('', 'ok', 'unknown_route')"),
 }
+#: Which hourly sum counts the calls of a status.
+_COUNTED = {"": "Calls", "failed": "FailedCalls", "unpriced": "UnpricedCalls", "priced": "PricedCalls"}
 ROWS = 100
 _MOST_PAGES = 100
 
@@ -44,6 +46,8 @@ def body(view: View) -> Node:
     where, parameters = calls(view)
     if user:
         where, parameters = f"{where} AND c.User = {{user:String}}", parameters | {"user": user}
+    if sort == "time" and state in _COUNTED:
+        where = f"{where} AND c.Timestamp >= {_newest(view, _COUNTED[state], number_ * ROWS, bool(user))}"
     team, app, model = (ABSENT.format(column=column) for column in ("c.Team", "c.App", CALL_MODEL))
     sql = f"""SELECT c.Timestamp AS Time, {team} AS Team, {app} AS App, c.User AS User, {model} AS Model, c.RequestModel AS Requested,
 c.InputTokens AS Input, c.OutputTokens AS Output, c.CostUSD AS USD, c.Duration AS Took, c.StatusCode AS Status, c.ErrorType AS Error,
@@ -74,6 +78,19 @@ LIMIT {ROWS} OFFSET {(number_ - 1) * ROWS}"""
         return [table(frame, columns, "Calls"), e("p.more", more if frame.height == ROWS else more[:1])]
 
     return figure(view, SORTS[sort][0], sql, chart, parameters=parameters, tools=_tools(view, sort, state, user), wide=True, empty="No such calls in this period.")  # fmt: skip
+
+
+def _newest(view: View, counted: str, rows: int, of_user: bool) -> str:
+    """SQL: a time after which the period has that many of the chosen calls at least, by the sums of its whole hours; its start where it
+    has fewer. So the newest calls are found without reading all others."""
+    where, _ = hourly(view)
+    if of_user:
+        where += " AND h.User = {user:String}"
+    return f"""(SELECT if(sum(Counted) >= {rows}, minIf(Hour, Newer - Counted < {rows}), toDateTime({{since:DateTime64(6, 'UTC')}}, 'UTC')) FROM (
+SELECT h.Hour AS Hour, sum(h.{counted}) AS Counted, sum(Counted) OVER (ORDER BY Hour DESC) AS Newer
+FROM {MOVEMENTS}
+WHERE {where} AND h.Hour + INTERVAL 1 HOUR <= {{until:DateTime64(6, 'UTC')}}
+GROUP BY Hour))"""
 
 
 def flags(row: Row) -> Node:

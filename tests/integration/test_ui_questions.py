@@ -1,8 +1,10 @@
-"""What is drawn of findings is their measure: each kind's question over an embedded store, against figures counted by hand."""
+"""Questions of pages over an embedded store: what is drawn of findings is their measure, against figures counted by hand, and the
+newest calls are the newest, though not all are read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,15 @@ from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
 from processors.anomaly.measures import MEASURES
 from spanledger.ui.ask import Embedded
+from spanledger.ui.auth import Visitor
+from spanledger.ui.filters import Filters
+from spanledger.ui.html import render
 from spanledger.ui.measured import _BY_KIND, about, measured
+from spanledger.ui.page import Source, View
+from spanledger.ui.pages import calls, registered
 from tests.ledger_rows import batch, call, context
 from tests.spans_kit import NOON_NS
+from tests.ui_kit import FrameStore
 
 SECOND = 10**9
 NOON = datetime.fromtimestamp(NOON_NS / 1e9, UTC)
@@ -26,6 +34,11 @@ CALLS: list[dict[str, Any]] = [
     {"deployment": "eu", "duration_ns": 9 * SECOND, "status": "Error", "error_type": "429"},
     {"deployment": "us", "duration_ns": 2 * SECOND, "refused_by": "pii-guard", "time_to_first_token_ns": SECOND // 2},
 ]
+#: Twenty hours, of which each has more calls than the one before.
+MANY = [
+    {"app": "many", "provider": "other", "request_model": "many", "user": f"u{n % 2}", "start_ns": NOON_NS - (19 - hour) * 3600 * SECOND - n * 7 * SECOND, "status": "Error" if n % 3 == 0 else "Ok"}
+    for hour in range(20) for n in range(hour)
+]  # fmt: skip
 SUBJECT = {"app": "chat", "model": "gpt-4o"}
 SKEWED = {"deployment": "eu", "model": "gpt-4o"}
 
@@ -36,7 +49,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
     path = Path(folder) / "clickhouse"
     exporter = ClickHouse(ClickHouseConfig.model_validate({"dsn": f"chdb://{path}"}), context(Path(folder)))
     exporter.start()
-    for payload in exporter.encode(batch(made=[call(str(n), app="chat", **one) for n, one in enumerate(CALLS)])):
+    for payload in exporter.encode(
+        batch(made=[call(str(n), **{"app": "chat", **one}) for n, one in enumerate([*CALLS, *MANY])])
+    ):
         exporter.send(payload)
     embedded = Embedded(path, "spanledger")
     yield embedded
@@ -70,6 +85,27 @@ def test_a_finding_is_drawn_as_what_it_measures(store: Embedded, kind: str, unit
     sql, parameters = found.question(subject)
     frame = store.ask(sql, {"before": NOON - timedelta(days=1), "end": NOON + timedelta(hours=1), **parameters})
     assert frame["value"].to_list() == [pytest.approx(value)]
+
+
+@pytest.mark.parametrize(
+    ("query", "test"),
+    [({}, "1"), ({"status": "failed"}, "StatusCode = 'Error'"), ({"user": "u1"}, "User = 'u1'"), ({"status": "refused"}, "RefusedBy != ''")],
+)  # fmt: skip
+@pytest.mark.parametrize("until", [timedelta(hours=1), timedelta(minutes=-37), timedelta(hours=-5)])
+def test_the_newest_calls_are_the_newest_on_every_page(store: Embedded, monkeypatch: pytest.MonkeyPatch, query: dict[str, str], test: str, until: timedelta) -> None:  # fmt: skip
+    monkeypatch.setattr(calls, "ROWS", 7)
+    filters = Filters("15h", "", (("app", ("many",)),), NOON + until)
+    found = []
+    for number in range(1, 30):
+        asked = FrameStore()
+        with ThreadPoolExecutor(1) as threads:
+            view = View(Source(asked, threads), registered()["/calls"], Visitor("test", admin=True), filters, {}, {**query, "page": str(number)})  # fmt: skip
+            list(view.stream(render(calls.body(view))))
+        ((sql, parameters),) = asked.asked
+        found += store.ask(sql, parameters)["CallId"].to_list()
+    since, end = (f"toDateTime64('{moment:%Y-%m-%d %H:%M:%S}', 6, 'UTC')" for moment in (filters.start, filters.end))
+    wanted = store.ask(f"SELECT CallId FROM llm_calls WHERE App = 'many' AND {test} AND Timestamp >= {since} AND Timestamp < {end} ORDER BY Timestamp DESC, CallId", {})  # fmt: skip
+    assert found == wanted["CallId"].to_list()
 
 
 def test_every_kind_asks_what_the_store_answers(store: Embedded) -> None:
