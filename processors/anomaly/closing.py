@@ -153,9 +153,8 @@ class _Said:
         flag = int(self._verdict.flags[row, place]) if row >= 0 else 0 if begins else ENDED
         if subject is None or (flag & ENDED and begins is None):
             incident.open, incident.last = False, self._number
-            yield saying.over(
-                subject or (("series", incident.name.partition("\x1f")[0]),), place, bool(flag & ACCEPTED), self._at_ns
-            )
+            if subject is not None:  # else the config watches it no more, and the book resolves it as quiet
+                yield saying.over(subject, place, bool(flag & ACCEPTED), self._at_ns, incident.said)
             return
         incident.last = self._number
         if begins is None and not flag & SHOWS:
@@ -169,7 +168,9 @@ class _Said:
             if np.isnan(value):
                 value, usual = self._traffic[0].measured(begins)
         evidence = self._seen.evidence(row, place in _SHOWN_BY_BAD) if row >= 0 else ()
-        yield saying.unusual(subject, place, value, usual, excess if MONEY[place] else np.nan, self._config.bucket, self._at_ns, evidence)  # fmt: skip
+        said = saying.unusual(subject, place, value, usual, excess if MONEY[place] else np.nan, self._config.bucket, self._at_ns, evidence)  # fmt: skip
+        incident.said = said.message
+        yield said
 
     # Single calls, and what is new ----------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class Incident:
     began: int  # bucket
     last: int  # bucket in which it was open
     open: bool = True
+    said: str = ""  # the newest sentence about it
 
     def written(self) -> dict[str, Any]:
         """For JSON."""

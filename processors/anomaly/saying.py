@@ -56,12 +56,10 @@ def unusual(
     )
 
 
-def over(subject: Subject, place: int, accepted: bool, at_ns: int) -> Observation:
-    """An incident's end."""
-    measure = MEASURES[place]
-    what = measure.words if measure.scale is not Scale.VOLUME else f"what it {measure.words}"
-    why = "has been so for long and counts as usual now" if accepted else "is as usual again"
-    return Observation(kind_of(measure), subject, at_ns, f"{about(subject)}: {what} {why}", holds=False)
+def over(subject: Subject, place: int, accepted: bool, at_ns: int, said: str) -> Observation:
+    """An incident's end. `said`: the newest sentence about it."""
+    why = "it has been so for long, and counts as usual now" if accepted else "as usual again"
+    return Observation(kind_of(MEASURES[place]), subject, at_ns, f"{said}; {why}", holds=False)
 
 
 def new(subject: Subject, calls: int, usd: float, at_ns: int, evidence: tuple[Evidence, ...]) -> Observation:

@@ -12,7 +12,7 @@ import typer
 
 from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, open_ledger
 from spanledger.cli.shell import CommandError, ConfigOption, SetOption, err, examples, out, usage
-from spanledger.cli.show import Format, money, print_csv, print_json
+from spanledger.cli.show import Format, print_csv, print_json
 from spanledger.cli.when import literal, moment
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _print(test: Backtest, options: AnomalyConfig, calls: int, first: datetime, 
         out.print(_table(raised))
     stake = sum(one.finding.cost_pico or 0 for one in raised)
     out.print(
-        f"{len(raised)} finding{'' if len(raised) == 1 else 's'} over {calls:,} calls; {money(_usd(stake))} USD at stake.", markup=False
+        f"{len(raised)} finding{'' if len(raised) == 1 else 's'} over {calls:,} calls; {_usd(stake):,.2f} USD at stake.", markup=False
     )  # fmt: skip
     learnt = first + timedelta(seconds=options.warm_up)
     err.print(f"Until {learnt:%Y-%m-%d %H:%M} UTC it mostly learnt what is usual.", style="dim", markup=False)
@@ -177,7 +177,7 @@ def _table(raised: list[Raised]) -> Table:
     for one in raised:
         finding = one.finding
         end = "still open" if finding.resolved_ns is None else _iso(finding.resolved_ns)[5:16].replace("T", " ")
-        cost = "" if finding.cost_pico is None else money(_usd(finding.cost_pico))
+        cost = "" if finding.cost_pico is None else f"{_usd(finding.cost_pico):,.2f}"
         table.add_row(
             _iso(one.at_ns)[5:16].replace("T", " "), end, _printable(finding.kind), _printable(finding.message), cost
         )
