@@ -13,6 +13,8 @@ from collector.otlp.tables import I64
 
 #: An amount of a million dollars or more is nobody's: it counts as unknown. Also what ClickHouse's Decimal(18, 12) holds.
 LAST_PICO = 10**18 - 1
+#: More tokens in one call than this are nobody's either: they count as unknown. Nine million such calls fit into an Int64.
+LAST_TOKENS = 10**12
 #: Times beyond it count as this one: where ClickHouse's DateTime ends. 2105-12-31T23:59:59.
 LAST_NS = 4_291_747_199 * 10**9
 #: What calls may be counted by, and the column of each; the model is the one that `served_model` says.

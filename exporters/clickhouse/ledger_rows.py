@@ -14,12 +14,17 @@ from collector.columns import CALL_COLUMNS
 from collector.distinct import combinations, integers
 from collector.ledger.rows import equal_to
 from collector.otlp.tables import I64
-from collector.sums import LAST_NS, LAST_PICO, served_model, sums
+from collector.sums import LAST_NS, LAST_PICO, LAST_TOKENS, served_model, sums
 from exporters.clickhouse.arrow import record_batch, told
 from exporters.clickhouse.schema import CALL_FIELDS
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
 _COUNTS = frozenset(c.name for c in CALL_COLUMNS if c.unit in ("tokens", "ns") and c is not columns.START)
+#: The most that means something, by column; time has no such bound.
+_MOST = dict.fromkeys(_MONEY, LAST_PICO) | {
+    column.name: LAST_TOKENS for column in CALL_COLUMNS if column.unit == "tokens"
+}
+_ANY = 2**63 - 1
 _EMPTY = pl.Series([""], dtype=pl.String())
 _HOUR_NS = 3600 * 10**9
 _KEY_COLUMNS = {"Team": "team", "App": "app", "User": "user", "Environment": "environment", "Provider": "provider"}
@@ -33,7 +38,8 @@ _TOTALS = {
 
 
 def within(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` with what no column can hold made unknown: an amount of a million dollars or more, a count below zero.
+    """`rows` with what no column can hold made unknown: an amount of a million dollars or more, a count below zero, a trillion
+    tokens.
 
     Nobody means such a value; the row stays.
     """
@@ -44,7 +50,7 @@ def within(rows: pl.DataFrame) -> pl.DataFrame:
     bad = [name for name, values in series.items() if _beyond(values, lowest[name])]
     if not bad:
         return rows
-    return rows.with_columns(pl.when(pl.col(n).is_between(lowest[n], LAST_PICO)).then(n).alias(n) for n in bad)
+    return rows.with_columns(pl.when(pl.col(n).is_between(lowest[n], _MOST.get(n, _ANY))).then(n).alias(n) for n in bad)
 
 
 def _beyond(values: pl.Series, lowest: int) -> bool:
@@ -52,7 +58,7 @@ def _beyond(values: pl.Series, lowest: int) -> bool:
     if values.null_count() == len(values):
         return False
     ends: Any = (values.min(), values.max())
-    return bool(ends[0] < lowest or (ends[1] > LAST_PICO and values.name in _MONEY))
+    return bool(ends[0] < lowest or ends[1] > _MOST.get(values.name, _ANY))
 
 
 def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:

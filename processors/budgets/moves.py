@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from collector.distinct import Mask, combinations, integers, texts
 from collector.otlp.tables import I64
-from collector.sums import COUNTED_BY, LAST_NS, LAST_PICO, served_model, sums
+from collector.sums import COUNTED_BY, LAST_NS, LAST_PICO, LAST_TOKENS, served_model, sums
 from processors.budgets.scopes import Scope
 
 Values = tuple[str, ...]
@@ -43,8 +43,8 @@ class Moves:
         self._sign = sign
         cost = self._numbers("cost_pico")
         self._cost = np.where(np.abs(cost) <= LAST_PICO, cost, 0) * sign
-        self._input = np.maximum(self._numbers("input_tokens"), 0) * sign
-        self._output = np.maximum(self._numbers("output_tokens"), 0) * sign
+        self._input = self._tokens("input_tokens") * sign
+        self._output = self._tokens("output_tokens") * sign
         self._columns: dict[str, pl.Series] = {}
         self._texts: dict[str, tuple[NDArray[np.int32], list[str]]] = {}
 
@@ -53,6 +53,11 @@ class Moves:
 
     def _numbers(self, name: str) -> I64:
         return np.concatenate([integers(frame[name])[0] for frame in self._frames])
+
+    def _tokens(self, name: str) -> I64:
+        """A count that is nobody's is unknown, as in the ledger's table."""
+        counts = self._numbers(name)
+        return np.where((counts >= 0) & (counts <= LAST_TOKENS), counts, 0)
 
     def column(self, dimension: str) -> pl.Series:
         """The values of a dimension, by row."""

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.findings import Observation
+from collector.sums import LAST_TOKENS
 from processors.budgets import Budgets
 from tests.budgets_kit import HOUR, USD, started, take
 from tests.findings_kit import NOON_NS, Memory
 from tests.ledger_rows import batch, call, calls
 
-COUNT = st.none() | st.integers(0, 1000) | st.just(2**62)
+COUNT = st.none() | st.integers(0, 1000) | st.sampled_from([-1, LAST_TOKENS, LAST_TOKENS + 1, 2**62])
 NAME = st.none() | st.sampled_from(["", "a", "b", "b-2"])
 VERSION = st.fixed_dictionaries(
     {
@@ -89,7 +90,8 @@ def _sums_are_right(budgets: Budgets, rows: list[dict[str, Any]]) -> None:
         )
         team, app, start = row["team"] or "", row["app"] or "", row["start_ns"]
         cost = row["cost_pico"] or 0
-        amounts = (cost, (row["input_tokens"] or 0) + (row["output_tokens"] or 0), 1)
+        tokens = sum(n for n in (row["input_tokens"], row["output_tokens"]) if n is not None and 0 <= n <= LAST_TOKENS)
+        amounts = (cost, tokens, 1)
         keys = [
             ("team", _local(start, "America/New_York", "day"), (team,)), ("pair", start - start % HOUR, (model or "", team)),
             ("roll", start - start % (2 * HOUR), (app,)),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from collector.sums import LAST_TOKENS
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
@@ -18,7 +19,7 @@ from exporters.clickhouse.schema import HOURLY_OF, MEASURES, MODEL
 from tests.ledger_rows import batch, call, context
 from tests.spans_kit import NOON_NS
 
-COUNT = st.none() | st.integers(0, 10**9)
+COUNT = st.none() | st.integers(0, 10**9) | st.sampled_from([-1, LAST_TOKENS, LAST_TOKENS + 1, 2**62])
 MONEY = st.none() | st.integers(0, 10**15) | st.integers(-(10**6), 10**18 - 1)
 NAME = st.none() | st.sampled_from(["", "a", "A", "é'", "(unattributed)"])
 VERSION = st.fixed_dictionaries(

