@@ -109,7 +109,7 @@ def test_the_stream_has_something_to_say() -> None:
         assert any(not one.holds for one in whole(most))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(st.sampled_from([*[""] * 8, "end", "split", "again", "kill", "restart"]), min_size=20, max_size=60),
     st.sampled_from([FEW, ENOUGH]),

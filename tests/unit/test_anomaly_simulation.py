@@ -24,7 +24,7 @@ DAYS = 12
 def result(tmp_path_factory: pytest.TempPathFactory) -> Score:
     logging.disable(logging.WARNING)  # one model has no price, and it says so
     try:
-        world = World.seeded(11, calls_a_day=25_000)
+        world = World.seeded(11, calls_a_day=30_000)
         labels = [Label(one) for one in plan(world, START_NS, 11, DAYS, per_kind=1)]
         machine = Machine([Anomaly(AnomalyConfig(), context(tmp_path_factory.mktemp("anomaly"), "anomaly"))])
         found: list[Found] = [
