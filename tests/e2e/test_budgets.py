@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from collector.store import StateStore, open_sealer
 from config import load
 from exporters.clickhouse.schema import MODEL
 from processors.budgets.counters import Counters
+from tests.cli_kit import serve
 from tests.collector_kit import Collector
+from tests.pipeline_kit import wait_for
+from tests.unit.test_gateway import Proxy
+from tests.unit.test_routing import body, chat
 
 CAPTURES = sorted((Path(__file__).parents[1] / "captures").glob("litellm-v*/*-traces.pb"))
 
@@ -89,6 +94,47 @@ def test_a_budget_that_is_added_later_counts_what_the_ledger_has_already(tmp_pat
         assert counted[names] == ledger
     assert said
     assert all(int(count) == 1 for _, _, count in said)
+
+
+def test_who_used_up_a_budget_is_blocked_at_the_gateway_once_and_let_go_when_the_limit_is_raised(
+    tmp_path: Path,
+) -> None:
+    """Scenario: the gateway is away when the budget is used up, the collector is killed, both come back; the limit is raised."""
+    proxy = Proxy()
+    proxy.down = True
+    with serve(proxy) as server:
+        made = Collector(tmp_path)
+        text = made.config.read_text().replace("[attribution, pricing]", "[attribution, pricing, budgets]")
+        text = text.replace("  nop:\n", f"""  nop:
+  gateway:
+    gateways: {{proxy: {{litellm: "http://{server.address}", key: sk-admin}}}}
+    actions: [{{budgets: [teams], block: team, at: [proxy]}}]
+    retry_on_failure: {{initial_interval: 100ms, max_interval: 200ms}}
+""").replace("exporters: [clickhouse]}", "exporters: [clickhouse, gateway]}", 1)  # fmt: skip
+
+        def configure(limit: int) -> None:
+            budgets = f"  budgets: {{budgets: {{teams: {{per: [team], calls: {limit}}}}}}}\n"
+            made.config.write_text(text.replace("  pricing:\n", "  pricing:\n" + budgets))
+
+        configure(1)
+        try:
+            made.start()
+            assert made.post(body(chat("one", start_ns=time.time_ns())))[0] == 200
+            wait_for(lambda: len(server.requests) > 0, 30)
+            made.kill()
+            proxy.down = False
+            made.start()
+            wait_for(lambda: proxy.teams["t-1"][1], 30)
+            assert made.post(body(chat("two", start_ns=time.time_ns())))[0] == 200
+            made.kill()
+            configure(100)
+            made.start()
+            assert made.post(body(chat("three", start_ns=time.time_ns())))[0] == 200
+            wait_for(lambda: not proxy.teams["t-1"][1], 30)
+            assert made.stop() == 0
+        finally:
+            made.close()
+    assert proxy.steps == [("/team/block", "t-1"), ("/team/unblock", "t-1")]
 
 
 def _counted(collector: Collector) -> dict[tuple[str, ...], dict[tuple[str, ...], tuple[int, int]]]:
