@@ -9,20 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from collector.otlp import interning, messages, splicing, walking
 from collector.otlp.places import Kind, Place
 from collector.otlp.requests import REQUESTS
-from collector.otlp.tables import I32, I64, U8, Text
+from collector.otlp.tables import I32, I64, U8, Decoded, Owner, Text
 from collector.signals import Signal
 
 __all__ = ["Kind", "Place", "Strings", "first_of_each", "remove", "replace", "rewrite", "strings"]
 
 Rows = TypeVar("Rows", I32, I64)
 _NONE = np.empty(0, np.int32)
+#: Where the attributes of spans, and of what is around and in them, stand.
+_PLACES = {
+    Owner.RESOURCE: Place.RESOURCE_ATTRIBUTE,
+    Owner.SCOPE: Place.SCOPE_ATTRIBUTE,
+    Owner.SPAN: Place.SPAN_ATTRIBUTE,
+    Owner.EVENT: Place.EVENT_ATTRIBUTE,
+    Owner.LINK: Place.LINK_ATTRIBUTE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +72,29 @@ class Strings:
         return len(self.off)
 
 
-def strings(signal: Signal, data: U8, *, keys: bool = True) -> Strings:
+def strings(signal: Signal, data: U8, *, keys: bool = True, decoded: Decoded | None = None) -> Strings:
     """The leaves of a request. Raises Malformed for what is no well-formed one.
 
     `keys`: whether the keys of attributes (not those inside of values) are among them. They are half of all leaves, and
-    known by `Strings.keys` without.
+    known by `Strings.keys` without. `decoded`: the same array, of spans, as tables, in which keys are numbered already.
 
     A trace or span id is a leaf (bytes) only if it is none, being of another length than 16 or 8 bytes. A field that stands
     in a message twice is two leaves: both leave with it.
     """
+    if decoded is not None and decoded.data is not data:
+        decoded = None
     room, keys_room = len(data) // (16 if keys else 32) + 64, len(data) // 32 + 32
-    found = walking.walk(data, messages.REQUESTS[signal], keys, room, keys_room)
+    found = _walked(signal, data, keys, decoded, room, keys_room)
     if found[0] > room or found[1] > keys_room:
-        found = walking.walk(data, messages.REQUESTS[signal], keys, found[0], found[1])
-    leaves, attributes, items, repeated, off, size, head, place, kind, depth, number, attribute, item, key_at, key_size = found  # fmt: skip
+        found = _walked(signal, data, keys, decoded, found[0], found[1])
+    leaves, attributes, items, repeated, unknown, off, size, head, place, kind, depth, number, attribute, item, *of_keys = found  # fmt: skip
     if leaves < 0:
         raise REQUESTS[signal].malformed()
     rows = slice(leaves)
-    key = Text(key_at[:attributes], key_size[:attributes])
-    codes, names = interning.distinct(data, key)
+    key_at, key_size, codes = (column[:attributes] for column in of_keys)
+    names: Sequence[str] = [] if decoded is None else decoded.keys
+    if decoded is None or unknown:
+        codes, names = interning.distinct(data, Text(key_at, key_size))
     return Strings(
         signal=signal,
         off=off[rows],
@@ -100,6 +112,21 @@ def strings(signal: Signal, data: U8, *, keys: bool = True) -> Strings:
         has_keys=keys,
         repeated=repeated,
     )
+
+
+def _walked(
+    signal: Signal, data: U8, keys: bool, decoded: Decoded | None, room: int, keys_room: int
+) -> tuple[Any, ...]:
+    """As `walking.walk`."""
+    next_, behind = np.zeros(len(Place), np.int64), np.zeros(len(Place), np.int64)
+    pair_at, pair_key = _NONE.astype(np.int64), _NONE
+    if decoded is not None:
+        pair_at, pair_key = decoded.attributes.message.off, decoded.attributes.key
+        for owner, place in _PLACES.items():
+            ranges = decoded.ranges(owner)
+            if len(ranges.start):
+                next_[place], behind[place] = ranges.start[0], ranges.end[-1]
+    return walking.walk(data, messages.REQUESTS[signal], keys, pair_at, pair_key, next_, behind, room, keys_room)
 
 
 def rewrite(

@@ -77,24 +77,33 @@ def _rule(type_: Int, field: Int) -> Int:
 
 @kernel
 def walk(
-    body: U8, request: Int, keys: Flag, room: Int, keys_room: Int
-) -> tuple[Int, Int, Int, Int, I64, I32, U8, U8, U8, U8, I64, I32, I32, I64, I32]:
+    body: U8, request: Int, keys: Flag, pair_at: I64, pair_key: I32, next_: I64, behind: I64, room: Int, keys_room: Int
+) -> tuple[Int, Int, Int, Int, Int, I64, I32, U8, U8, U8, U8, I64, I32, I32, I64, I32, I32]:
     """The leaves of a request of the message type `request`, in wire order, and the keys of the attributes around them.
 
-    Gives how many leaves, attributes, items and keys beyond an attribute's first there are; the columns of `strings.Strings`
-    from `off` to `item`; and place and size of each attribute's key. -1 leaves: the request is not well-formed. `keys`:
-    whether the keys of attributes are listed among the leaves. `room` and `keys_room` say how many leaves and attributes
-    are written down; more are only counted.
+    Gives how many leaves, attributes, items, keys beyond an attribute's first, and attributes that were not known there are;
+    the columns of `strings.Strings` from `off` to `item`; and place and size of each attribute's key, and its number where it
+    is known. -1 leaves: the request is not well-formed.
+
+    keys:               whether the keys of attributes are listed among the leaves
+    pair_at, pair_key:  attributes that are known: where they begin, and the numbers of their keys
+    next_, behind:      by Place, which of these stand there, in wire order; `next_` is changed
+    room, keys_room:    how many leaves and attributes are written down; more are only counted
     """
     off, size, head = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.uint8)
     place, kind, depth = np.empty(room, np.uint8), np.empty(room, np.uint8), np.empty(room, np.uint8)
     number, attribute, item = np.empty(room, np.int64), np.empty(room, np.int32), np.empty(room, np.int32)
-    key_at, key_size = np.empty(keys_room, np.int64), np.empty(keys_room, np.int32)
+    key_at, key_size, key_number = (
+        np.empty(keys_room, np.int64),
+        np.empty(keys_room, np.int32),
+        np.empty(keys_room, np.int32),
+    )
     leaves = np.int64(-1)
     data = address(body)
     stack = np.empty((MAX_DEPTH + 1, _FRAME), np.int64)
     count, attributes, items = np.int64(0), np.int64(0), np.int64(0)
     repeated, named = np.int64(0), np.int64(-1)  # `named`: the attribute that had a key last
+    unknown = np.int64(0)
     at, end, type_, level = np.int64(0), np.int64(len(body)), np.int64(request), np.int64(0)
     here, nested, owner, row = np.int64(_UNKNOWN_FIELD), np.int64(0), np.int64(-1), np.int64(-1)
     while True:
@@ -116,10 +125,17 @@ def walk(
             start, at = payload(data, at, end)
             if at < 0 or level >= MAX_DEPTH:
                 break
+            if rule & M.TYPE == M.KEY_VALUE and nested == 0:
+                where = here if rule >> M.PLACE == 0 else rule >> M.PLACE
+                pair = next_[where]
+                next_[where] += 1
+                is_known = pair < behind[where] and pair_at[pair] == start
+                unknown += not is_known
+                if attributes < keys_room:
+                    key_number[attributes] = pair_key[pair] if is_known else -1
             if rule & M.TYPE == M.KEY_VALUE and nested == 0 and level + 1 < MAX_DEPTH:
                 length, scalar, value, extent, bits = plain_pair(data, start, at)
                 if scalar >= 0:  # what follows below, in one go
-                    where = here if rule >> M.PLACE == 0 else rule >> M.PLACE
                     if attributes < keys_room:
                         key_at[attributes], key_size[attributes] = start + 2, length
                     if keys:
@@ -209,6 +225,7 @@ def walk(
         attributes,
         items,
         repeated,
+        unknown,
         off,
         size,
         head,
@@ -220,6 +237,7 @@ def walk(
         item,
         key_at,
         key_size,
+        key_number,
     )
 
 

@@ -22,6 +22,7 @@ from collector.prices.rates import Rates
 #: Tiers under which a call is billed as if no tier had been named.
 STANDARD_TIERS = frozenset({"default", "standard", "auto", "standard_only", "on_demand", "on-demand"})
 _REGION_PREFIX = re.compile(r"^(?:us|eu|apac|jp|au|ca|us-gov|global)\.(?=[a-z0-9]+\.)")
+_PACKAGE = version("genai-prices")  # asked for at every price: looked up once
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class Book:
         snapshot = self.snapshot
         if snapshot.from_auto_update:
             return f"genai-prices {snapshot.timestamp:%Y-%m-%dT%H:%M}"
-        return f"genai-prices {version('genai-prices')}"
+        return f"genai-prices {_PACKAGE}"
 
     def find(self, wanted: Wanted) -> tuple[Found | None, tuple[str, ...]]:
         """The first of the wanted models that has a price, and the steps taken. None: nothing prices it.

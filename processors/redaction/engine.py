@@ -134,7 +134,7 @@ class _Work:
         """`keys`: whether the keys of attributes are listed, which half of the leaves are."""
         self._policy, self._persons, self._ours = engine._policy, engine._persons, engine._ours
         self._data = data
-        self.leaves = strings(signal, data, keys=keys)
+        self.leaves = strings(signal, data, keys=keys, decoded=traces)
         self.table: KeyTable = self._policy.table(self.leaves.keys)
         self.pieces = Pieces()
         self.mode: U8 = self.table.mode[self.leaves.key]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from collector.errors import Malformed
 from collector.otlp import layout as L
 from collector.otlp import messages as M
+from collector.otlp.decode import decode, read
 from collector.otlp.requests import REQUESTS
 from collector.otlp.strings import Kind, Place, Strings, remove, replace, rewrite, strings
 from collector.signals import Signal
@@ -130,6 +131,17 @@ def test_without_the_keys_of_attributes(drawn: tuple[Signal, Message]) -> None:
     assert not without.repeated
 
 
+@modest
+@given(requests_of[Signal.TRACES], st.booleans(), st.data())
+def test_keys_that_are_numbered_already(request: Message, keys: bool, data: st.DataObject) -> None:
+    """The same leaves under the same keys; also with another request's tables, which tell nothing."""
+    body = array(request.SerializeToString())
+    other = decode(data.draw(requests_of[Signal.TRACES]).SerializeToString())
+    alone = said(strings(Signal.TRACES, body, keys=keys), body)
+    assert same(said(strings(Signal.TRACES, body, keys=keys, decoded=read(body)), body), alone)
+    assert same(said(strings(Signal.TRACES, body, keys=keys, decoded=other), body), alone)
+
+
 def test_keys_that_are_said_again_are_counted() -> None:
     """The last one counts; all are leaves."""
     pair = field(1, b"first") + field(2, field(1, b"value")) + field(1, b"last")
@@ -143,6 +155,18 @@ def test_keys_that_are_said_again_are_counted() -> None:
 def field(number: int, payload: bytes) -> bytes:
     """A field of wire type 2 with a length below 128."""
     return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+@modest
+@given(requests_of[Signal.TRACES], st.randoms(use_true_random=False))
+def test_keys_that_are_numbered_already_of_any_bytes(request: Message, random: Random) -> None:
+    """Where what was decoded and what is listed see other attributes, the keys are read anew."""
+    body = array(mutate(random, request.SerializeToString()))
+    try:
+        decoded, alone = read(body), said(strings(Signal.TRACES, body), body)
+    except (Malformed, UnicodeDecodeError):
+        assume(False)
+    assert same(said(strings(Signal.TRACES, body, decoded=decoded), body), alone)
 
 
 # What is rewritten
