@@ -1,6 +1,6 @@
 """`python -m benchmarks`: CPU per span of the whole process, beside Rotel in the same run.
 
-Both take the same requests over OTLP/gRPC and write to the same sink, which counts and discards. Runs alternate, so that what else the machine does hits both. The figure is the median; `ratio` is Spanledger over Rotel.
+Both take the same requests over OTLP/gRPC and write to the same sink, which counts and discards. Runs alternate, so that what else the machine does hits both. The figure is the median; `ratio` is Spanledger over its peer.
 """
 
 from __future__ import annotations
@@ -43,21 +43,31 @@ def spanledger(folder: Path, sink: str, setup: Setup) -> Iterator[tuple[int, int
         yield pid, port
 
 
-TARGETS: dict[str, Callable[[Path, str, Setup], contextlib.AbstractContextManager[tuple[int, int]]]] = {
-    "rotel": rotel,
-    "spanledger": spanledger,
-}
+@contextlib.contextmanager
+def without(folder: Path, sink: str, setup: Setup) -> Iterator[tuple[int, int]]:  # noqa: ARG001
+    """Spanledger in the setup `store`, in a folder of its own."""
+    (folder / "without").mkdir()
+    with spanledger(folder / "without", sink, SETUPS["store"]) as running:
+        yield running
+
+
+Target = Callable[[Path, str, Setup], contextlib.AbstractContextManager[tuple[int, int]]]
+
+
+def targets(setup: Setup) -> dict[str, Target]:
+    """What runs side by side: the peer, then Spanledger."""
+    return {"rotel" if setup.rotel else "without": rotel if setup.rotel else without, "spanledger": spanledger}
 
 
 def compare(
     shape: Shape, setup: Setup, per_request: int, spans: int, runs: int, folder: Path
 ) -> dict[str, list[Measured]]:
     """Alternating runs of every target on one shape; the first, which warms up, is not counted."""
-    results: dict[str, list[Measured]] = {name: [] for name in TARGETS}
+    results: dict[str, list[Measured]] = {name: [] for name in targets(setup)}
     requests = Requests(shape, per_request)
     with contextlib.ExitStack() as stack:
         running = {}
-        for name, target in TARGETS.items():
+        for name, target in targets(setup).items():
             sink = stack.enter_context(Sink.running())
             running[name] = (sink, *stack.enter_context(target(folder, sink.url, setup)))
         for run in range(runs + 1):
@@ -94,15 +104,19 @@ def main() -> None:
     what.add_argument("--attributes", type=int, nargs="+", help="lean with so many attributes: 20 40 80 160")
     what.add_argument("--content-kb", type=float, nargs="+", help="content with so many kB of prompt and answer: 1 4 16 64")  # fmt: skip
     parser.add_argument(
-        "--setup", choices=SETUPS, default="store", help="store: to ClickHouse; chain: redacted, to OTLP"
+        "--setup",
+        choices=SETUPS,
+        default="store",
+        help="store: to ClickHouse; chain: redacted, to OTLP; control: store with what watches calls, beside store without",
     )
     parser.add_argument("--per-request", type=int, nargs="+", default=[1000], help="spans per request (default 1000)")
     parser.add_argument("--spans", type=int, default=100_000, help="spans per run")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     console = Console()
-    headings = ("shape", "spans/req", "bytes/span", "rotel µs", "ours µs", "ratio", "spans/s", "rss MB")
     setup = SETUPS[options.setup]
+    peer = next(iter(targets(setup)))
+    headings = ("shape", "spans/req", "bytes/span", f"{peer} µs", "ours µs", "ratio", "spans/s", "rss MB")
     table = Table(*headings, title=f"CPU per span, whole process, OTLP/gRPC {setup.title} (median)")
     for shape in variants(options):
         for per_request in options.per_request:
@@ -115,9 +129,9 @@ def main() -> None:
                 shape.name,
                 str(size),
                 f"{Requests(shape, size).bytes / size:.0f}",
-                f"{median['rotel']:.1f}",
+                f"{median[peer]:.1f}",
                 f"{median['spanledger']:.1f}",
-                f"{median['spanledger'] / median['rotel']:.2f}",
+                f"{median['spanledger'] / median[peer]:.2f}",
                 f"{statistics.median(m.spans / m.wall_s for m in ours):,.0f}",
                 f"{max(m.rss_bytes for m in ours) / 1e6:.0f}",
             )

@@ -29,7 +29,7 @@ ROUNDS = 3
 #: Seconds between two looks: as often as the most impatient of Grafana's choices.
 EVERY_S = 5.0
 _PER_REQUEST = 600
-_PROCESSORS = ("attribution", "pricing", "routing")
+_PROCESSORS = {"attribution": "", "pricing": "", "routing": ""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,23 +89,38 @@ class Setup:
     """What is set up between the same receivers and the same sink. `{sink}` in a text stands for the sink's URL."""
 
     title: str
-    rotel: tuple[str, ...]  # its exporter
-    processors: tuple[str, ...]  # ours
+    rotel: tuple[str, ...]  # its exporter; none: ours is compared with ours in the setup `store`
+    processors: Mapping[str, str]  # ours, with their options as YAML
     exporters: str  # ours, as YAML
 
+
+_PRICED = {"attribution": "", "pricing": ""}
+#: Something of everything that watches calls, in numbers as companies have them.
+_CONTROLS = {
+    "anomaly": "",
+    "behaviour": "{groups: [{model: gpt-4o, weights: {azure-eu: 3, azure-us: 1}}]}",
+    "budgets": "{budgets: {teams: {per: [team], usd: 500, window: month}, users: {per: [team, user], tokens: 20000000, window: day}, keys: {per: [api_key], usd: 50, window: day}}}",
+    "routing": '{routes: [{match: {team: team-1, input_tokens_lt: 1000}, route_to: gpt-4o-mini}, {match: {model: "gpt-4.1*"}, route_to: gpt-4o}]}',
+}  # fmt: skip
 
 SETUPS = {
     "store": Setup(
         "to a ClickHouse HTTP sink",
         ("--exporter", "clickhouse", "--clickhouse-exporter-endpoint", "{sink}"),
-        ("attribution", "pricing"),
+        _PRICED,
         'clickhouse: {dsn: "{sink}/spanledger"}',
     ),
     "chain": Setup(
         "redacted, to an OTLP/HTTP sink (gzip)",
         ("--exporter", "otlp", "--otlp-exporter-protocol", "http", "--otlp-exporter-endpoint", "{sink}"),
-        ("attribution", "pricing", "redaction", "privacy"),
+        {**_PRICED, "redaction": "", "privacy": ""},
         'otlphttp: {endpoint: "{sink}"}',
+    ),
+    "control": Setup(
+        "with budgets, routing, anomalies, behaviour and guardrails, beside the same without",
+        (),
+        {"guardrails": "", **_PRICED, **_CONTROLS},
+        'clickhouse: {dsn: "{sink}/spanledger"}',
     ),
 }
 
@@ -129,7 +144,7 @@ def spanledger_command(
     folder: Path, port: int, http_port: int, admin: int, sink: str, service: str = "", setup: Setup = SETUPS["store"]
 ) -> list[str]:
     """The processors of a setup, durable inbox included, to the same sink. `service`: further lines of that section."""
-    processors = "\n".join(f"  {name}:" for name in setup.processors)
+    processors = "\n".join(f"  {name}: {options}" for name, options in setup.processors.items())
     exporter = setup.exporters.partition(":")[0]
     shutil.rmtree(folder / "data", ignore_errors=True)
     config = folder / "bench.yaml"

@@ -73,10 +73,8 @@ def measured(own_process: bool, ingest: bool, rate: int, seconds: float) -> str:
         folder = Path(name)
         grpc, http, admin, verdict = (free_port() for _ in range(4))
         service = f'  verdict: {{endpoint: "127.0.0.1:{verdict}", own_process: {str(own_process).lower()}}}'
-        setup = replace(SETUPS["store"], processors=(*SETUPS["store"].processors, "budgets"))
+        setup = replace(SETUPS["store"], processors={**SETUPS["store"].processors, "budgets": BUDGETS})
         command = spanledger_command(folder, grpc, http, admin, sink.url, service, setup)
-        config = folder / "bench.yaml"
-        config.write_text(config.read_text().replace("  budgets:\n", f"  budgets: {BUDGETS}\n"))
         with process(command, folder / "log", verdict):
             requests = Requests(LEAN, REQUEST_SPANS)
             load(grpc, [requests.next() for _ in range(10)])  # compiled, and budgets have something to say
