@@ -169,6 +169,10 @@ def _slowest(calls: pl.DataFrame, code: I64, whole: I64, count: int) -> dict[int
     most = np.zeros(count, np.int64)
     np.maximum.at(most, code, whole)
     rows = np.flatnonzero((whole == most[code]) & (whole > 0))
+    starts = distinct.integers(calls["start_ns"])[0][rows]
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, code[rows], starts)
+    rows = rows[starts == first[code[rows]]]  # those that are left differ by their ids alone
     found: dict[int, Shown] = {}
     for place, took, shown in zip(code[rows].tolist(), whole[rows].tolist(), _shown(calls, rows), strict=True):
         one = shown._replace(rank=-took)

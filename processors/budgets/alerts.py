@@ -74,8 +74,15 @@ def projected(
         return None
     hard = budget.denied_at or budget.limit
     length = scope.length_ns(period)
+    # Nearly always no call can have led there: the most that was used, at the earliest that any of them came.
+    latest = max(last_ns, int(moves.start[rows].max(initial=0))) - period
+    earliest = max(last_ns, int(moves.start[rows[0]]) if len(rows) else 0, period) - period
+    if latest < length * PROJECTED_FROM or (not moves.before and used * length < at * earliest):
+        return None
     amounts = moves.amounts(rows, budget.measure)
     total, newest = used - sum(amounts), last_ns
+    if (total + sum(amount for amount in amounts if amount > 0)) * length < at * earliest:
+        return None
     for row, amount in zip(rows.tolist(), amounts, strict=True):
         total, newest = total + amount, max(newest, int(moves.start[row]))
         passed = newest - period

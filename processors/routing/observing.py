@@ -91,7 +91,9 @@ BLOCKED = Kind(
 MODEL_UNKNOWN = Kind(
     "routing.model_unknown",
     ("team", "app", "model"),
-    lambda row: f"{row['app']} (team {row['team']}) asks for {row['model']}, which its gateway or provider does not have",
+    lambda row: (
+        f"{row['app']} (team {row['team']}) asks for {row['model']}, which its gateway or provider does not have"
+    ),
 )
 #: How gateways and SDKs call that error: LiteLLM's ProxyModelNotFoundError, OpenAI's code model_not_found …
 _UNKNOWN = re.compile(r"model_?not_?found|unknown_?model|invalid_?model|model_?not_?supported", re.IGNORECASE)
@@ -196,9 +198,13 @@ def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:
     if not mask.any():
         return []
     part = frame.select(*_READ, served_model(frame).alias("model"), pl.col("refused_by").alias("guardrail"))
-    rows = part.filter(pl.Series(mask)).to_dicts()
     names = ("team", "app", "provider", "region", "route", "model", "guardrail")
-    return [row | {name: row[name] or NOBODY for name in names} for row in rows]
+    named = pl.col(names).fill_null("")
+    return (
+        part.filter(pl.Series(mask))
+        .with_columns(pl.when(named == "").then(pl.lit(NOBODY)).otherwise(named).name.keep())
+        .to_dicts()
+    )
 
 
 def _moved(kind: Kind, now: Sequence[Row], before: Sequence[Row], quiet_ns: int) -> list[Observation]:

@@ -243,7 +243,7 @@ def test_print_config_means_the_same_config():
     assert (again.service, again.exporters, again.processors) == (loaded.service, loaded.exporters, loaded.processors)
     assert yaml.safe_load(shown)["service"]["batch"] == {
         "max_size": "3MiB",
-        "max_items": 40_000,
+        "max_items": 64_000,
         "timeout": "1500ms",
     }
 
