@@ -2,7 +2,8 @@
 
 `python -m benchmarks.verdict` has a collector take spans as fast as it can, and asks meanwhile, from a process of its own and at
 fixed moments: an answer that is late delays no question, so waiting counts (no coordinated omission). Whoever sends the spans is
-as nice as the collector is; gateways and senders are elsewhere in real life.
+as nice as the collector is, and whoever asks gets its turn as the verdict's process does; gateways and senders are elsewhere in
+real life.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 from benchmarks.payloads import LEAN, Requests
 from benchmarks.processes import SETUPS, free_port, load, process, spanledger_command
 from benchmarks.sink import Sink
+from spanledger.verdict.priority import go_first
 
 TEAMS = 50
 CONNECTIONS = 16
@@ -33,6 +35,7 @@ BUDGETS = "{budgets: {teams: {per: [team], usd: 1000000}, models: {per: [team, m
 
 async def ask(port: int, rate: int, seconds: float) -> list[float]:
     """Seconds from the moment at which a question was due until its answer was read."""
+    go_first()  # what it waits for is an answer, not its own turn
     waits: list[float] = []
     count, start = int(rate * seconds), time.perf_counter() + 0.2
 

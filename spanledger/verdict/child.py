@@ -29,7 +29,7 @@ from collector.verdict import Renamed, Verdicts
 from config.model import LoadedConfig, VerdictConfig
 from spanledger.verdict.judge import Judge
 from spanledger.verdict.ports import Ports
-from spanledger.verdict.priority import give_way
+from spanledger.verdict.priority import give_way, go_first
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +170,7 @@ def _main(loaded: LoadedConfig, config: VerdictConfig, pipe: Connection) -> None
     """The child's whole life: says where it listens, or why it cannot; ends with the pipe."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the collector decides when it is over
         signal.signal(number, signal.SIG_IGN)
+    go_first()
     settings, heard = loaded.service, Heard()
     try:
         sealer = open_sealer(settings.encryption, settings.data_dir)
