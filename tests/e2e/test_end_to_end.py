@@ -145,11 +145,17 @@ def test_costs_add_up_to_the_last_digit(collector: Collector) -> None:
 
 
 def test_the_demo_arrives_as_the_bill_that_it_prints(collector: Collector) -> None:
-    before = int(collector.sql("SELECT count() FROM llm_calls")[0][0])
-    answer = collector.cli("demo", "--calls", "60", "--rate", "1000")
+    def spent() -> Decimal:
+        return Decimal(collector.sql("SELECT toString(sum(CostUSD)) FROM llm_calls")[0][0])
+
+    before = spent()
+    answer = collector.cli("demo", "--calls", "60", "--rate", "1000", "--seed", "7")
     assert answer.returncode == 0, answer.stderr + answer.stdout
     collector.settled()
-    assert int(collector.sql("SELECT count() FROM llm_calls")[0][0]) - before >= 60
+    billed = re.search(r"The providers bill ([0-9.]+) USD for ([0-9]+) calls", answer.stdout)
+    assert billed is not None, answer.stdout
+    assert int(billed[2]) > 40
+    assert spent() - before == Decimal(billed[1])
 
 
 def test_metrics_health_and_status_say_what_runs(collector: Collector) -> None:

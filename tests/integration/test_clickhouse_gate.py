@@ -34,7 +34,7 @@ def exporter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
     folder = tmp_path_factory.mktemp("gate")
     made = ClickHouse(ClickHouseConfig.model_validate({"dsn": f"chdb://{folder / 'clickhouse'}"}), context(folder))
     made.start()
-    rows = [call(f"c{i}", team=f"team-{i % 3}", cost_pico=i * 10**9, input_tokens=2**53 + i) for i in range(300)]
+    rows = [call(f"c{i}", team=f"team-{i % 3}", cost_pico=i * 10**9, input_tokens=9 * 10**11 + i) for i in range(300)]
     for payload in made.encode(batch(request(spans=[span("chat", {"k": "v"})]), made=rows)):
         made.send(payload)
     for payload in made.encode_requests(log_batch(logs(record("said", event_name="e")))):
@@ -192,10 +192,12 @@ def test_the_command_line_reads_the_files_by_the_same_rules(exporter: ClickHouse
     dsn = f"chdb://{exporter.dsn.path}"
     with open_ledger(dsn=dsn) as ledger:
         answer = ledger.query(
-            "SELECT Team, sum(InputTokens), sum(CostUSD) FROM llm_calls GROUP BY Team ORDER BY Team LIMIT 1"
+            "SELECT Team, 1000 * sum(InputTokens) AS MilliTokens, sum(CostUSD) FROM llm_calls GROUP BY Team ORDER BY Team LIMIT 1"
         )
-        assert answer.columns == ("Team", "sum(InputTokens)", "sum(CostUSD)")
-        assert answer.rows == [["team-0", 100 * 2**53 + 14850, Decimal("14.85")]]
+        assert answer.columns == ("Team", "MilliTokens", "sum(CostUSD)")
+        tokens = 1000 * (100 * 9 * 10**11 + 14850)
+        assert tokens > 2**53, "no double has it"
+        assert answer.rows == [["team-0", tokens, Decimal("14.85")]]
         for sql in (
             "SELECT file('/etc/passwd')",
             "DROP TABLE llm_calls",
