@@ -14,10 +14,10 @@ An episode keeps its place in memory for a day after it was resolved, for such l
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 import prometheus_client as prometheus
 from prometheus_client import CollectorRegistry
@@ -26,10 +26,10 @@ from collector.batch import SpanBatch
 from collector.component import StateReader, StateWriter
 from collector.episodes import Episode, digest, first, read, written
 from collector.findings import Finding, Observation, Resolution, Severity, State, Subject, Transition
+from collector.once import once
+from collector.sums import AHEAD_NS
 
 MOST = 10_000
-#: How far ahead of its arrival an event may say it happened. What is further ahead has a wrong clock, and would end all episodes.
-AHEAD_NS = 3600 * 10**9
 _EPISODE = b"e"
 _CLOCK = b"clock"
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
@@ -43,7 +43,7 @@ class FindingsBook:
 
     def __init__(self, registry: CollectorRegistry, most: int = MOST) -> None:
         self._most = most
-        self._metrics = _metrics_of(registry)
+        self._metrics = once(registry, _Metrics)
         self._episodes: dict[bytes, Episode] = {}
         self._clock = 0
         self._queue: list[tuple[int, bytes]] = []  # a heap of when to look at an episode, at the latest when it is due
@@ -133,53 +133,20 @@ class FindingsBook:
     def _apply(self, key: bytes, observations: Sequence[Observation]) -> None:
         done = 0
         while done < len(observations):
-            episode = self._episodes.get(key)
-            if episode is not None and (more := self._add(key, episode, observations[done:])):
-                done += more
+            one, episode = observations[done], self._episodes.get(key)
+            belongs = episode is not None and (episode.until is None or one.at_ns <= episode.until)
+            if episode is not None and belongs and one.holds:
+                done += self._update(key, episode, observations, done)
                 continue
-            one = observations[done]
             done += 1
-            if episode is not None and (episode.until is None or one.at_ns <= episode.until):
-                if one.holds:
-                    self._update(key, episode, one)
-                elif (
-                    episode.finding.resolution is not Resolution.RECOVERED and one.at_ns >= episode.finding.last_seen_ns
-                ):
+            if episode is not None and belongs:
+                recovered = episode.finding.resolution is Resolution.RECOVERED
+                if not recovered and one.at_ns >= episode.finding.last_seen_ns:
                     self._recover(key, episode, one)
             elif one.holds:
                 if episode is not None:
                     self._resolve_quiet(key, episode)
                 self._open(key, one)
-
-    def _add(self, key: bytes, episode: Episode, observations: Sequence[Observation]) -> int:
-        """The first observations, as many as say no more than that an open finding goes on, all at once; how many these are.
-
-        What `_update` would make of one after the other: a policy that every second call breaks is observed as often.
-        """
-        was = episode.finding
-        if was.state is not State.OPEN or was.resolution is not None:
-            return 0
-        last, quiet, cost, evidence = was.last_seen_ns, episode.quiet_ns, was.cost_pico, was.evidence
-        says: Finding | Observation = was
-        count = 0
-        for one in observations:
-            raised = _RANK[one.severity] > _RANK[was.severity]
-            if not one.holds or raised or (quiet is not None and one.at_ns > last + quiet):
-                break
-            if one.at_ns >= last:
-                last, quiet, says = one.at_ns, one.quiet_ns, one
-            if one.cost_pico is not None:
-                cost = (cost or 0) + one.cost_pico
-            evidence = first(evidence, one.evidence)
-            count += 1
-        if count:
-            changes = episode.changes + count
-            finding = replace(
-                was, last_seen_ns=last, observations=was.observations + count, measured=says.measured, expected=says.expected, unit=says.unit,
-                ends_ns=says.ends_ns, cost_pico=cost, message=says.message, evidence=evidence, version=2 * changes,
-            )  # fmt: skip
-            self._put(key, Episode(finding, changes, quiet, episode.told), None)
-        return count
 
     def _open(self, key: bytes, one: Observation) -> None:
         subject = tuple(sorted(one.subject))
@@ -191,34 +158,50 @@ class FindingsBook:
         )  # fmt: skip
         self._put(key, Episode(finding, 1, one.quiet_ns), Transition.OPENED)
 
-    def _update(self, key: bytes, episode: Episode, one: Observation) -> None:
-        """More of the same. One that is not newer than what is known adds to the sums and says nothing else."""
+    def _update(self, key: bytes, episode: Episode, observations: Sequence[Observation], start: int) -> int:
+        """More of the same, from `start` on as many as belong to the episode, all at once: a policy that every second call breaks
+        is observed as often. How many these are. One that is not newer than what is known adds to the sums and says nothing else.
+        """
         was = episode.finding
         recovered = was.resolution is Resolution.RECOVERED
-        raised = _RANK[one.severity] > _RANK[was.severity]
-        newer = one.at_ns >= was.last_seen_ns and not recovered
-        changes = episode.changes + 1
-        says: Finding | Observation = one if newer else was
+        until, last, quiet, cost = episode.until, was.last_seen_ns, episode.quiet_ns, was.cost_pico
+        says: Finding | Observation = was
+        severity, evidence, end = was.severity, was.evidence, start
+        for one in itertools.islice(observations, start, None):
+            if not one.holds or (until is not None and one.at_ns > until):
+                break
+            end += 1
+            if one.at_ns >= last and not recovered:
+                says, quiet = one, one.quiet_ns
+                until = None if quiet is None else one.at_ns + quiet
+            last = max(last, one.at_ns)
+            severity = max(severity, one.severity, key=_RANK.__getitem__)
+            if one.cost_pico is not None:
+                cost = (cost or 0) + one.cost_pico
+            evidence = first(evidence, one.evidence)
+        changes = episode.changes + end - start
         finding = replace(
             was,
             # What was quiet is open again, until the clock is found to be past its new end.
             state=was.state if recovered else State.OPEN,
             resolution=was.resolution if recovered else None,
             resolved_ns=was.resolved_ns if recovered else None,
-            severity=one.severity if raised else was.severity,
-            last_seen_ns=max(was.last_seen_ns, one.at_ns),
-            observations=was.observations + 1,
+            severity=severity,
+            last_seen_ns=last,
+            observations=was.observations + end - start,
             measured=says.measured,
             expected=says.expected,
             unit=says.unit,
             ends_ns=says.ends_ns,
-            cost_pico=was.cost_pico if one.cost_pico is None else (was.cost_pico or 0) + one.cost_pico,
+            cost_pico=cost,
             message=says.message,
-            evidence=first(was.evidence, one.evidence),
+            evidence=evidence,
             version=2 * changes + recovered,
         )
-        changed = Episode(finding, changes, one.quiet_ns if newer else episode.quiet_ns, episode.told)
-        self._put(key, changed, Transition.RAISED if raised and not recovered else None)
+        raised = severity is not was.severity and not recovered
+        changed = Episode(finding, changes, quiet, episode.told)
+        self._put(key, changed, Transition.RAISED if raised else None)
+        return end - start
 
     def _recover(self, key: bytes, episode: Episode, one: Observation) -> None:
         finding = replace(episode.finding, message=one.message)
@@ -330,16 +313,6 @@ class _Metrics:
         for (kind, transition), number in made.items():
             self._transitions.labels(kind, transition.value).inc(number)
         self._evicted.inc(sum(finding.resolution is Resolution.EVICTED for finding in findings))
-
-
-_of_registry: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-
-
-def _metrics_of(registry: CollectorRegistry) -> _Metrics:
-    found = _of_registry.get(registry)
-    if found is None:
-        found = _of_registry[registry] = _Metrics(registry)
-    return found
 
 
 __all__ = ["FindingsBook"]

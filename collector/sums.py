@@ -17,6 +17,8 @@ LAST_PICO = 10**18 - 1
 LAST_TOKENS = 10**12
 #: Times beyond it count as this one: where ClickHouse's DateTime ends. 2105-12-31T23:59:59.
 LAST_NS = 4_291_747_199 * 10**9
+#: How far ahead of its arrival an event may say it happened. What is further ahead has a wrong clock, and would end all that waits for it.
+AHEAD_NS = 3600 * 10**9
 #: What calls may be counted by, and the column of each; the model is the one that `served_model` says.
 COUNTED_BY: dict[str, str | None] = {
     **{column.name: column.name for column in DIMENSIONS},

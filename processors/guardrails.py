@@ -29,13 +29,12 @@ from collector.findings import Evidence, Observation, Severity
 from collector.ledger.rows import equal_to
 from collector.otlp import gather
 from collector.otlp.tables import I32, I64, Owner, Traces, ValueType
+from collector.sums import AHEAD_NS
 from config.types import Duration, StrictModel
 
 KIND = "guardrail.mistake"
 #: Attributes that hold all that was sent to a model, in the words of the dialects; the first that a span has.
 PROMPTS = ("gen_ai.input.messages", "input.value", "gen_ai.prompt", "gen_ai.request.messages")
-#: How far ahead of its arrival a call may say it started.
-_AHEAD_NS = 3600 * 10**9
 _KEY, _CLOCK, _BLOCKED = b"key", b"clock", b"b"
 _NOBODY = "(unknown)"
 _READ = ("span", "trace_id", "span_id", "start_ns", "status", "refused_by", "finish_reason")
@@ -99,7 +98,7 @@ class Guardrails(Processor[GuardrailsConfig]):
         if reports.is_empty():
             return batch
         # The clock goes on from row to row, so that it does not matter where batches end.
-        starts = np.minimum(reports["start_ns"].fill_null(0).to_numpy(), batch.received_ns + _AHEAD_NS)
+        starts = np.minimum(reports["start_ns"].fill_null(0).to_numpy(), batch.received_ns + AHEAD_NS)
         clocks = np.maximum(np.maximum.accumulate(starts), self._clock)
         self._changed = {name: None for name, one in self._blocked.items() if one.at_ns + self._within_ns < self._clock}
         self._clock_next = int(clocks[-1])

@@ -25,7 +25,6 @@ from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
@@ -38,6 +37,7 @@ from pydantic import Field
 from collector import columns, distinct
 from collector.batch import SpanBatch
 from collector.component import Context, Processor, Stage
+from collector.once import once
 from collector.prices import USAGE, Book, Found, Override, Wanted
 from collector.prices.book import as_utc
 from collector.prices.usage import (
@@ -139,7 +139,7 @@ class Pricing(Processor[PricingConfig]):
         self.book = Book(config.overrides)
         self._lookups: OrderedDict[Wanted, Found | None] = OrderedDict()
         self._warned: set[str] = set()
-        self._unpriced = _unpriced_of(context.metrics)
+        self._unpriced = once(context.metrics, _unpriced)
         self._updater = UpdatePrices(update_interval=config.refresh.interval) if config.refresh.enabled else None
         if self._updater:
             self._updater.start()
@@ -289,19 +289,13 @@ class Pricing(Processor[PricingConfig]):
             self._unpriced.labels(provider, name).inc(count)
 
 
-_known: WeakKeyDictionary[CollectorRegistry, Counter] = WeakKeyDictionary()
-
-
-def _unpriced_of(registry: CollectorRegistry) -> Counter:
-    """The counter in a registry: one, however many pipelines price."""
-    if registry not in _known:
-        _known[registry] = Counter(
-            "spanledger_pricing_unpriced_calls",
-            "Calls whose model has no price: their cost is unknown.",
-            ["provider", "model"],
-            registry=registry,
-        )
-    return _known[registry]
+def _unpriced(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "spanledger_pricing_unpriced_calls",
+        "Calls whose model has no price: their cost is unknown.",
+        ["provider", "model"],
+        registry=registry,
+    )
 
 
 def _times(cost: I64, numerator: I64, denominator: I64) -> I64:

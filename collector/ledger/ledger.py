@@ -28,8 +28,9 @@ from collector.ledger.changes import Component, settle
 from collector.ledger.closure import Touched
 from collector.ledger.hashes import Hashes, without_copies
 from collector.ledger.memory import Memory
-from collector.ledger.metrics import metrics_of
+from collector.ledger.metrics import LedgerMetrics
 from collector.ledger.rows import equal_to, fresh_calls, kept, plain, taken
+from collector.once import once
 from config.model import LedgerConfig
 
 
@@ -64,7 +65,7 @@ class Ledger:
         self.config = config
         self._memory = Memory(config)
         self._pending: Pending | None = None
-        self._metrics = metrics_of(metrics)
+        self._metrics = once(metrics, LedgerMetrics)
         self._metrics.watch(self._memory)
 
     def load(self, state: StateReader) -> None:

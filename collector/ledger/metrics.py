@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -36,13 +36,3 @@ class LedgerMetrics:
 
     def _sum(self, number: Callable[[Remembers], int]) -> Callable[[], float]:
         return lambda: sum(number(memory) for memory in list(self._memories))
-
-
-_known: WeakKeyDictionary[CollectorRegistry, LedgerMetrics] = WeakKeyDictionary()
-
-
-def metrics_of(registry: CollectorRegistry) -> LedgerMetrics:
-    """The metrics in a registry, made when they are asked for first."""
-    if registry not in _known:
-        _known[registry] = LedgerMetrics(registry)
-    return _known[registry]

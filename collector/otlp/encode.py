@@ -123,10 +123,9 @@ def _removals(traces: Traces, keys: list[str], drop: NDArray[np.bool_]) -> Edits
         column[traces.key_ids.get(key, -1)] = row
     column[-1] = -1
     table = traces.attributes
-    if (column < 0).all():
-        none = np.empty(0, np.int32)
-        return Edits.removing(traces.data, Text(none.astype(np.int64), none), L.SPAN_ATTRIBUTES, 2, none)
-    rows = np.flatnonzero((table.owner_kind == Owner.SPAN) & (column[table.key] >= 0))
+    rows = np.empty(0, np.int64)
+    if (column >= 0).any():  # else there is no need to look at every attribute
+        rows = np.flatnonzero((table.owner_kind == Owner.SPAN) & (column[table.key] >= 0))
     rows = rows[drop[column[table.key[rows]], table.owner[rows]]]
     message = Text(table.message.off[rows], table.message.len[rows])
     return Edits.removing(traces.data, message, L.SPAN_ATTRIBUTES, 2, table.owner[rows])

@@ -133,28 +133,28 @@ def walk(
                 unknown += not is_known
                 if attributes < keys_room:
                     key_number[attributes] = pair_key[pair] if is_known else -1
-            if rule & M.TYPE == M.KEY_VALUE and nested == 0 and level + 1 < MAX_DEPTH:
-                length, scalar, value, extent, bits = plain_pair(data, start, at)
-                if scalar >= 0:  # what follows below, in one go
-                    if attributes < keys_room:
-                        key_at[attributes], key_size[attributes] = start + 2, length
-                    if keys:
-                        if count < room:
-                            off[count], head[count], size[count], number[count] = start + 2, 2, length, 0
-                            place[count], kind[count], depth[count] = where, _KEY_LEAF, 0
-                            attribute[count], item[count] = attributes, row
-                        count += 1
-                    if scalar != L.BOOL:
-                        if count < room:
-                            before = 2 if scalar == L.STRING else 1
-                            off[count] = value if scalar == L.STRING else value + 1
-                            head[count], size[count], number[count] = before, extent, bits
-                            place[count], kind[count], depth[count] = where, _KIND_OF_SCALAR[scalar], 1
-                            attribute[count], item[count] = attributes, row
-                        count += 1
-                    named = attributes
-                    attributes += 1
-                    continue
+                if level + 1 < MAX_DEPTH:
+                    length, scalar, value, extent, bits = plain_pair(data, start, at)
+                    if scalar >= 0:  # what follows below, in one go
+                        if attributes < keys_room:
+                            key_at[attributes], key_size[attributes] = start + 2, length
+                        if keys:
+                            if count < room:
+                                off[count], head[count], size[count], number[count] = start + 2, 2, length, 0
+                                place[count], kind[count], depth[count] = where, _KEY_LEAF, 0
+                                attribute[count], item[count] = attributes, row
+                            count += 1
+                        if scalar != L.BOOL:
+                            if count < room:
+                                before = 2 if scalar == L.STRING else 1
+                                off[count] = value if scalar == L.STRING else value + 1
+                                head[count], size[count], number[count] = before, extent, bits
+                                place[count], kind[count], depth[count] = where, _KIND_OF_SCALAR[scalar], 1
+                                attribute[count], item[count] = attributes, row
+                            count += 1
+                        named = attributes
+                        attributes += 1
+                        continue
             stack[level, _END], stack[level, _TYPE] = end, type_
             stack[level, _PLACE], stack[level, _NESTED] = here, nested
             stack[level, _OWNER], stack[level, _ITEM] = owner, row

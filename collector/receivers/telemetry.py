@@ -7,12 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from collector.once import once
 from collector.receivers.status import Status
 from collector.signals import Signal
 
@@ -85,10 +85,13 @@ class ReceiverMetrics(Collector):
     @classmethod
     def of(cls, registry: CollectorRegistry) -> ReceiverMetrics:
         """The one that is registered there, made at the first time: receivers share their metrics' names."""
-        if registry not in _REGISTERED:
-            metrics = _REGISTERED[registry] = cls()
-            registry.register(metrics)
-        return _REGISTERED[registry]
+        return once(registry, cls._registered)
+
+    @classmethod
+    def _registered(cls, registry: CollectorRegistry) -> ReceiverMetrics:
+        metrics = cls()
+        registry.register(metrics)
+        return metrics
 
     def tally(self, receiver: str, transport: str) -> Tally:
         """Numbers to count in, of one receiver over one transport."""
@@ -131,6 +134,3 @@ class ReceiverMetrics(Collector):
             size.add_metric([room.receiver], room.bytes())
         yield in_flight
         yield size
-
-
-_REGISTERED: WeakKeyDictionary[CollectorRegistry, ReceiverMetrics] = WeakKeyDictionary()

@@ -18,11 +18,9 @@ from collector.distinct import Mask, combinations, integers, valid
 from collector.ledger.rows import equal_to
 from collector.otlp.compiled import kernel
 from collector.otlp.tables import I64
-from collector.sums import COUNTED_BY, LAST_NS, LAST_PICO, served_model
+from collector.sums import AHEAD_NS, COUNTED_BY, LAST_NS, LAST_PICO, served_model
 from processors.anomaly.measures import MILLI, SUMS, Sum
 
-#: How far ahead of its arrival a call may end. What is further ahead has a wrong clock and is left out.
-AHEAD_NS = 3600 * 10**9
 #: Longer than this is a connection that nobody closed.
 LONGEST_NS = 3600 * 10**9
 #: More than that counts as that much: sums of whatever calls say must stay whole numbers of 64 bits.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from collector.batch import SpanBatch
 from collector.component import Context, Processor, Stage, StateReader, StateWriter
 from collector.findings import Observation
+from collector.once import once
 from processors.anomaly.buckets import Buckets
 from processors.anomaly.closing import Closing
 from processors.anomaly.config import AnomalyConfig
@@ -40,7 +40,7 @@ class Anomaly(Processor[AnomalyConfig]):
     def __init__(self, config: AnomalyConfig, context: Context) -> None:
         super().__init__(config, context)
         self._bucket_ns, self._late_ns = round(config.bucket * 1e9), round(config.lateness * 1e9)
-        self._metrics = _metrics_of(context.metrics)
+        self._metrics = once(context.metrics, _Metrics)
         self._series = Series(config.max_series)
         self._watching = Watching(config, self._series)
         self._buckets = Buckets(_KEEP_NS)
@@ -130,17 +130,6 @@ class _Metrics:
             "spanledger_anomaly_evicted_series", "Series that had to go because there were too many.", registry=registry
         )
         self.series = Gauge("spanledger_anomaly_series", "Series that are watched.", registry=registry)
-
-
-_of_registry: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-
-
-def _metrics_of(registry: CollectorRegistry) -> _Metrics:
-    """One, however many pipelines have anomalies."""
-    found = _of_registry.get(registry)
-    if found is None:
-        found = _of_registry[registry] = _Metrics(registry)
-    return found
 
 
 __all__ = ["Anomaly"]

@@ -16,6 +16,7 @@ from collector.component import Context, Processor, Stage, StateReader, StateWri
 from collector.distinct import integers
 from collector.episodes import digest
 from collector.findings import Evidence, Observation, Subject
+from collector.sums import AHEAD_NS
 from processors.behaviour.config import BehaviourConfig
 from processors.behaviour.guardrails import Guardrails
 from processors.behaviour.latency import Latency
@@ -26,8 +27,6 @@ from processors.behaviour.windows import Said, Tally, add, read, written
 
 logger = logging.getLogger(__name__)
 
-#: How far ahead of its arrival a call may say it started. What is further ahead has a wrong clock, and would end all windows.
-AHEAD_NS = 3600 * 10**9
 #: Series of which it is kept what is usual; those not seen for longest go.
 MOST = 20_000
 _WINDOW, _USUAL, _HEAD = b"w", b"u", b"head"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -23,7 +22,9 @@ from collector.component import Context, Processor, Snapshot, Stage, StateReader
 from collector.distinct import integers
 from collector.findings import Observation
 from collector.history import History
+from collector.once import once
 from collector.otlp.tables import I64
+from collector.sums import AHEAD_NS
 from collector.verdict import Verdicts
 from processors.budgets import alerts
 from processors.budgets.answers import Answers
@@ -34,8 +35,6 @@ from processors.budgets.scopes import Scope, scopes_of
 
 logger = logging.getLogger(__name__)
 
-#: How far ahead of its arrival a call may say it started. What is further ahead has a wrong clock, and would end all windows.
-AHEAD_NS = 3600 * 10**9
 _CLOCK, _LINES = b"clock", b"lines"
 _NO_ROWS: I64 = np.zeros(0, np.int64)
 #: When there are too many counters, this part of them goes besides: not at every batch again.
@@ -54,7 +53,7 @@ class Budgets(Processor[BudgetsConfig]):
         self._scopes = scopes_of(config.budgets)
         self._answers = Answers(self._scopes, self.counters)
         self._grace_ns = round(config.grace * 1e9)
-        self._metrics = _metrics_of(context.metrics)
+        self._metrics = once(context.metrics, _Metrics)
         self._clock = self._clock_before = 0
         self._checked: dict[bytes, int] = {}  # per scope the window of the clock when its findings were looked at last
         self._checked_before: dict[bytes, int] = {}
@@ -418,13 +417,3 @@ class _Metrics:
         self.evicted = Metric(
             "spanledger_budgets_evicted_counters", "Counters that went because there were too many.", registry=registry
         )
-
-
-_known: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-
-
-def _metrics_of(registry: CollectorRegistry) -> _Metrics:
-    """One, however many pipelines have budgets."""
-    if registry not in _known:
-        _known[registry] = _Metrics(registry)
-    return _known[registry]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import prometheus_client as prometheus
@@ -55,14 +54,3 @@ class Metrics:
         for reason, number in tally.unscanned.items():
             self._unscanned.labels(reason).inc(number)
         self._bytes.inc(tally.scanned_bytes)
-
-
-_of_registry: WeakKeyDictionary[CollectorRegistry, Metrics] = WeakKeyDictionary()
-
-
-def metrics_of(registry: CollectorRegistry) -> Metrics:
-    """The metrics in a registry: one set, however many pipelines redact."""
-    found = _of_registry.get(registry)
-    if found is None:
-        found = _of_registry[registry] = Metrics(registry)
-    return found

@@ -25,6 +25,7 @@ import polars as pl
 from collector import columns
 from collector.batch import RequestBatch, SpanBatch
 from collector.component import Context, Processor, Stage, StateReader
+from collector.once import once
 from collector.otlp import decode
 from collector.signals import Signal
 from processors.redaction.audit import Audit
@@ -33,7 +34,7 @@ from processors.redaction.config import RedactionConfig
 from processors.redaction.decisions import Decisions
 from processors.redaction.engine import Engine, Outcome
 from processors.redaction.findings import counts
-from processors.redaction.metrics import Tally, metrics_of
+from processors.redaction.metrics import Metrics, Tally
 from processors.redaction.ours import Ours
 from processors.redaction.persons import Persons
 from processors.redaction.policy import Policy
@@ -55,7 +56,7 @@ class Redaction(Processor[RedactionConfig]):
 
     def __init__(self, config: RedactionConfig, context: Context) -> None:
         super().__init__(config, context)
-        self._metrics = metrics_of(context.metrics)
+        self._metrics = once(context.metrics, Metrics)
         self._tally = Tally()
         if config.idle:
             logger.warning("%s is OFF (profile: off): personal data, prompts and secrets are kept and sent on as they come", context.id)  # fmt: skip
