@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
 import polars as pl
 import pytest
 
@@ -17,11 +14,7 @@ WORLD = World.seeded(1, calls_a_day=600)
 S = 10**9
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 def test_each_call_is_handed_out_once_when_it_is_over() -> None:

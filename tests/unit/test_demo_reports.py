@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -33,11 +31,7 @@ START_NS = 1_793_577_600 * 10**9
 WORLD = World.seeded(1, calls_a_day=30_000)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 @cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -24,12 +22,7 @@ START_NS = 1_793_577_600 * 10**9
 WORLD = World.seeded(3, calls_a_day=6_000)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """One model has no price, and pricing says so."""
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 @cache

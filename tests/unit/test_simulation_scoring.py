@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -33,11 +31,7 @@ BEGIN_NS, END_NS = START_NS + 6 * HOUR_NS, START_NS + 18 * HOUR_NS
 CAP = Incident(Kind.CAP_REMOVED, (("app", APP.app), ("team", APP.team)), BEGIN_NS, END_NS, 5.0, seed=3)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("without_warnings")
 
 
 @cache
