@@ -10,6 +10,7 @@ import polars as pl
 from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, nulls, schema
 from collector.findings import Finding, Observation
 from collector.otlp.tables import U8, Traces
+from collector.replicas import Share
 from collector.signals import Signal
 
 #: Frames without rows, made once: making one costs as much as a thousand spans.
@@ -49,6 +50,7 @@ class SpanBatch:
     quote:     what calls would cost with other models; None where nothing prices them
     observed:  what the CALLS processors noticed in this batch
     findings:  what became of it: findings that this batch opened, updated or resolved; filled behind the processors
+    shares:    of what processors count together with other collectors, this collector's part as far as the batch changed it
     """
 
     otlp: Traces
@@ -61,6 +63,7 @@ class SpanBatch:
     quote: Quote | None = None
     observed: tuple[Observation, ...] = ()
     findings: tuple[Finding, ...] = ()
+    shares: tuple[Share, ...] = ()
 
     @classmethod
     def blank(cls, otlp: Traces, position: Position, received_ns: int) -> SpanBatch:

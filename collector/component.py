@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
     from collector.history import History
+    from collector.replicas import Listener, Shares
     from collector.verdict import Verdicts
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -76,6 +77,8 @@ class Context:
     signal: Signal = Signal.TRACES  # of the pipeline that it stands in; a receiver stands in several
     #: Column → attributes (`span.NAME`, `resource.NAME`, `scope.NAME`) that some component of the config takes it from.
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: Which collector this is: the same after every restart, another one beside every other data directory.
+    collector: str = ""
 
 
 class Intake(Protocol):
@@ -184,6 +187,11 @@ class Processor(ABC, Generic[ConfigT]):
         return value
 
     @property
+    def listener(self) -> Listener | None:
+        """For a processor that counts together with other collectors' (`batch.shares`): who is told what these count."""
+        return None
+
+    @property
     def verdicts(self) -> Verdicts | None:
         """For a processor that knows who may still spend: what the verdict port asks. From any thread."""
         return None
@@ -247,6 +255,10 @@ class Exporter(ABC, Generic[ConfigT]):
 
     def history(self) -> History | None:
         """For a store of calls: what it knows of those that were delivered. From the pipeline's thread."""
+        return None
+
+    def shares(self) -> Shares | None:
+        """For a store that several collectors may write to: the shares that they wrote. For a thread of its own."""
         return None
 
     def __str__(self) -> str:

@@ -36,6 +36,7 @@ class Summed:
     tokens: int  # input and output
     calls: int
     last_ns: int  # start of the newest one
+    collector: str = ""  # that wrote these calls
 
 
 class History(Protocol):
@@ -51,7 +52,7 @@ class History(Protocol):
 
     def sums(self, dimensions: Sequence[str], window: Window, since_ns: int) -> list[Summed]:
         """Exact sums of the calls that started at `since_ns` or later, by names of `collector.sums.COUNTED_BY`. What is of
-        the same window and values may come in parts, which add up."""
+        the same window and values may come in parts, which add up, those of several collectors always do."""
         ...
 
 

@@ -16,6 +16,14 @@ from collector.columns import PICO_PER_USD
 from collector.findings import Subject
 
 
+def shown(unit: str, amount: int) -> str:
+    """An amount as people read it: `12.5`, to the last digit."""
+    if unit != "USD":
+        return str(amount)
+    text = f"{Decimal(amount) / PICO_PER_USD:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """How much of one budget one subject has used in the window that is on. Amounts in pico-USD, tokens, or calls."""
@@ -38,11 +46,8 @@ class Use:
         return max((self.limit if self.denied_at is None else self.denied_at) - self.used, 0)
 
     def shown(self, amount: int) -> str:
-        """An amount as people read it: `12.5`, to the last digit."""
-        if self.unit != "USD":
-            return str(amount)
-        text = f"{Decimal(amount) / PICO_PER_USD:f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
+        """An amount as people read it."""
+        return shown(self.unit, amount)
 
     def as_json(self) -> dict[str, Any]:
         """As JSON can hold it; amounts are texts with all their digits."""

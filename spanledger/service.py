@@ -20,11 +20,12 @@ from typing import Any
 
 from collector.component import Context, Exporter, Processor, Receiver, Stage
 from collector.delivery import Delivery, Outlet
-from collector.errors import Overloaded, StoreFull
+from collector.errors import Overloaded, SpanledgerError, StoreError, StoreFull
 from collector.findings_book import FindingsBook
 from collector.history import Recall
 from collector.ledger import Ledger
 from collector.pipeline import Pipeline
+from collector.replicas import Exchange, collector_id
 from collector.signals import Signal, signal_of
 from collector.store import Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry, watch_dead_letters
@@ -82,6 +83,7 @@ class Service:
         self._undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.collector = collector_id(settings.data_dir)
             sealer = open_sealer(settings.encryption, settings.data_dir)
             self.store = StateStore(
                 settings.data_dir / "state", sealer, dead_letter_bytes=settings.dead_letters.max_size
@@ -95,6 +97,7 @@ class Service:
             )
             watch_dead_letters(self.metrics, self.store.dead_letters())
             self.deliveries: list[Delivery] = []
+            self.exchanges: list[Exchange] = []  # with other collectors
             self.verdicts: list[tuple[Pipeline, Verdicts]] = []  # who knows what is used of budgets, by pipeline
             self.pipelines = [self._pipeline(id_, wanted, undo) for id_, wanted in pipelines.items()]
             self.receivers = self._receivers(pipelines)
@@ -106,7 +109,7 @@ class Service:
     # Building -------------------------------------------------------------------------------------------------------
 
     def _context(self, spec: ComponentSpec, signal: Signal = Signal.TRACES) -> Context:
-        return Context(spec.id, self.config.service.data_dir, self.metrics, signal, self.config.sources)
+        return Context(spec.id, self.config.service.data_dir, self.metrics, signal, self.config.sources, self.collector)
 
     def _pipeline(self, id_: str, wanted: PipelineConfig, undo: contextlib.ExitStack) -> Pipeline:
         signal = signal_of(id_)
@@ -136,6 +139,7 @@ class Service:
             recall = Recall(self.store, outlet_of_calls, lambda: work.lacks_history, partial(work.recall, self.store))
         pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics, recall)
         self._pipeline_metrics.watch(pipeline)
+        self._share(id_, processors, outlets)
         called = partial(_called, processors)
         self.verdicts += [(pipeline, Renamed(one.verdicts, called)) for one in processors if one.verdicts is not None]
         return pipeline
@@ -146,6 +150,24 @@ class Service:
             return RequestsWork(signal, id_, processors, outlets)
         ledger, book = Ledger(self.config.service.ledger, self.metrics), FindingsBook(self.metrics)
         return TracesWork(id_, processors, outlets, ledger, book, self.store)
+
+    def _share(self, id_: str, processors: Sequence[Processor[Any]], outlets: Sequence[Outlet]) -> None:
+        """Have processors that count together with other collectors hear of these."""
+        together = [(one, one.listener) for one in processors if one.listener is not None]
+        if not together:
+            return
+        shares, name = next(((s, o.name) for o in outlets if (s := o.exporter.shares()) is not None), (None, ""))
+        if shares is None:
+            raise SpanledgerError(
+                f"pipeline {id_}: {together[0][0].context.id} is shared, and no exporter of the pipeline has a store to share it in: "
+                "that is clickhouse with the DSN of a server"
+            )
+
+        def wake() -> None:
+            with contextlib.suppress(StoreError):  # full, or closed: batches come without it, or none does
+                self.inbox.append((id_,), b"", 0, lambda _: None)
+
+        self.exchanges.append(Exchange(name, shares, [listener for _, listener in together], wake, self.metrics))
 
     def _receivers(self, pipelines: Mapping[str, PipelineConfig]) -> list[tuple[Receiver[Any], _Intake]]:
         fed: dict[str, dict[Signal, tuple[str, ...]]] = {}
@@ -182,6 +204,8 @@ class Service:
                 delivery.start()
             for pipeline in self.pipelines:
                 pipeline.start()
+            for exchange in self.exchanges:
+                exchange.start()
             for receiver, intake in self.receivers:
                 receiver.start(intake)
             if self.verdict is not None:
@@ -205,6 +229,8 @@ class Service:
             self.verdict.stop()
         for receiver, _ in self.receivers:
             receiver.stop(min(seconds, 5.0))
+        for exchange in self.exchanges:
+            exchange.stop()
         # The time is shared: pipelines may take half of what is left, exporters the rest.
         for pipeline in self.pipelines:
             pipeline.stop(time.monotonic() + max(deadline - time.monotonic(), 0) / 2)

@@ -71,6 +71,8 @@ class Layout:
             return 0
         if table.name == schema.FINDINGS_TABLE:
             return self.findings_ttl_days
+        if table.name == schema.SHARES_TABLE:
+            return schema.SHARES_DAYS
         return self.ledger_ttl_days if table.name in (schema.CALLS_TABLE, schema.HOURLY_TABLE) else self.ttl_days
 
     @property
@@ -83,6 +85,8 @@ def column(field: Field) -> str:
     parts = [quote(field.name), field.type]
     if field.alias:
         parts.append(f"ALIAS {field.alias}")
+    if field.default:
+        parts.append(f"DEFAULT {field.default}")
     if field.codec:
         parts.append(f"CODEC({field.codec})")
     return " ".join(parts) + (f" COMMENT {text(field.doc)}" if field.doc else "")

@@ -25,6 +25,7 @@ from exporters.clickhouse.arrow import batch_of
 from exporters.clickhouse.finding_rows import finding_rows
 from exporters.clickhouse.ledger_rows import call_rows, hourly_rows, within
 from exporters.clickhouse.log_rows import log_rows
+from exporters.clickhouse.share_rows import share_rows
 from exporters.clickhouse.span_rows import span_rows
 
 Compression = Literal["lz4", "zstd", "none"]
@@ -41,8 +42,11 @@ def log_payloads(batch: RequestBatch, exporter: str, table: str, compression: Co
         yield _payload(rows, table, _position(batch, exporter), "", rows.column("Timestamp"), compression)
 
 
-def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Compression) -> Iterator[Payload]:
-    """What to insert of a batch: its spans, its findings, the new versions of its calls, and how they move the hourly sums."""
+def payloads(
+    batch: SpanBatch, exporter: str, traces_table: str, compression: Compression, collector: str = ""
+) -> Iterator[Payload]:
+    """What to insert of a batch: its spans, its findings, the new versions of its calls, how they move the hourly sums, and
+    last what has been counted with them."""
     position = _position(batch, exporter)
     if len(batch):
         rows = span_rows(batch)
@@ -51,11 +55,16 @@ def payloads(batch: SpanBatch, exporter: str, traces_table: str, compression: Co
     for month, rows in finding_rows(batch.findings):
         ids = rows.column("FindingId")
         yield _payload(rows, schema.FINDINGS_TABLE, position, month, ids, compression)
+    if not (batch.calls.is_empty() and batch.replaced.is_empty()):
+        yield from _ledger(batch, position, compression, collector)
+    for month, rows in share_rows(batch.shares):
+        yield _payload(rows, schema.SHARES_TABLE, position, month, rows.column("CostUSD"), compression)
+
+
+def _ledger(batch: SpanBatch, position: str, compression: Compression, collector: str) -> Iterator[Payload]:
     calls, replaced = within(batch.calls), within(batch.replaced)
-    if calls.is_empty() and replaced.is_empty():
-        return
     for month, part in _by_month(calls, calls["day"].to_numpy().astype("datetime64[M]")):
-        rows = call_rows(part)
+        rows = call_rows(part, collector)
         yield _payload(rows, schema.CALLS_TABLE, position, month, rows.column("CallId"), compression)
     moved = hourly_rows(calls, replaced)
     hours = moved["Hour"].to_numpy().astype("datetime64[s]")

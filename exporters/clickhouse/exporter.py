@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from exporters.clickhouse.gate import Gate
     from exporters.clickhouse.history import CallHistory
+    from exporters.clickhouse.share_rows import StoredShares
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ class ClickHouse(Exporter[ClickHouseConfig]):
             payloads,
         )  # brings the column engine and the kernels: not for reading a config
 
-        return payloads(batch, self.context.id, self.config.traces_table_name, self.compression)
+        return payloads(
+            batch, self.context.id, self.config.traces_table_name, self.compression, self.context.collector
+        )
 
     def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
         from exporters.clickhouse.encode import log_payloads
@@ -88,6 +91,12 @@ class ClickHouse(Exporter[ClickHouseConfig]):
         from exporters.clickhouse.history import CallHistory
 
         return CallHistory(self.dsn, self.layout, self.config.timeout)
+
+    def shares(self) -> StoredShares | None:
+        """None for the embedded engine: nobody else writes to it."""
+        from exporters.clickhouse.share_rows import StoredShares
+
+        return None if self.dsn.embedded else StoredShares(self.dsn, self.layout, self.config.timeout)
 
     def __str__(self) -> str:
         return str(self.dsn)

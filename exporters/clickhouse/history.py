@@ -57,12 +57,12 @@ class CallHistory:
                     f"SELECT transform({at}, {some}, {periods}, toInt64(-1)) AS period, "
                     "toString(ifNull(sum(CAST(CostUSD AS Nullable(Decimal(76, 12)))), toDecimal256(0, 12)) * 1000000000000), "
                     "toString(sum(toInt256(ifNull(InputTokens, 0))) + sum(toInt256(ifNull(OutputTokens, 0)))), "
-                    f"count(), max({_START}){keys} FROM {self._table} {where} AND {at} BETWEEN {some[0]} AND {some[-1]} "
-                    f"GROUP BY period{''.join(f', d{n}' for n in range(len(names)))}"
+                    f"count(), max({_START}), Collector{keys} FROM {self._table} {where} AND {at} BETWEEN {some[0]} AND {some[-1]} "
+                    f"GROUP BY period, Collector{''.join(f', d{n}' for n in range(len(names)))}"
                 )
                 found += [
-                    Summed(int(period), tuple(values), int(cost.partition(".")[0]), int(tokens), int(calls), int(last))
-                    for period, cost, tokens, calls, last, *values in rows if int(period) >= 0
+                    Summed(int(period), tuple(values), int(cost.partition(".")[0]), int(tokens), int(calls), int(last), str(by))
+                    for period, cost, tokens, calls, last, by, *values in rows if int(period) >= 0
                 ]  # fmt: skip
         return found
 

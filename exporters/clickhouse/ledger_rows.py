@@ -16,7 +16,7 @@ from collector.ledger.rows import equal_to
 from collector.otlp.tables import I64
 from collector.sums import LAST_NS, LAST_PICO, LAST_TOKENS, served_model, sums
 from exporters.clickhouse.arrow import record_batch, told
-from exporters.clickhouse.schema import CALL_FIELDS
+from exporters.clickhouse.schema import CALL_FIELDS, COLLECTOR
 
 _MONEY = frozenset(column.name for column in CALL_COLUMNS if column.unit == "pico-USD")
 _COUNTS = frozenset(c.name for c in CALL_COLUMNS if c.unit in ("tokens", "ns") and c is not columns.START)
@@ -61,10 +61,11 @@ def _beyond(values: pl.Series, lowest: int) -> bool:
     return bool(ends[0] < lowest or ends[1] > _MOST.get(values.name, _ANY))
 
 
-def call_rows(calls: pl.DataFrame) -> pa.RecordBatch:
-    """CALL_COLUMNS as rows of the table of versions."""
+def call_rows(calls: pl.DataFrame, collector: str) -> pa.RecordBatch:
+    """CALL_COLUMNS as rows of the table of versions, written by a collector."""
     wanted = [(field.column.name, field) for field in CALL_FIELDS if field.column is not None]
-    return record_batch(told(calls, wanted))
+    writer = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(calls), np.int8)), pa.array([collector]))
+    return record_batch({**told(calls, wanted), COLLECTOR.name: writer})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ columns come from `collector.columns`.
 | otel_traces_trace_id_ts | AggregatingMergeTree | first and last second of a trace | month |
 | llm_calls_versions | ReplacingMergeTree | one version of a call; read `llm_calls` | month of Day |
 | llm_findings_versions | ReplacingMergeTree | one version of a finding; read `llm_findings` | month of Day |
+| llm_budget_shares | ReplacingMergeTree | what one collector counts of a budget's window | month of Period |
 | llm_costs_hourly_sums | SummingMergeTree | one movement of the hourly sums; read `llm_costs_hourly` | month |
 | spanledger_schema | MergeTree | a schema version that was put in place | - |
 
@@ -36,6 +37,7 @@ HOURLY = "llm_costs_hourly"
 HOURLY_TABLE = "llm_costs_hourly_sums"
 FINDINGS = "llm_findings"
 FINDINGS_TABLE = "llm_findings_versions"
+SHARES_TABLE = "llm_budget_shares"
 SCHEMA_TABLE = "spanledger_schema"
 #: The model that a call is charged under: what the gateway asked its provider for, else who answered, else who was asked.
 MODEL = "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', ResponseModel, RequestModel)"
@@ -43,12 +45,14 @@ MODEL = "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', Respon
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column of a table. `alias` is the expression of an ALIAS column, which is computed when it is read."""
+    """A column of a table. `alias` is the expression of an ALIAS column, which is computed when it is read; `default` of a column
+    that rows do not bring along."""
 
     name: str
     type: str
     codec: str = ""
     alias: str = ""
+    default: str = ""
     doc: str = ""
     column: Column | None = None
 
@@ -88,7 +92,7 @@ class Table:
     @property
     def inserted(self) -> Iterator[Field]:
         """The columns that rows bring along."""
-        return (field for field in self.fields if not field.alias)
+        return (field for field in self.fields if not field.alias and not field.default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +188,10 @@ def _field(column: Column) -> Field:
 #: Our columns of `otel_traces`, and those of the ledger.
 OUR_FIELDS: tuple[Field, ...] = tuple(_field(column) for column in SPAN_COLUMNS)
 CALL_FIELDS: tuple[Field, ...] = tuple(_field(column) for column in CALL_COLUMNS)
+COLLECTOR = Field("Collector", "LowCardinality(String)", ZSTD, doc="Id of the collector that wrote it")
 #: What the ledger's readers see: the bookkeeping of versions stays behind the view.
 CALL_NAMES: tuple[str, ...] = tuple(
-    field.name for field in CALL_FIELDS if field.column not in (columns.VERSION, columns.WITHDRAWN)
+    field.name for field in (*CALL_FIELDS, COLLECTOR) if field.column not in (columns.VERSION, columns.WITHDRAWN)
 )
 
 
@@ -239,7 +244,7 @@ def known_cost(table: str = "h") -> str:
 CALLS_OF = Table(
     CALLS_TABLE,
     "Every version of every call. Ask `llm_calls`, which shows the newest one and no withdrawn call",
-    CALL_FIELDS,
+    (*CALL_FIELDS, COLLECTOR),
     engine="ReplacingMergeTree(`Version`)",
     # Day is the same in all versions of a call, so it may lead: days then lie apart, and FINAL merges within one.
     order_by="(Day, CallId)",
@@ -304,6 +309,33 @@ FINDINGS_OF = Table(
     partition_by="toYYYYMM(Day)",
     ttl="Day",
     sharding="cityHash64(FindingId)",
+)  # fmt: skip
+
+#: No window is open for longer: a rolling one has 90 days, and takes late calls for as long again.
+SHARES_DAYS = 200
+SHARES_OF = Table(
+    SHARES_TABLE,
+    "What each of several collectors counts of budgets that they share. Ask it with FINAL: the sum over collectors is what is used",
+    (
+        _low("Scope", "What is counted: dimensions, filters and window, as a number. Budgets that count the same have one"),
+        Field("Period", _MOMENT, TIME, doc="Start of the window, or of a step of a rolling one"),
+        Field("Dimensions", "Array(LowCardinality(String))", ZSTD, doc="What there is a counter for each value of"),
+        Field("Values", "Array(String)", ZSTD, doc="Of these dimensions, in this order; empty: the call has none"),
+        _low("Collector", "Whose share it is"),
+        Field("CostUSD", _MONEY, ZSTD, doc="Known cost of the calls that it counted"),
+        Field("Tokens", "Int64", "T64, ZSTD(1)", doc="Input and output tokens of these"),
+        Field("Calls", "Int64", "T64, ZSTD(1)", doc="How many these are"),
+        Field("LastCall", _MOMENT, TIME, doc="Start of the newest one"),
+        Field("Said", "Map(String, Int64)", ZSTD, doc="Lines of which it tells, and since when it wants to (Unix time, ns); 0: it has"),
+        Field("Version", "UInt64", "T64, ZSTD(1)", doc="Rises with every change; below 2^62: what another collector found in the ledger of it"),
+        Field("Written", "DateTime64(3, 'UTC')", "Delta(8), ZSTD(1)", default="now64(3)", doc="When it came to the server"),
+    ),
+    engine="ReplacingMergeTree(`Version`)",
+    order_by="(Scope, Period, Values, Collector)",
+    partition_by="toYYYYMM(Period)",
+    indexes=("INDEX idx_written `Written` TYPE minmax GRANULARITY 1",),
+    ttl="toDate(Period)",
+    sharding="cityHash64(Scope, Values)",
 )  # fmt: skip
 
 SCHEMA_OF = Table(
@@ -394,4 +426,5 @@ def trace_times_view(name: str) -> MaterializedView:
 
 def tables(traces_name: str, logs_name: str) -> tuple[Table, ...]:
     """All tables, in the order in which they are made."""
-    return traces(traces_name), trace_times(traces_name), logs(logs_name), CALLS_OF, HOURLY_OF, FINDINGS_OF, SCHEMA_OF
+    ours = CALLS_OF, HOURLY_OF, FINDINGS_OF, SHARES_OF, SCHEMA_OF
+    return traces(traces_name), trace_times(traces_name), logs(logs_name), *ours

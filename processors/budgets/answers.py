@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from collector.verdict import Answer, Use
+from collector.verdict import Answer, Use, shown
 from collector.windows import Rolling
 from config.types import show_duration
-from processors.budgets.counters import Counters, Key, Look, Stored
+from processors.budgets.counters import Key
+from processors.budgets.looks import Look, Present, Stored
 from processors.budgets.moves import Values
 from processors.budgets.scopes import Lines, Scope
+from processors.budgets.shared import Shared
 
 
 class Answers:
     """Reads what is committed, from memory or from the store. From any thread: counters are never changed, but exchanged."""
 
-    def __init__(self, scopes: Sequence[Scope], counters: Counters | Stored) -> None:
+    def __init__(self, scopes: Sequence[Scope], counters: Present | Stored, shared: Shared | None = None) -> None:
+        """shared: what is known of others, where budgets are shared"""
         self._scopes = scopes
         self._counters = counters
+        self._shared = shared
 
     def ask(self, question: Mapping[str, str], now_ns: int) -> Answer:
         uses: list[Use] = []
@@ -48,8 +52,24 @@ class Answers:
                 since = _since(look, scope, now_ns)
             for budget in scope.budgets:
                 order = sorted(used, key=lambda values: (-used[values][budget.measure], values))
-                found.append(self._budget(scope, budget, order, used, now_ns, most, since))
+                one = self._budget(scope, budget, order, used, now_ns, most, since)
+                if self._shared is not None:
+                    one["shared"] = {"collector": self._shared.collector, "read_ns": self._shared.read_ns}
+                    for values, subject in zip(order, one["subjects"], strict=False):
+                        subject["shares"] = self._shares(self._shared, scope, budget, values, now_ns)
+                found.append(one)
         return found
+
+    def _shares(self, shared: Shared, scope: Scope, budget: Lines, values: Values, now_ns: int) -> dict[str, str]:
+        """What each collector has counted of a subject, this one first."""
+        parts = {shared.collector: 0}
+        with self._counters.looking() as look:
+            for period in _periods(scope, now_ns):
+                key = Key(scope.key, period, values)
+                parts[shared.collector] += look.counter(key).amounts[budget.measure]
+                for one in look.others(key):
+                    parts[one.collector] = parts.get(one.collector, 0) + one.amounts[budget.measure]
+        return {name: shown(budget.unit, amount) for name, amount in parts.items()}
 
     def _budget(
         self,
@@ -81,7 +101,7 @@ class Answers:
 
 
 def _used(look: Look, scope: Scope, values: Values, now_ns: int) -> tuple[int, int, int]:
-    counters = [look.counter(Key(scope.key, period, values)) for period in _periods(scope, now_ns)]
+    counters = [look.joint(Key(scope.key, period, values)) for period in _periods(scope, now_ns)]
     return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
 
 

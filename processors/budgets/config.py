@@ -124,6 +124,12 @@ class BudgetsConfig(StrictModel):
     """Budgets by name. The name stands in findings and verdicts."""
     grace: Annotated[Duration, Field(ge=3600, le=31 * 86400)] = 25 * 3600.0
     """How long after its end a window still takes calls that come late. What comes later is not counted (a metric tells)."""
+    shared: bool = False
+    """Whether several collectors that export to one ClickHouse server count together: limits are those of all their calls,
+    and each line is told of by one of them (docs/budgets.md)."""
+    alone_after: Annotated[Duration, Field(ge=10, le=86400)] = 60.0
+    """With `shared`: how long to wait until collectors agree who tells of a line, before it is told all the same. They cannot
+    agree while the server does not answer."""
     max_counters: Annotated[int, Field(ge=100, le=10_000_000)] = 500_000
     """Counters kept at most, one for each subject and window. When there are more, ended windows go first, then those that
     used least (a metric tells). About 600 bytes of memory each."""

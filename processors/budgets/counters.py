@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii
 from typing import NamedTuple
@@ -18,7 +16,7 @@ from typing import NamedTuple
 from collector.component import StateReader, StateWriter
 from processors.budgets.moves import Values
 
-_COUNTER, _SCOPE, _SINCE = b"n", b"s", b"h"
+COUNTER, SCOPE, SINCE = b"n", b"s", b"h"
 
 
 class Since(NamedTuple):
@@ -70,13 +68,6 @@ ZERO = Counter()
 Periods = dict[int, dict[Values, Counter]]
 
 
-class Look(NamedTuple):
-    """What is committed at one moment. `began`: from when on a scope's calls are counted; 0: all of them are."""
-
-    counter: Callable[[Key], Counter]
-    began: Callable[[bytes], int]
-
-
 class Counters:
     """All counters of one processor."""
 
@@ -97,22 +88,14 @@ class Counters:
         """Rebuild what `save` wrote."""
         self.count, self.open = 0, {}
         self.forget()
-        self.names = {name[1:]: tuple(json.loads(value)) for name, value in state.items(_SCOPE)}
-        self.since = {name[1:]: Since(*json.loads(value)) for name, value in state.items(_SINCE)}
+        self.names = {name[1:]: tuple(json.loads(value)) for name, value in state.items(SCOPE)}
+        self.since = {name[1:]: Since(*json.loads(value)) for name, value in state.items(SINCE)}
         self.committed = {scope: {} for scope in self.names}
-        for name, value in state.items(_COUNTER):
-            values, counter = _read(value)
-            self._put(Key(name[1:9], _period(name[9:17]), values), counter)
+        for name, value in state.items(COUNTER):
+            values, counter = read(value)
+            self._put(Key(name[1:9], period_of(name[9:17]), values), counter)
 
     # For those who ask ----------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def looking(self) -> Iterator[Look]:
-        """Looks up what is committed. From any thread."""
-        yield Look(
-            lambda key: self.committed.get(key.scope, {}).get(key.period, {}).get(key.values, ZERO),
-            lambda scope: since.ns if (since := self.since.get(scope)) is not None else 0,
-        )
 
     def subjects(self, scope: bytes, period: int) -> list[Values]:
         """Who has a counter of a window. A copy: the pipeline goes on."""
@@ -171,11 +154,12 @@ class Counters:
             used = max(counter.usd * weights[0], counter.tokens * weights[1], counter.calls * weights[2])
             return (any(one.open for one in counter.told), used, *key)
 
-        candidates = {key for key in self._all() if (key.scope, key.period) not in self._dropped} | set(self._changed)
+        candidates = {key for key in self.all() if (key.scope, key.period) not in self._dropped} | set(self._changed)
         self._evicted.update(heapq.nsmallest(count, candidates, key=share))
         return len(self._evicted)
 
-    def _all(self) -> Iterator[Key]:
+    def all(self) -> Iterator[Key]:
+        """Whose counters are committed."""
         for scope, periods in self.committed.items():
             for period, subjects in periods.items():
                 for values in subjects:
@@ -186,26 +170,26 @@ class Counters:
     def save(self, state: StateWriter) -> None:
         """Write what the batch changed. May run again for the same batch."""
         for scope in self._scopes_new:
-            state.put(_SCOPE + scope, json.dumps(self.names[scope]).encode())
-            state.put(_SINCE + scope, json.dumps(self.since[scope]).encode())
+            state.put(SCOPE + scope, json.dumps(self.names[scope]).encode())
+            state.put(SINCE + scope, json.dumps(self.since[scope]).encode())
         for scope, since in self._since_new.items():
             if since is None:
-                state.delete(_SINCE + scope)
+                state.delete(SINCE + scope)
             else:
-                state.put(_SINCE + scope, json.dumps(since).encode())
+                state.put(SINCE + scope, json.dumps(since).encode())
         for key, counter in self._changed.items():
             if key not in self._evicted and (key.scope, key.period) not in self._dropped:
-                state.put(_name(key), _written(key.values, counter))
+                state.put(name_of(COUNTER, key), _written(key.values, counter))
         for key in self._evicted:
-            state.delete(_name(key))
-        prefixes = [_COUNTER + scope + _eight(period) for scope, period in self._dropped]
-        prefixes += [_COUNTER + scope for scope in self._scopes_gone]
+            state.delete(name_of(COUNTER, key))
+        prefixes = [COUNTER + scope + eight(period) for scope, period in self._dropped]
+        prefixes += [COUNTER + scope for scope in self._scopes_gone]
         for prefix in prefixes:
             for name in [name for name, _ in state.items(prefix)]:
                 state.delete(name)
         for scope in self._scopes_gone:
-            state.delete(_SCOPE + scope)
-            state.delete(_SINCE + scope)
+            state.delete(SCOPE + scope)
+            state.delete(SINCE + scope)
 
     def enter(self) -> None:
         """The batch is committed."""
@@ -254,49 +238,17 @@ class Counters:
         self.open.get(key.scope, set()).discard(key)
 
 
-class Stored:
-    """The committed counters of another process's processor, each read from the store when it is asked for.
-
-    snapshot: opens the processor's state as it is at that moment
-    """
-
-    def __init__(self, snapshot: Callable[[], AbstractContextManager[StateReader]]) -> None:
-        self._snapshot = snapshot
-
-    @contextmanager
-    def looking(self) -> Iterator[Look]:
-        """Looks up counters of one moment. From any thread. Raises `StoreError` where the disk cannot be read."""
-        with self._snapshot() as state:
-
-            def look(key: Key) -> Counter:
-                value = state.get(_name(key))
-                return ZERO if value is None else _read(value)[1]
-
-            yield Look(look, partial(_began, state))
-
-    def subjects(self, scope: bytes, period: int) -> list[Values]:
-        """Who has a counter of a window."""
-        with self._snapshot() as state:
-            return [_read(value)[0] for _, value in state.items(_COUNTER + scope + _eight(period))]
-
-
-def _began(state: StateReader, scope: bytes) -> int:
-    value = state.get(_SINCE + scope)
-    if value is None:  # never committed: nothing is counted yet
-        return 0 if state.get(_SCOPE + scope) is not None else 2**63 - 1
-    return Since(*json.loads(value)).ns
-
-
-def _read(value: bytes) -> tuple[Values, Counter]:
+def read(value: bytes) -> tuple[Values, Counter]:
+    """What was written of a counter."""
     values, usd, tokens, calls, last_ns, told = json.loads(value)
     return tuple(values), Counter(usd, tokens, calls, last_ns, tuple(Told(*one) for one in told))
 
 
-def _name(key: Key) -> bytes:
-    """Where a counter is stored. Values may be longer than a key can be."""
+def name_of(kind: bytes, key: Key) -> bytes:
+    """Where something of a counter is stored. Values may be longer than a key can be."""
     text = "".join([f"{len(value)}:{value}" for value in key.values])
     digest = blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
-    return _COUNTER + key.scope + _eight(key.period) + digest
+    return kind + key.scope + eight(key.period) + digest
 
 
 def _written(values: Values, counter: Counter) -> bytes:
@@ -306,9 +258,11 @@ def _written(values: Values, counter: Counter) -> bytes:
     return f"[[{','.join(map(encode_basestring_ascii, values))}],{usd},{tokens},{calls},{last_ns},{said}]".encode()
 
 
-def _eight(period: int) -> bytes:
+def eight(period: int) -> bytes:
+    """A window in a name: names sort as windows do."""
     return (period + 2**63).to_bytes(8, "big")
 
 
-def _period(name: bytes) -> int:
+def period_of(name: bytes) -> int:
+    """The window that stands in a name."""
     return int.from_bytes(name, "big") - 2**63

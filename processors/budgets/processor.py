@@ -3,6 +3,8 @@
 A call counts in the window that it started in, whenever it comes. A better version of it moves the sums by the difference.
 Counters belong to what is counted (dimensions, match, window), not to a budget's name: whatever else is edited, they stay.
 
+Where several collectors count together (`shared`), what is judged is the sum of their shares; see `shared.py`.
+
 All decisions are in event time. The clock is the start of the newest call, and never goes back; it tells which windows are
 over, so that late calls find theirs and the findings of a window end with it.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from prometheus_client import CollectorRegistry
@@ -24,18 +26,21 @@ from collector.findings import Observation
 from collector.history import History
 from collector.once import once
 from collector.otlp.tables import I64
+from collector.replicas import Listener, Share
 from collector.sums import AHEAD_NS
 from collector.verdict import Verdicts
 from processors.budgets import alerts
 from processors.budgets.answers import Answers
 from processors.budgets.config import BudgetsConfig
-from processors.budgets.counters import ZERO, Counter, Counters, Key, Since, Stored, Told
+from processors.budgets.counters import ZERO, Counter, Counters, Key, Since, Told
+from processors.budgets.looks import Present, Stored
 from processors.budgets.moves import Change, Changes, Moves
 from processors.budgets.scopes import Scope, scopes_of
+from processors.budgets.shared import OWN, Claim, Shared, Word, share_of
 
 logger = logging.getLogger(__name__)
 
-_CLOCK, _LINES = b"clock", b"lines"
+_CLOCK, _LINES, _UNSAID = b"clock", b"lines", b"unsaid"
 _NO_ROWS: I64 = np.zeros(0, np.int64)
 #: When there are too many counters, this part of them goes besides: not at every batch again.
 _EVICTED_BESIDES = 10
@@ -50,8 +55,11 @@ class Budgets(Processor[BudgetsConfig]):
     def __init__(self, config: BudgetsConfig, context: Context) -> None:
         super().__init__(config, context)
         self.counters = Counters()
-        self._scopes = scopes_of(config.budgets)
-        self._answers = Answers(self._scopes, self.counters)
+        self.shared = Shared(context.collector, round(config.alone_after * 1e9), config.max_counters)
+        self._scopes = scopes_of(config)
+        self._answers = Answers(
+            self._scopes, Present(self.counters, self.shared), self.shared if config.shared else None
+        )
         self._grace_ns = round(config.grace * 1e9)
         self._metrics = once(context.metrics, _Metrics)
         self._clock = self._clock_before = 0
@@ -60,7 +68,13 @@ class Budgets(Processor[BudgetsConfig]):
         self._edited: list[Observation] = []  # what an edited config has to say, with the first batch
         self._all_lines = True  # whether counters are to be compared with lines that they have not met
         self._compared = False  # whether the last batch did
+        self._all_shares = False  # whether all counters are to be published, not only those that a batch changes
+        self._published = False  # whether the last batch did
         self._saved = False
+
+    @property
+    def listener(self) -> Listener | None:
+        return self if self.config.shared else None
 
     @property
     def verdicts(self) -> Verdicts:
@@ -68,12 +82,14 @@ class Budgets(Processor[BudgetsConfig]):
 
     @classmethod
     def stored_verdicts(cls, config: BudgetsConfig, snapshot: Snapshot) -> Verdicts:
-        return Answers(scopes_of(config.budgets), Stored(snapshot))
+        return Answers(scopes_of(config), Stored(snapshot))
 
     # In the pipeline ------------------------------------------------------------------------------------------------
 
     def load(self, state: StateReader) -> None:
         self.counters.load(state)
+        self.shared.load(state, {scope.key for scope in self._scopes})
+        self._all_shares = state.get(_UNSAID) is not None
         self._clock = self._clock_before = int(state.get(_CLOCK) or 0)
         self._all_lines = state.get(_LINES) != self._lines()
         gone = set(self.counters.names) - {scope.key for scope in self._scopes}
@@ -90,10 +106,9 @@ class Budgets(Processor[BudgetsConfig]):
         return repr([(scope.key, scope.budgets) for scope in self._scopes]).encode()
 
     def process(self, batch: SpanBatch) -> SpanBatch:
-        self.committed()
-        self.counters.forget()
-        self._clock_before, self._checked_before, self._compared = self._clock, dict(self._checked), False
-        if batch.calls.is_empty() and batch.replaced.is_empty():
+        self._begin()
+        heard = self.shared.take()
+        if batch.calls.is_empty() and batch.replaced.is_empty() and not self.config.shared:
             return batch
         moves = Moves(batch.calls, batch.replaced)
         newest = integers(batch.calls["start_ns"])[0].max(initial=0)
@@ -104,16 +119,35 @@ class Budgets(Processor[BudgetsConfig]):
                 observed += self._count(scope, moves)
             if self._all_lines:
                 observed += self._compare(scope, moves)
+            if self.config.shared:
+                observed += self._heard(scope, [key for key in heard if key.scope == scope.key], moves)
+                observed += self._settle(scope)
             observed += self._ended(scope)
         self._make_room()
         self._compared = True
+        if self.config.shared:
+            batch = batch.with_(shares=(*batch.shares, *self._shares(batch.position.last)))
+            self._published = True
         if not observed:
             return batch
         observed.sort(key=lambda one: (one.at_ns, one.holds, one.kind, one.subject))
         return batch.with_(observed=(*batch.observed, *observed))
 
+    def _begin(self) -> None:
+        """What is left of the last batch is committed, or forgotten."""
+        self.committed()
+        self.counters.forget()
+        self.shared.forget()
+        self._clock_before, self._checked_before = self._clock, dict(self._checked)
+        self._compared = self._published = False
+
     def save(self, state: StateWriter) -> None:
         self.counters.save(state)
+        self.shared.save(state)
+        if self._all_shares and self._published:
+            state.delete(_UNSAID)
+        elif self._all_shares:
+            state.put(_UNSAID, b"")
         if self._clock != self._clock_before:
             state.put(_CLOCK, str(self._clock).encode())
         if self._all_lines and self._compared:
@@ -123,12 +157,15 @@ class Budgets(Processor[BudgetsConfig]):
     def committed(self) -> None:
         if self._saved:
             self.counters.enter()
+            self.shared.enter()
             self._saved = False
+            self._all_shares &= not self._published
             if self._compared:
                 self._all_lines, self._edited = False, []
 
     def rollback(self) -> None:
         self.counters.forget()
+        self.shared.forget()
         self._saved = False
         self._clock, self._checked = self._clock_before, self._checked_before
 
@@ -139,9 +176,7 @@ class Budgets(Processor[BudgetsConfig]):
         return any(since.lacks for since in self.counters.since.values())
 
     def recall(self, history: History) -> None:
-        self.committed()
-        self.counters.forget()
-        self._clock_before, self._checked_before, self._compared = self._clock, dict(self._checked), False
+        self._begin()
         now = time.time_ns()
         self._clock = max(self._clock, min(history.newest_ns(), now + AHEAD_NS))
         kept = history.kept_since_ns(now)
@@ -152,6 +187,7 @@ class Budgets(Processor[BudgetsConfig]):
             if self._recalled(scope, history):
                 self.counters.know(scope.key, Since(kept, False) if kept else None)
                 self._all_lines = True  # lines that were crossed before are said with the next batch
+                self._all_shares = self.config.shared
             else:
                 names = ", ".join(budget.name for budget in scope.budgets)
                 logger.warning("budgets %s: the ledger has fewer calls than are counted; what was before stays unknown", names)  # fmt: skip
@@ -161,17 +197,18 @@ class Budgets(Processor[BudgetsConfig]):
     def _recalled(self, scope: Scope, history: History) -> bool:
         """Set a scope's counters to what the ledger's calls add up to; False where it does not have all that is counted."""
         dimensions = sorted(scope.needs)
-        back = self._grace_ns if scope.window.steps == 1 else 2 * scope.length_ns(0) + scope.window.end(0)
-        totals: dict[Key, Counter] = {}
-        for part in history.sums(dimensions, scope.window, scope.window.start(max(self._clock - back, 0))):
+        found: dict[str, dict[Key, Counter]] = {}  # by who has counted it; alone it is all ours
+        for part in history.sums(dimensions, scope.window, self._oldest(scope)):
             named = dict(zip(dimensions, part.values, strict=True))
             if self._kept_until(scope, part.period) <= self._clock or not scope.fits(named):
                 continue
             key = Key(scope.key, part.period, tuple(named[name] for name in scope.per))
-            was = totals.get(key, ZERO)
-            totals[key] = Counter(
+            by = found.setdefault(part.collector if self.config.shared else self.shared.collector, {})
+            was = by.get(key, ZERO)
+            by[key] = Counter(
                 was.usd + part.cost_pico, was.tokens + part.tokens, was.calls + part.calls, max(was.last_ns, part.last_ns)
             )  # fmt: skip
+        totals = found.pop(self.shared.collector, {})
         counted = {
             Key(scope.key, period, values): counter
             for period, subjects in self.counters.committed.get(scope.key, {}).items()
@@ -181,7 +218,81 @@ class Budgets(Processor[BudgetsConfig]):
             return False
         for key in counted.keys() | totals.keys():
             self.counters.set(key, totals.get(key, ZERO)._replace(told=self.counters.get(key).told))
+        version = time.time_ns()
+        for collector, sums in found.items():
+            for key, counter in sums.items():
+                self.shared.know(share_of(scope, key, collector, version, counter))
         return True
+
+    # What others count ----------------------------------------------------------------------------------------------
+
+    def wanted(self) -> dict[str, int]:
+        return {scope.key.hex(): self._oldest(scope) for scope in self._scopes}
+
+    def hear(self, shares: Sequence[Share] | None, began_ns: int) -> bool:
+        return self.shared.hear(shares, began_ns) or self._all_shares
+
+    def _oldest(self, scope: Scope) -> int:
+        """The first window that calls may still come to."""
+        back = self._grace_ns if scope.window.steps == 1 else 2 * scope.length_ns(0) + scope.window.end(0)
+        return scope.window.start(max((self._clock or time.time_ns()) - back, 0))
+
+    def _heard(self, scope: Scope, keys: list[Key], moves: Moves) -> Iterator[Observation]:
+        """Others used more: what it comes to with what is counted here. Where nothing is, it is theirs to say."""
+        for key in keys:
+            if scope.window.steps > 1:
+                for period in self._after(scope, key.period):
+                    step = key._replace(period=period)
+                    if self.counters.get(step).calls:
+                        yield from self._step(scope, step, moves, _NO_ROWS)
+            elif (own := self.counters.get(key)).calls:
+                yield from self._judge(scope, key, moves, _NO_ROWS, self.shared.joint(key, own).last_ns)
+
+    def _settle(self, scope: Scope) -> Iterator[Observation]:
+        """Tell of lines that are ours to tell of; leave alone those that somebody else told of."""
+        now, force = time.time_ns(), alerts.in_force(scope)
+        for key in self.shared.claimed(scope.key):
+            claims, left, told = self.shared.get(key).claims, [], []
+            near = self._near(scope, key)
+            for claim in claims:
+                if claim.told.line not in force:
+                    continue
+                word = self.shared.word(key, claim, near, now)
+                if word is Word.WAIT:
+                    left.append(claim)
+                    continue
+                told.append(claim.told._replace(open=word is Word.TELL))
+                if word is Word.TELL:
+                    yield claim.observation
+            if len(left) == len(claims):
+                continue
+            self.shared.settle(key, left)
+            counter = self.counters.get(key)
+            counter = counter._replace(told=(*counter.told, *told))
+            self.counters.set(key, counter)
+            if scope.window.steps > 1:
+                yield from self._fallen(scope, key, counter)
+            elif scope.window.end(key.period) <= self._clock:
+                yield from self._close(scope, key, counter)
+
+    def _near(self, scope: Scope, key: Key) -> list[Key]:
+        """Counters of which one line is said once."""
+        if scope.window.steps == 1:
+            return [key]
+        periods = {*self._within(scope, key.period), *self._after(scope, key.period)}
+        return [key._replace(period=period) for period in sorted(periods)]
+
+    def _shares(self, position: int) -> Iterator[Share]:
+        """What this batch changed of this collector's share, or all of it, with what the ledger says of others."""
+        scopes = {scope.key: scope for scope in self._scopes}
+        changed = {*self.counters.changed, *self.shared.reclaimed}
+        if self._all_shares:
+            changed |= set(self.counters.all())
+            yield from self.shared.found()
+        for key in sorted(changed):
+            if key.scope in scopes and self._kept_until(scopes[key.scope], key.period) > self._clock:
+                counter, claims = self.counters.get(key), self.shared.get(key).claims
+                yield share_of(scopes[key.scope], key, self.shared.collector, OWN + position, counter, claims)
 
     # One scope ------------------------------------------------------------------------------------------------------
 
@@ -206,7 +317,8 @@ class Budgets(Processor[BudgetsConfig]):
             if now == was:
                 continue
             self.counters.set(key, now)
-            if scope.window.steps > 1 or now.usd >= usd or now.tokens >= tokens or now.calls >= calls:
+            used = self.shared.joint(key, now)
+            if scope.window.steps > 1 or used.usd >= usd or used.tokens >= tokens or used.calls >= calls:
                 over.append((key, change))
         if scope.window.steps > 1:
             yield from self._rolled(scope, changes, over)
@@ -216,34 +328,40 @@ class Budgets(Processor[BudgetsConfig]):
             codes.setdefault(key, []).append(change.code)
         force = alerts.in_force(scope)
         for key, own in codes.items():
-            counter = self.counters.get(key)
-            if not force.issubset(one.line for one in counter.told):
-                yield from self._judge(scope, key, counter, moves, changes.calls(own), self._before(key))
+            if not force.issubset(one.line for one in self.counters.get(key).told):
+                yield from self._judge(scope, key, moves, changes.calls(own), self._before(key))
 
     def _before(self, key: Key) -> int:
         """Start of the newest call that was counted before this batch."""
-        committed = self.counters.committed.get(key.scope, {}).get(key.period, {}).get(key.values)
-        return committed.last_ns if committed else 0
+        committed = self.counters.committed.get(key.scope, {}).get(key.period, {}).get(key.values, ZERO)
+        return self.shared.joint(key, committed).last_ns
 
-    def _judge(
-        self, scope: Scope, key: Key, counter: Counter, moves: Moves, rows: I64, last_ns: int
-    ) -> Iterator[Observation]:
+    def _judge(self, scope: Scope, key: Key, moves: Moves, rows: I64, last_ns: int) -> Iterator[Observation]:
         """Say what has been crossed in a window that stands alone; what is over already is closed at once."""
-        told: list[Told] = []
+        counter = self.shared.joint(key, self.counters.get(key))
+        said = [*counter.told, *(claim.told for claim in self.shared.get(key).claims)]
+        found: list[tuple[Told, Observation]] = []
         for budget in scope.budgets:
             used = counter.amounts[budget.measure]
-            found = list(
-                alerts.crossed(scope, budget, counter.told, used, key.values, key.period, moves, rows, self._clock)
-            )
-            guess = alerts.projected(scope, budget, counter.told, used, last_ns, key.values, key.period, moves, rows)
-            for one, observation in [*found, *([guess] if guess else [])]:
-                told.append(one)
-                yield observation
-        if told:
-            counter = counter._replace(told=(*counter.told, *told))
-            self.counters.set(key, counter)
-            if scope.window.end(key.period) <= self._clock:
-                yield from self._close(scope, key, counter)
+            found += alerts.crossed(scope, budget, said, used, key.values, key.period, moves, rows, self._clock)
+            guess = alerts.projected(scope, budget, said, used, last_ns, key.values, key.period, moves, rows)
+            found += [guess] if guess else []
+        yield from self._say(key, found)
+        if found and scope.window.end(key.period) <= self._clock:
+            yield from self._close(scope, key, self.counters.get(key))
+
+    def _say(self, key: Key, found: list[tuple[Told, Observation]]) -> Iterator[Observation]:
+        """Lines that are crossed: tell of them, or, where others may want to as well, say that we do."""
+        if not found:
+            return
+        if self.config.shared:
+            now = time.time_ns()
+            self.shared.claim(key, [Claim(told, observation, now) for told, observation in found])
+            return
+        counter = self.counters.get(key)
+        self.counters.set(key, counter._replace(told=(*counter.told, *(told for told, _ in found))))
+        for _, observation in found:
+            yield observation
 
     def _close(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
         """The window is over, and with it what was said of it."""
@@ -271,13 +389,16 @@ class Budgets(Processor[BudgetsConfig]):
                 if scope.window.steps > 1:
                     yield from self._step(scope, key._replace(period=now), moves, _NO_ROWS)
                 elif scope.window.end(period) > self._clock:
-                    yield from self._judge(scope, key, counter, moves, _NO_ROWS, counter.last_ns)
+                    last_ns = self.shared.joint(key, counter).last_ns
+                    yield from self._judge(scope, key, moves, _NO_ROWS, last_ns)
 
     def _ended(self, scope: Scope) -> Iterator[Observation]:
         """What was said of windows that are over by now; windows that nothing can come to any more are forgotten."""
-        for period in self.counters.periods(scope.key):
+        waiting = {key.period for key in self.shared.claimed(scope.key)}
+        for period in {*self.counters.periods(scope.key), *self.shared.periods(scope.key)} - waiting:
             if self._kept_until(scope, period) <= self._clock:
                 self.counters.drop(scope.key, period)
+                self.shared.drop(scope.key, period)
         now = scope.window.start(self._clock)
         if self._checked.get(scope.key) == now:
             return
@@ -322,21 +443,14 @@ class Budgets(Processor[BudgetsConfig]):
         total = self._sum(scope, key)
         if all(total[budget.measure] < budget.floor for budget in scope.budgets):
             return
-        near = [
-            self.counters.get(key._replace(period=period))
-            for period in (*self._within(scope, key.period), *self._after(scope, key.period))
-        ]
-        said = [one for counter in near for one in counter.told]
+        near = self._near(scope, key)
+        said = [one for at in near for one in self.counters.get(at).told]
+        said += [claim.told for at in near for claim in self.shared.get(at).claims]
         rows = changes.calls(codes or []) if isinstance(changes, Changes) else changes
         for budget in scope.budgets:
             used = total[budget.measure]
-            for one, observation in alerts.crossed(
-                scope, budget, said, used, key.values, key.period, moves, rows, self._clock
-            ):
-                yield observation
-                counter = self.counters.get(key)
-                counter = counter._replace(told=(*counter.told, one))
-                self.counters.set(key, counter)
+            crossed = alerts.crossed(scope, budget, said, used, key.values, key.period, moves, rows, self._clock)
+            yield from self._say(key, list(crossed))
         yield from self._fallen(scope, key, self.counters.get(key))
 
     def _fallen(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
@@ -362,7 +476,8 @@ class Budgets(Processor[BudgetsConfig]):
 
     def _sum(self, scope: Scope, key: Key) -> tuple[int, int, int]:
         """What a subject used in the window that ends with a step."""
-        counters = [self.counters.get(key._replace(period=period)) for period in self._within(scope, key.period)]
+        steps = [key._replace(period=period) for period in self._within(scope, key.period)]
+        counters = [self.shared.joint(step, self.counters.get(step)) for step in steps]
         return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
 
     def _within(self, scope: Scope, period: int) -> range:

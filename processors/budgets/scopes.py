@@ -11,7 +11,7 @@ from fractions import Fraction
 from hashlib import blake2b
 
 from collector.windows import Rolling, Window
-from processors.budgets.config import Budget, Match, pattern_of
+from processors.budgets.config import Budget, BudgetsConfig, Match, pattern_of
 
 MEASURES = ("usd", "tokens", "calls")
 PROJECTED = "projected"
@@ -104,11 +104,12 @@ class Scope:
         return self.window.length_ns if isinstance(self.window, Rolling) else self.window.end(start) - start
 
 
-def scopes_of(budgets: Mapping[str, Budget]) -> list[Scope]:
-    """The scopes that budgets need, each once."""
+def scopes_of(config: BudgetsConfig) -> list[Scope]:
+    """The scopes that budgets need, each once. Those that are shared with other collectors are others than those that are not:
+    their counts begin with other calls."""
     found: dict[bytes, list[tuple[str, Budget]]] = {}
-    for name, budget in budgets.items():
-        found.setdefault(_key(budget), []).append((name, budget))
+    for name, budget in config.budgets.items():
+        found.setdefault(_key(budget, config.shared), []).append((name, budget))
     scopes = []
     for key, members in found.items():
         one = members[0][1]
@@ -119,8 +120,8 @@ def scopes_of(budgets: Mapping[str, Budget]) -> list[Scope]:
     return scopes
 
 
-def _key(budget: Budget) -> bytes:
-    what = [sorted(budget.per), _plain(budget.match), _plain(budget.unless), str(budget.cut())]
+def _key(budget: Budget, shared: bool) -> bytes:
+    what = [sorted(budget.per), _plain(budget.match), _plain(budget.unless), str(budget.cut()), *(["shared"] * shared)]
     return blake2b(json.dumps(what).encode(), digest_size=8).digest()
 
 

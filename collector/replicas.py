@@ -1,0 +1,195 @@
+"""Several collectors that count together: each publishes its exact share, and reads the others'.
+
+    batch ─▶ a processor's counters ─▶ `batch.shares` ─▶ exporter, with the batch's calls ─▶ store
+                     ▲                                                                         │
+                     └── an empty request wakes the pipeline ◀── `Exchange`, every two seconds ┘
+
+A share is an amount, not a movement: the newest version of it is all there is to know, and reading it again changes nothing.
+It is delivered behind the calls that it counts. So once everything is delivered, the shares of all collectors add up
+to what the store's calls do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from collector.errors import DeliveryError, SpanledgerError
+from collector.once import once
+
+logger = logging.getLogger(__name__)
+
+#: How often the others' shares are read.
+EVERY_S = 2.0
+#: How often all of them are, not only those that are new.
+ALL_EVERY_S = 300.0
+#: What was written so long before the newest that was read may have become visible only now.
+OVERLAP_NS = 60 * 10**9
+_ID_FILE = "collector-id"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one collector has counted in one counter: of a scope, in a window, of some values. Of two versions the higher one holds.
+
+    said: lines whose crossing it tells of, and since when (Unix ns) it wants to; 0: it has
+    """
+
+    scope: str
+    period: int
+    values: tuple[str, ...]
+    collector: str
+    version: int
+    cost_pico: int
+    tokens: int
+    calls: int
+    last_ns: int  # start of the newest call
+    said: Mapping[str, int]
+    dimensions: tuple[str, ...] = ()
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """Pico-USD, tokens, calls."""
+        return self.cost_pico, self.tokens, self.calls
+
+
+class Shares(Protocol):
+    """A store that several collectors write their shares to. Raises `DeliveryError` where it does not answer."""
+
+    def read(self, since: Mapping[str, int], written_ns: int) -> tuple[list[Share], int]:
+        """Shares of all collectors, this one's own too, of windows that begin at `since` (by scope) or later, written at
+        `written_ns` (the store's clock) or later; and when the newest was written."""
+        ...
+
+
+class Listener(Protocol):
+    """Who wants to know shares. Called from the exchange's thread."""
+
+    def wanted(self) -> Mapping[str, int]:
+        """Scopes, and from which window on."""
+        ...
+
+    def hear(self, shares: Sequence[Share] | None, began_ns: int) -> bool:
+        """What was read; None: the store did not answer. `began_ns`: when it was asked. Whether a batch is needed to act on
+        it, or on the time that has passed."""
+        ...
+
+
+class Exchange:
+    """Reads shares for the processors of one pipeline, on a thread of its own."""
+
+    def __init__(
+        self,
+        name: str,
+        shares: Shares,
+        listeners: Sequence[Listener],
+        wake: Callable[[], None],
+        registry: CollectorRegistry,
+    ) -> None:
+        """name: of the exporter; wake: have the pipeline make a batch, if only an empty one"""
+        self._name, self._shares, self._listeners, self._wake = name, shares, listeners, wake
+        self._newest = 0
+        self._all_at = 0.0
+        self._failed = False
+        self._read_at = time.time()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"shares {name}", daemon=True)
+        once(registry, _Metrics).watch(lambda: max(time.time() - self._read_at, 0.0))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End. A read that hangs is left alone: its thread ends with the process."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * EVERY_S)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.exchange()
+            except Exception as error:  # whatever it is, the next round may do better
+                self._note(f"raised {type(error).__name__}")
+            self._stop.wait(EVERY_S)
+
+    def exchange(self) -> None:
+        """One round: read, hand on, wake the pipeline where something is to be done."""
+        began, now = time.time_ns(), time.monotonic()
+        since = {scope: period for listener in self._listeners for scope, period in listener.wanted().items()}
+        everything = not self._all_at or now - self._all_at >= ALL_EVERY_S
+        found: list[Share] | None = None
+        try:
+            found, newest = self._shares.read(since, 0 if everything else self._newest - OVERLAP_NS)
+        except DeliveryError as error:
+            self._note(str(error))
+        else:
+            self._newest, self._read_at = max(self._newest, newest), began / 1e9
+            self._all_at = now if everything else self._all_at
+            if self._failed:
+                logger.info("exporter %s: what other collectors count can be read again", self._name)
+            self._failed = False
+        needed = [listener.hear(found, began) for listener in self._listeners]
+        if any(needed):
+            self._wake()
+
+    def _note(self, why: str) -> None:
+        if not self._failed:
+            logger.warning("exporter %s: what other collectors count cannot be read: %s; what was known of them last is used, and findings of budgets are told without asking them", self._name, why)  # fmt: skip
+        self._failed = True
+
+
+class _Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ages: list[Callable[[], float]] = []
+        gauge = Gauge(
+            "spanledger_shares_age_seconds",
+            "How long ago it was read what other collectors count; 0 where nothing is shared.",
+            registry=registry,
+        )
+        gauge.set_function(lambda: max((age() for age in self._ages), default=0.0))
+
+    def watch(self, age: Callable[[], float]) -> None:
+        self._ages.append(age)
+
+
+def collector_id(data_dir: Path) -> str:
+    """Which collector this is: the machine's name and eight digits, made once and kept in the data directory. Raises
+    `SpanledgerError` where that cannot be."""
+    path = data_dir / _ID_FILE
+    try:
+        try:
+            return _known(path)
+        except FileNotFoundError:
+            host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip("-.")[:64] or "collector"
+            made = data_dir / f".{_ID_FILE}.{secrets.token_hex(4)}"
+            with made.open("w") as file:
+                file.write(f"{host}-{secrets.token_hex(4)}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            made.rename(path)
+            return _known(path)
+    except OSError as error:
+        raise SpanledgerError(f"{path}: the collector's id cannot be kept: {error.strerror}") from error
+
+
+def _known(path: Path) -> str:
+    text = path.read_text().strip()
+    if not _ID.fullmatch(text):
+        raise SpanledgerError(f"{path} holds no collector's id; delete it to have another one made")
+    return text
+
+
+__all__ = ["Exchange", "Listener", "Share", "Shares", "collector_id"]
