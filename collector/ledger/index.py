@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.ledger import kernels
 from collector.ledger.kernels import I32, I64, U8, Mask
@@ -72,9 +74,8 @@ class Ring:
         count = len(next(iter(columns.values())))
         self._reserve(len(self) + count)
         first = self.high
-        where = np.arange(first, first + count) & (self.capacity - 1)
         for name, values in columns.items():
-            self.columns[name][where] = values
+            put(self.columns[name], first, values)
         self.high += count
         for name, table in self.tables.items():
             table.append(self.columns[name], self.low, first, self.high)
@@ -90,13 +91,28 @@ class Ring:
             return
         while size < count:
             size *= 2
-        entries = np.arange(self.low, self.high)
         for name, old in self.columns.items():
-            new = np.zeros(size, dtype=np.int64)
-            new[entries & (size - 1)] = old[entries & (len(old) - 1)]
-            self.columns[name] = new
+            self.columns[name] = grown(old, size, self.low, self.high)
         for name, table in self.tables.items():
             table.rebuild(self.columns[name], self.low, self.high)
+
+
+def put(column: NDArray[Any], first: int, values: NDArray[Any]) -> None:
+    """Write the values of the entries from `first` on into a ring's column, which has room for them."""
+    at = first & (len(column) - 1)
+    head = values[: len(column) - at]
+    column[at : at + len(head)] = head
+    column[: len(values) - len(head)] = values[len(head) :]
+
+
+def grown(column: NDArray[Any], size: int, low: int, high: int) -> NDArray[Any]:
+    """A larger column for a ring, with the entries low..high of this one."""
+    at, count = low & (len(column) - 1), high - low
+    larger = np.empty(size, dtype=column.dtype)
+    head = column[at : at + count]
+    put(larger, low, head)
+    put(larger, low + len(head), column[: count - len(head)])
+    return larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +194,13 @@ class Reports(Entries):
         first = self._ring.append(columns)
         ring = self._ring
         if len(self._dead) != ring.capacity:
-            self._dead, self._mixed = (self._grown(flags, first) for flags in (self._dead, self._mixed))
-        self._dead[np.arange(first, ring.high) & (len(self._dead) - 1)] = 0
+            self._dead, self._mixed = (
+                grown(flags, ring.capacity, ring.low, first) for flags in (self._dead, self._mixed)
+            )
+        put(self._dead, first, np.zeros(ring.high - first, dtype=np.uint8))
         following = ring.tables["trace"].following
         settled = merged(columns["place"])
         kernels.mark_mixed(following, ring.columns["source"], settled, self._mixed, ring.low, first, ring.high)
-
-    def _grown(self, flags: U8, end: int) -> U8:
-        entries = np.arange(self._ring.low, end)
-        grown = np.zeros(self._ring.capacity, dtype=np.uint8)
-        grown[entries & (len(grown) - 1)] = flags[entries & (len(flags) - 1)]
-        return grown
 
     def find(self, trace: int, spans: Sequence[int]) -> list[int]:
         """The entries of some spans of a trace, -1 for those that are not known."""

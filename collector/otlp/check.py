@@ -22,7 +22,7 @@ from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.requests import REQUESTS
 from collector.otlp.rewriting import Edits, Level, rewrite
-from collector.otlp.splicing import spliced
+from collector.otlp.splicing import Splice
 from collector.otlp.tables import I32, I64, Owner, Text
 from collector.signals import Signal
 
@@ -84,7 +84,8 @@ def check(signal: Signal, body: bytes, limits: Limits) -> Checked:
         raise _too_many(REQUESTS[signal].items, limits.items)
     n_edits, n_nodes = int(results[checking.R_EDITS]), int(results[checking.R_NODES])
     if n_edits:
-        body = spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])]).tobytes()
+        splice = Splice(edits[:, :n_edits], nodes[:, :n_nodes], blob[: int(results[checking.R_BLOB])])
+        body = splice.applied(data).tobytes()
     if results[checking.R_ODD]:
         canonical = check(signal, _canonical(signal, body), limits)
         body, items = canonical.body, canonical.items

@@ -29,12 +29,8 @@ def decode(data: bytes) -> Traces:
     return read(np.frombuffer(data, dtype=np.uint8))
 
 
-def read(body: U8, count: int | None = None, like: Traces | None = None) -> Traces:
-    """As `decode`, from an array of bytes.
-
-    What is known saves time. count: how many spans there are; like: a request with the same attributes in the same places,
-    and other values.
-    """
+def read(body: U8, count: int | None = None) -> Traces:
+    """As `decode`, from an array of bytes. count: how many spans there are, if that is known."""
     attributes = levels.Attributes(body)
     groups = levels.groups(body, _SPAN, L.SPAN_ATTRIBUTES, attributes, count)
     spans, span = groups.items, groups.items.fields
@@ -45,7 +41,7 @@ def read(body: U8, count: int | None = None, like: Traces | None = None) -> Trac
     link = levels.pick(body, links.message, _LINK)
     of_events = attributes.add(Owner.EVENT, events.message, L.EVENT_ATTRIBUTES, event.counts[0])
     of_links = attributes.add(Owner.LINK, links.message, L.LINK_ATTRIBUTES, link.counts[0])
-    table, keys = attributes.table(like)
+    table, keys = attributes.table()
     trace_id, span_id, parent = span.text(0), span.text(1), span.text(3)
     ids = np.empty((4, len(spans.parent)), np.int64)
     kernels.ids(body, trace_id.off, trace_id.len, span_id.off, span_id.len, parent.off, parent.len, ids)

@@ -13,9 +13,10 @@ import numpy as np
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.tables import I32, I64, U8, Text
-from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes
+from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes, prefetch
 
 ALONE = np.empty(0, np.int32)  # values of one group
+AHEAD = np.int64(16)  # rows whose values are asked for before they are read: each is a trip to memory
 SEED = secrets.randbits(62)  # of this process's hash tables
 
 
@@ -36,6 +37,8 @@ def intern(
     last = np.full(groups, -1, np.int64)  # group → its last code
     count, types, alone = np.int64(0), np.int64(0), len(group) == 0
     for row in range(len(offset)):
+        if row + AHEAD < len(offset):
+            prefetch(data, offset[row + AHEAD])
         kind, at, length = np.int64(type_[row]), offset[row], np.int64(size[row])
         of = np.int64(0) if alone else np.int64(group[row])
         previous = last[of]

@@ -20,7 +20,6 @@ from collector.otlp.tables import (
     I64,
     U8,
     AttributeTable,
-    Decoded,
     Owner,
     Ranges,
     ResourceTable,
@@ -106,13 +105,10 @@ class Attributes:
         self.filled(owner, behind)
         return ranges
 
-    def table(self, like: Decoded | None = None) -> tuple[AttributeTable, Sequence[str]]:
-        """All of it, and the distinct keys. `like`: what has the same attributes with other values."""
+    def table(self) -> tuple[AttributeTable, Sequence[str]]:
+        """All of it, and the distinct keys."""
         owner, key_at, key_size, type_, value_at, value_size, number, at, size = (c[: self.row] for c in self.columns)
-        if like is not None and len(like.attributes.key) == self.row:
-            codes, keys = like.attributes.key, like.keys
-        else:
-            codes, keys = interning.distinct(self._body, Text(key_at, key_size))
+        codes, keys = interning.distinct(self._body, Text(key_at, key_size))
         kinds, counts = zip(*self._kinds, strict=True)
         owner_kind = np.repeat(np.array(kinds, np.uint8), counts)
         value, message = Text(value_at, value_size), Text(at, size)

@@ -14,9 +14,9 @@ import pyarrow as pa
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.gather import codes, strings
-from collector.otlp.interning import SEED
+from collector.otlp.interning import AHEAD, SEED
 from collector.otlp.tables import I32, I64, U8, Traces
-from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes
+from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes, prefetch
 
 _MOST = np.int64(1024)  # distinct values of a key; one that has more is read alone
 
@@ -53,6 +53,10 @@ def intern_columns(
     before = np.full(keys, -1, np.int64)
     for place in range(rows):
         for key in range(keys):
+            if place + AHEAD < rows:
+                row = np.int64(columns[key, place + AHEAD])
+                if 0 <= row < len(type_):
+                    prefetch(data, offset[row])
             if counts[key] < 0:
                 continue
             row = np.int64(columns[key, place])

@@ -7,6 +7,8 @@ the node around it. Nodes and edits stand in the order of the bytes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from collector.memory import large_buffer
@@ -82,12 +84,20 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8, buffer: U8) -> Int:
     return total
 
 
-def spliced(body: U8, edits: I64, nodes: I64, blob: U8) -> U8:
-    """As `splice`. Raises ValueError for edits that it refuses."""
-    # A node's length takes five bytes at most.
-    room = len(body) + int(edits[E_SIZE].sum()) + 5 * nodes.shape[1]
-    buffer = large_buffer(max(room, 0))
-    size = splice(body, np.ascontiguousarray(edits), np.ascontiguousarray(nodes), np.ascontiguousarray(blob), buffer)
-    if size < 0:
-        raise ValueError("edits overlap, or reach beyond the body")
-    return read_only(buffer[:size])
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Edits [EDIT, n], the nodes [NODE, m] around them, and the pieces that they put in."""
+
+    edits: I64
+    nodes: I64
+    blob: U8
+
+    def applied(self, body: U8) -> U8:
+        """The edited body. Raises ValueError for edits that overlap, or reach beyond it."""
+        edits, nodes = np.ascontiguousarray(self.edits), np.ascontiguousarray(self.nodes)
+        # A node's length takes five bytes at most.
+        buffer = large_buffer(max(len(body) + int(edits[E_SIZE].sum()) + 5 * nodes.shape[1], 0))
+        size = splice(body, edits, nodes, np.ascontiguousarray(self.blob), buffer)
+        if size < 0:
+            raise ValueError("edits overlap, or reach beyond the body")
+        return read_only(buffer[:size])

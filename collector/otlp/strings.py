@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from collector.otlp import interning, messages, splicing, walking
+from collector.otlp import interning, messages, walking
 from collector.otlp.places import Kind, Place
 from collector.otlp.requests import REQUESTS
+from collector.otlp.splicing import Splice
 from collector.otlp.tables import I32, I64, U8, Decoded, Owner, Text
 from collector.signals import Signal
 
-__all__ = ["Kind", "Place", "Strings", "first_of_each", "remove", "replace", "rewrite", "strings"]
+__all__ = ["Kind", "Place", "Strings", "first_of_each", "planned", "remove", "replace", "rewrite", "strings"]
 
 Rows = TypeVar("Rows", I32, I64)
 _NONE = np.empty(0, np.int32)
@@ -140,7 +141,23 @@ def rewrite(
     dropped: I32 = _NONE,
     removed: I32 = _NONE,
 ) -> U8:
-    """The request with some leaves changed. Rows come in any order.
+    """The request with some leaves changed, as `planned` says."""
+    plan = planned(data, leaves, replaced=replaced, blob=blob, at=at, size=size, dropped=dropped, removed=removed)
+    return data if plan is None else plan.applied(data)
+
+
+def planned(
+    data: U8,
+    leaves: Strings,
+    *,
+    replaced: I32 = _NONE,
+    blob: U8 | None = None,
+    at: I64 | None = None,
+    size: I64 | I32 | None = None,
+    dropped: I32 = _NONE,
+    removed: I32 = _NONE,
+) -> Splice | None:
+    """What makes of the request one with some leaves changed; None where none is. Rows come in any order.
 
     replaced: leaves that get the text blob[at : at + size], UTF-8; an INT, DOUBLE or BYTES value becomes a string value
     dropped:  leaves that go, with the array member or key-value pair they are; what else is around them stays
@@ -156,7 +173,7 @@ def rewrite(
         raise ValueError("each replaced leaf needs one text")
     rows = np.concatenate([removed, dropped, replaced])
     if len(rows) == 0:
-        return data
+        return None
     what = np.repeat(
         np.array([walking.REMOVE, walking.DROP, walking.REPLACE], np.uint8), [len(removed), len(dropped), len(replaced)]
     )
@@ -174,7 +191,7 @@ def rewrite(
     )
     if done != len(rows):
         raise ValueError("these are no leaves of this request, or texts that are not in the blob")
-    return splicing.spliced(data, edits[:, :n_edits], nodes[:, :n_nodes], pieces)
+    return Splice(edits[:, :n_edits], nodes[:, :n_nodes], pieces)
 
 
 def first_of_each(rows: Rows) -> tuple[Rows, I64]:

@@ -114,6 +114,21 @@ def copy(typingctx: Any, out: Any, at: Any, data: Any, offset: Any, size: Any) -
 
 
 @instruction
+def prefetch(typingctx: Any, data: Any, at: Any) -> Any:  # noqa: ARG001
+    """Asks for the cache line of data + at, ahead of its use; any address will do."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        )
+        builder.call(function, [_pointer(builder, args[0], args[1], 8), *(ir.Constant(word, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@instruction
 def fold(typingctx: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     """Both halves of the 128-bit product, xored: mixes every bit of both into all bits."""
 

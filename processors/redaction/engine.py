@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp import interning
-from collector.otlp.strings import Kind, Place, Strings, first_of_each, rewrite, strings
+from collector.otlp.decode import read
+from collector.otlp.moving import moved
+from collector.otlp.splicing import Splice
+from collector.otlp.strings import Kind, Place, Strings, first_of_each, planned, strings
 from collector.otlp.tables import I32, I64, U8, Text, Traces
 from collector.signals import Signal
 from processors.redaction.actions import What, marker, replacement
@@ -52,14 +55,9 @@ class Changes:
     dropped: I32
     removed: I32
 
-    def __len__(self) -> int:
-        return len(self.replaced) + len(self.dropped) + len(self.removed)
-
-    def apply(self, data: U8, leaves: Strings) -> U8:
-        """The request that they make; the same bytes where there are none."""
-        if not len(self):
-            return data
-        return rewrite(
+    def planned(self, data: U8, leaves: Strings) -> Splice | None:
+        """What makes them; None where there are none."""
+        return planned(
             data, leaves, replaced=self.replaced, blob=self.blob, at=self.at, size=self.size,
             dropped=self.dropped, removed=self.removed,
         )  # fmt: skip
@@ -70,6 +68,7 @@ class Outcome:
     """A request that was redacted.
 
     data:        what leaves; the very bytes that came where nothing was to be done
+    splice:      what made it of what came, by the `changes` to its `leaves`
     found:       the hits that count, also those that stay or go with their attribute
     done:        what each comes to: actions.What
     in_request:  per hit, whether it stood in what was sent to a model
@@ -80,16 +79,22 @@ class Outcome:
     data: U8
     leaves: Strings
     changes: Changes
+    splice: Splice | None
     found: Found
     done: U8
     in_request: Mask
     unscanned: dict[str, I64]
     clean: Texts
 
-    @property
-    def same_attributes(self) -> bool:
-        """Whether what leaves has the attributes that came, in the same places and under the same keys, whatever their values."""
-        return not (self.leaves.has_keys or len(self.changes.removed) or len(self.changes.dropped))
+    def decoded(self, traces: Traces) -> Traces:
+        """What leaves as tables. `traces`: what came."""
+        if self.splice is None:
+            return traces
+        changes = self.changes
+        goes = len(changes.dropped) or len(changes.removed)
+        if goes or (self.leaves.kind[changes.replaced] != Kind.TEXT).any():
+            return read(self.data, len(traces))
+        return moved(traces, self.splice, self.data)
 
     @property
     def items(self) -> I32:
@@ -122,9 +127,9 @@ class Engine:
         done = work.done(found, comes_to)[rows]
         found = found.taken(rows)
         in_request = work.in_request(found.leaf)
-        return Outcome(
-            changes.apply(data, work.leaves), work.leaves, changes, found, done, in_request, unscanned, clean
-        )
+        splice = changes.planned(data, work.leaves)
+        redacted = data if splice is None else splice.applied(data)
+        return Outcome(redacted, work.leaves, changes, splice, found, done, in_request, unscanned, clean)
 
 
 class _Work:

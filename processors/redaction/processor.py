@@ -75,8 +75,7 @@ class Redaction(Processor[RedactionConfig]):
             return batch
         data = batch.otlp.data
         outcome = self.parts.engine.redact(Signal.TRACES, data, batch.otlp)
-        like = batch.otlp if outcome.same_attributes else None
-        traces = batch.otlp if outcome.data is data else decode.read(outcome.data, len(batch), like)
+        traces = outcome.decoded(batch.otlp)
         if self._audit is not None:
             audited = self._audit.request(Signal.TRACES, outcome.data, traces)
             traces = traces if audited is outcome.data else decode.read(audited, len(batch))
