@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,11 +14,9 @@ import polars as pl
 from collector.otlp.strings import Place
 from collector.otlp.tables import U8, Traces
 from collector.signals import Signal
+from processors.redaction.engine import Outcome
 from processors.redaction.metrics import Metrics
-
-if TYPE_CHECKING:
-    from processors.redaction.engine import Outcome
-    from processors.redaction.processor import Parts
+from processors.redaction.parts import Parts
 
 logger = logging.getLogger(__name__)
 

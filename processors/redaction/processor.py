@@ -18,7 +18,7 @@ processors:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
@@ -29,18 +29,13 @@ from collector.once import once
 from collector.otlp import decode
 from collector.signals import Signal
 from processors.redaction.audit import Audit
-from processors.redaction.columns import Columns
 from processors.redaction.config import RedactionConfig
-from processors.redaction.decisions import Decisions
-from processors.redaction.engine import Engine, Outcome
+from processors.redaction.engine import Outcome
 from processors.redaction.findings import counts
 from processors.redaction.metrics import Metrics, Tally
-from processors.redaction.ours import Ours
-from processors.redaction.persons import Persons
-from processors.redaction.policy import Policy
+from processors.redaction.parts import Parts
 from processors.redaction.pseudonyms import Pseudonyms, load_keys
-from processors.redaction.search import Search
-from processors.redaction.texts import Texts, TextSearch
+from processors.redaction.texts import Texts
 from processors.redaction.warmup import warm
 
 logger = logging.getLogger(__name__)
@@ -111,21 +106,4 @@ class Redaction(Processor[RedactionConfig]):
         self._tally = self._tally.plus(outcome, self.parts.policy.detectors)
 
 
-class Parts:
-    """What redaction is made of, for one config. One thread."""
-
-    def __init__(
-        self, config: RedactionConfig, pseudonyms: Pseudonyms, sources: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
-        self.policy = Policy(config, sources)
-        ours = Ours(self.policy, pseudonyms)
-        persons = Persons(pseudonyms, self.policy.places.nobody, self.policy.places.members)
-        texts = TextSearch(self.policy, ours, config.max_depth)
-        named = persons if "user" in self.policy.pseudonymised else None
-        search = Search(self.policy, texts, named, config.max_value_size)
-        decisions = Decisions(self.policy, pseudonyms, ours)
-        self.engine = Engine(self.policy, search, decisions, persons, ours)
-        self.columns = Columns(self.policy, texts, decisions, persons)
-
-
-__all__ = ["Parts", "Redaction", "RedactionConfig"]
+__all__ = ["Redaction", "RedactionConfig"]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 
 from collector.otlp import decode
 from collector.signals import Signal
-
-if TYPE_CHECKING:
-    from processors.redaction.processor import Parts
+from processors.redaction.parts import Parts
 
 _TEXT = b"Write to warm@example.com about 4111 1111 1111 1111."
 _DOCUMENT = rb'{"user": "warm", "a": "x\nwarm@example.com", "n": 4111111111111111, "d": "{\"b\": \"\u0040\"}"}'

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from config.model import LoadedConfig
     from processors.redaction import RedactionConfig
     from processors.redaction.engine import Outcome
-    from processors.redaction.processor import Parts
+    from processors.redaction.parts import Parts
 
 
 class Profile(StrEnum):
@@ -107,7 +107,7 @@ def redact(
 def _parts(config: Path | None, set_: list[str] | None, profile: Profile | None, processor: str | None) -> Parts:
     """Redaction as the config has it."""
     from config import load
-    from processors.redaction.processor import Parts
+    from processors.redaction.parts import Parts
     from processors.redaction.pseudonyms import Pseudonyms
 
     loaded = load(config, overrides=set_ or ())

@@ -21,7 +21,7 @@ def warmup() -> None:
         from collector.warmup import warm
         from processors.anomaly.warmup import warm as warm_anomaly
         from processors.redaction import RedactionConfig, warmup
-        from processors.redaction.processor import Parts
+        from processors.redaction.parts import Parts
         from processors.redaction.pseudonyms import Pseudonyms
 
         warm()
