@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import DeliveryError, Permanent, Retryable
@@ -49,6 +50,8 @@ _ADVICE = {
     516: "the user name or password is wrong: correct the DSN",
 }
 MISSING = frozenset({60, 81})
+#: What such an error says of the rows: values, which belong in no log. One may be cut off.
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""")
 _INSERT_SETTINGS = {
     "async_insert": 0,  # a token is one block of ours, not what the server makes of several
     "insert_deduplicate": 1,
@@ -160,7 +163,7 @@ def explain(error: Exception, where: str) -> DeliveryError:
     if isinstance(error, EngineError):
         return Retryable(message)
     if code in _WRONG_DATA or isinstance(error, DataError):
-        return Permanent(f"{where} refuses the rows: {message}")
+        return Permanent(f"{where} refuses the rows: {_QUOTED.sub('…', message)}")
     if code in _ADVICE:
         return Retryable(f"{where}: {_ADVICE[code]} ({message})")
     if code is None and isinstance(error, OperationalError | OSError):
