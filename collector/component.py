@@ -77,7 +77,7 @@ class Context:
     signal: Signal = Signal.TRACES  # of the pipeline that it stands in; a receiver stands in several
     #: Column → attributes (`span.NAME`, `resource.NAME`, `scope.NAME`) that some component of the config takes it from.
     sources: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    #: Which collector this is: the same after every restart, another one beside every other data directory.
+    #: Which collector this is: the same after every restart, another one with every other data directory.
     collector: str = ""
 
 
@@ -210,6 +210,8 @@ class Exporter(ABC, Generic[ConfigT]):
 
     Config: ClassVar[type[BaseModel]]
     signals: ClassVar[frozenset[Signal]] = frozenset({Signal.TRACES})
+    #: Whether what it takes is there for good: what two pipelines gave it would be there twice.
+    keeps: ClassVar[bool] = True
     #: How many payloads `choose` is shown.
     sees: int = 1
 

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     UNUSED = "unused"  # a section defines what no pipeline names
     EMPTY_PIPELINE = "empty_pipeline"
     SIGNAL = "signal"  # a component stands in a pipeline whose signal it does not take
+    TWICE = "twice"  # an exporter gets from two pipelines what one receiver took
     ORDER = "order"  # processors stand in an order that cannot work
 
 

@@ -234,6 +234,7 @@ def _check_pipelines(document: Document, components: Mapping[str, Mapping[str, C
                 _check_signal(document, components[section], (*path, section), ids, signal)
         if signal not in ("logs", "metrics"):
             _check_order(document, components, (*path, "processors"), pipeline.get("processors"))
+    _check_twice(document, components["exporters"], pipelines)
     for section in SECTIONS:
         for id_ in components[section]:
             if (section, id_) not in used:
@@ -301,6 +302,27 @@ def _check_order(
                 f"put '{id_}' before '{calls}'"
             )
             document.find(Kind.ORDER, (*path, i), message)
+
+
+def _check_twice(document: Document, exporters: Mapping[str, ComponentSpec], pipelines: Mapping[str, Any]) -> None:
+    """No exporter that keeps things is given what one receiver took by two pipelines: all of it, and each call, would count
+    twice."""
+    givers: dict[tuple[str, str, str], str] = {}  # signal, receiver and exporter → the first pipeline between them
+    for id_, pipeline in pipelines.items():
+        lists = pipeline if isinstance(pipeline, dict) else {}
+        receivers, ids = ([r for r in _list(lists.get(s)) if isinstance(r, str)] for s in ("receivers", "exporters"))
+        for i, exporter in enumerate(ids):
+            spec = exporters.get(exporter)
+            for receiver in receivers if spec is not None and getattr(spec.cls, "keeps", True) else ():
+                first = givers.setdefault((id_.partition("/")[0], receiver, exporter), id_)
+                if first != id_:
+                    message = f"pipeline '{first}' gives exporter '{exporter}' already what receiver '{receiver}' takes: it would be there twice"
+                    document.find(Kind.TWICE, ("service", "pipelines", id_, "exporters", i), message)
+                    break
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _a(noun: str) -> str:

@@ -46,6 +46,7 @@ class Debug(Exporter[DebugConfig]):
 
     Config = DebugConfig
     signals = frozenset(Signal)
+    keeps = False
 
     def __init__(self, config: DebugConfig, context: Context, out: TextIO | None = None) -> None:
         super().__init__(config, context)

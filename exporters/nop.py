@@ -34,6 +34,7 @@ class Nop(Exporter[NopConfig]):
 
     Config = NopConfig
     signals = frozenset(Signal)
+    keeps = False
 
     def start(self) -> None:
         logger.info("exporter %s delivers nothing: what reaches it is counted and dropped", self.context.id)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from config import Registry, json_schema, load, print_config
+from config import ConfigError, Registry, json_schema, load, print_config
 from config.loader import SHIPPED, loads
 
 ROOT = Path(__file__).parents[2]
@@ -121,3 +121,20 @@ def test_every_option_of_every_component_is_described():
     for name, definition in SCHEMA.schema["$defs"].items():
         for option, schema in definition.get("properties", {}).items():
             assert schema.get("description") or "anyOf" in schema, f"{name}.{option}"
+
+
+def test_only_what_keeps_nothing_may_take_the_same_from_two_pipelines():
+    """Spans that are there twice, and calls that count twice, are refused; lines on a terminal are not."""
+    text = """
+receivers: {otlp: }
+exporters: {clickhouse: , debug: , nop: }
+service:
+  pipelines:
+    traces: {receivers: [otlp], exporters: [clickhouse, debug, nop]}
+    traces/more: {receivers: [otlp], exporters: [%s]}
+"""
+    loads(text % "debug, nop", "two.yaml")
+    with pytest.raises(
+        ConfigError, match="pipeline 'traces' gives exporter 'clickhouse' already what receiver 'otlp' takes"
+    ):
+        loads(text % "debug, clickhouse", "two.yaml")
