@@ -12,7 +12,6 @@ to what the store's calls do.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import secrets
 import socket
@@ -20,13 +19,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from collector.errors import DeliveryError, SpanledgerError
+from collector.errors import DeliveryError
 from collector.once import once
+
+if TYPE_CHECKING:
+    from collector.store import StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,9 @@ EVERY_S = 2.0
 ALL_EVERY_S = 300.0
 #: What was written so long before the newest that was read may have become visible only now.
 OVERLAP_NS = 60 * 10**9
-_ID_FILE = "collector-id"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}-[0-9a-f]{8}")
+#: Rounds that fail before it is said: the tables may be about to be made.
+_SAID_AFTER = 3
+_NAMESPACE, _ID = "collector", b"id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class Shares(Protocol):
         `written_ns` (the store's clock) or later; and when the newest was written."""
         ...
 
+    def close(self) -> None:
+        """Give everything back; `read` takes it again."""
+        ...
+
 
 class Listener(Protocol):
     """Who wants to know shares. Called from the exchange's thread."""
@@ -102,7 +108,7 @@ class Exchange:
         self._name, self._shares, self._listeners, self._wake = name, shares, listeners, wake
         self._newest = 0
         self._all_at = 0.0
-        self._failed = False
+        self._failed = 0  # rounds in a row
         self._read_at = time.time()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"shares {name}", daemon=True)
@@ -119,11 +125,9 @@ class Exchange:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                self.exchange()
-            except Exception as error:  # whatever it is, the next round may do better
-                self._note(f"raised {type(error).__name__}")
+            self.exchange()
             self._stop.wait(EVERY_S)
+        self._shares.close()
 
     def exchange(self) -> None:
         """One round: read, hand on, wake the pipeline where something is to be done."""
@@ -133,22 +137,22 @@ class Exchange:
         found: list[Share] | None = None
         try:
             found, newest = self._shares.read(since, 0 if everything else self._newest - OVERLAP_NS)
-        except DeliveryError as error:
-            self._note(str(error))
+        except Exception as error:  # whatever it is, the next round may do better
+            self._note(str(error) if isinstance(error, DeliveryError) else f"reading raised {type(error).__name__}")
         else:
             self._newest, self._read_at = max(self._newest, newest), began / 1e9
             self._all_at = now if everything else self._all_at
-            if self._failed:
+            if self._failed >= _SAID_AFTER:
                 logger.info("exporter %s: what other collectors count can be read again", self._name)
-            self._failed = False
+            self._failed = 0
         needed = [listener.hear(found, began) for listener in self._listeners]
         if any(needed):
             self._wake()
 
     def _note(self, why: str) -> None:
-        if not self._failed:
+        self._failed += 1
+        if self._failed == _SAID_AFTER:
             logger.warning("exporter %s: what other collectors count cannot be read: %s; what was known of them last is used, and findings of budgets are told without asking them", self._name, why)  # fmt: skip
-        self._failed = True
 
 
 class _Metrics:
@@ -165,31 +169,18 @@ class _Metrics:
         self._ages.append(age)
 
 
-def collector_id(data_dir: Path) -> str:
-    """Which collector this is: the machine's name and eight digits, made once and kept in the data directory. Raises
-    `SpanledgerError` where that cannot be."""
-    path = data_dir / _ID_FILE
-    try:
-        try:
-            return _known(path)
-        except FileNotFoundError:
-            host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip("-.")[:64] or "collector"
-            made = data_dir / f".{_ID_FILE}.{secrets.token_hex(4)}"
-            with made.open("w") as file:
-                file.write(f"{host}-{secrets.token_hex(4)}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            made.rename(path)
-            return _known(path)
-    except OSError as error:
-        raise SpanledgerError(f"{path}: the collector's id cannot be kept: {error.strerror}") from error
-
-
-def _known(path: Path) -> str:
-    text = path.read_text().strip()
-    if not _ID.fullmatch(text):
-        raise SpanledgerError(f"{path} holds no collector's id; delete it to have another one made")
-    return text
+def collector_id(store: StateStore) -> str:
+    """Which collector this is: the machine's name and eight digits, made once and kept with the state: who loses the one is
+    another collector, whose versions begin anew. Raises `StoreError`."""
+    with store.reader() as reader:
+        kept = reader.component(_NAMESPACE).get(_ID)
+    if kept is not None:
+        return kept.decode()
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()).strip("-.")[:64] or "collector"
+    made = f"{host}-{secrets.token_hex(4)}"
+    with store.transaction() as transaction:
+        transaction.component(_NAMESPACE).put(_ID, made.encode())
+    return made
 
 
 __all__ = ["Exchange", "Listener", "Share", "Shares", "collector_id"]

@@ -83,12 +83,12 @@ class Service:
         self._undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.collector = collector_id(settings.data_dir)
             sealer = open_sealer(settings.encryption, settings.data_dir)
             self.store = StateStore(
                 settings.data_dir / "state", sealer, dead_letter_bytes=settings.dead_letters.max_size
             )
             undo.callback(self.store.close)
+            self.collector = collector_id(self.store)
             self.inbox = Inbox(settings.data_dir / "inbox", max_bytes=settings.inbox.max_size, sealer=sealer)
             undo.callback(self.inbox.close)
             self._pipeline_metrics, self._exporter_metrics = (
@@ -156,6 +156,8 @@ class Service:
         together = [(one, one.listener) for one in processors if one.listener is not None]
         if not together:
             return
+        if len(together) > 1 or self.exchanges:
+            raise SpanledgerError("budgets can be shared in one pipeline only, by one processor: what it counts has one number per collector")  # fmt: skip
         shares, name = next(((s, o.name) for o in outlets if (s := o.exporter.shares()) is not None), (None, ""))
         if shares is None:
             raise SpanledgerError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from collector.columns import PICO_PER_USD
 from collector.component import Context
 from collector.findings import Observation
 from collector.history import History, Summed
+from collector.replicas import Share
 from collector.windows import Window
 from processors.budgets import Budgets, BudgetsConfig
 from tests.findings_kit import NOON_NS, Memory
@@ -40,11 +41,12 @@ def started(
     budgets: Mapping[str, Any],
     state: Memory | None = None,
     history: History | None = NothingBefore(),
+    collector: str = "",
     **options: Any,
 ) -> Budgets:
     """A processor as it starts over a state. `history`: what was before it; None: nobody knows."""
     config = BudgetsConfig.model_validate({"budgets": budgets, **options})
-    made = Budgets(config, Context("budgets", Path(), CollectorRegistry()))
+    made = Budgets(config, Context("budgets", Path(), CollectorRegistry(), collector=collector))
     made.load(state := state or Memory())
     if history is not None and made.lacks_history:
         made.recall(history)
@@ -79,6 +81,58 @@ def take(
         budgets.save(state)
     budgets.committed()
     return list(done.observed)
+
+
+class Table:
+    """Where collectors publish their shares."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, int, tuple[str, ...], str], Share] = {}
+
+    def write(self, shares: Iterable[Share]) -> None:
+        for share in shares:
+            key = (share.scope, share.period, share.values, share.collector)
+            if key not in self.rows or share.version >= self.rows[key].version:
+                self.rows[key] = share
+
+
+class Replica:
+    """One of several collectors: its budgets, what it keeps on disk, and what waits for the table."""
+
+    def __init__(self, name: str, table: Table, budgets: Mapping[str, Any], **options: Any) -> None:
+        self.name, self.table = name, table
+        self.config: dict[str, Any] = {"shared": True, **options}
+        self.limits = budgets
+        self.state, self.waiting, self.observed = Memory(), list[Share](), list[Observation]()
+        self.position = 0
+        self.restart()
+
+    def restart(self, history: History | None = NothingBefore()) -> None:
+        """As after a kill: what was committed is there, and nothing else."""
+        self.budgets = started(self.limits, self.state, history, collector=self.name, **self.config)
+
+    def take(self, made: Sequence[Mapping[str, Any]] = (), replaced: Sequence[Mapping[str, Any]] = ()) -> None:
+        """One batch, committed."""
+        self.position += 1
+        received = max((row["start_ns"] for row in made), default=NOON_NS)
+        given = batch(made=made, replaced=replaced, position=self.position)
+        done = self.budgets.process(given.with_(received_ns=received))
+        self.budgets.save(self.state)
+        self.budgets.committed()
+        self.waiting += done.shares
+        self.observed += done.observed
+
+    def exchange(self, now_ns: int, away: bool = False) -> None:
+        """Deliver what waits, and read; or fail to do either."""
+        if not away:
+            self.table.write(self.waiting)
+            self.waiting.clear()
+        if self.budgets.hear(None if away else list(self.table.rows.values()), now_ns):
+            self.take()
+
+    def used(self, **asked: str) -> dict[str, int]:
+        """Per budget, what is used now."""
+        return {use.budget: use.used for use in self.budgets.verdicts.ask(asked, NOON_NS).uses}
 
 
 def said(observed: Sequence[Observation]) -> list[tuple[str, str, bool]]:

@@ -32,11 +32,12 @@ from collector.verdict import Verdicts
 from processors.budgets import alerts
 from processors.budgets.answers import Answers
 from processors.budgets.config import BudgetsConfig
-from processors.budgets.counters import ZERO, Counter, Counters, Key, Since, Told
+from processors.budgets.counters import ZERO, Counter, Counters, Key, Since
+from processors.budgets.judging import Judging
 from processors.budgets.looks import Present, Stored
-from processors.budgets.moves import Change, Changes, Moves
+from processors.budgets.moves import Change, Moves
 from processors.budgets.scopes import Scope, scopes_of
-from processors.budgets.shared import OWN, Claim, Shared, Word, share_of
+from processors.budgets.shared import OWN, Shared, share_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Budgets(Processor[BudgetsConfig]):
         self.counters = Counters()
         self.shared = Shared(context.collector, round(config.alone_after * 1e9), config.max_counters)
         self._scopes = scopes_of(config)
+        self._judging = Judging(self.counters, self.shared, config.shared)
         self._answers = Answers(
             self._scopes, Present(self.counters, self.shared), self.shared if config.shared else None
         )
@@ -113,15 +115,16 @@ class Budgets(Processor[BudgetsConfig]):
         moves = Moves(batch.calls, batch.replaced)
         newest = integers(batch.calls["start_ns"])[0].max(initial=0)
         self._clock = max(self._clock, min(int(newest), batch.received_ns + AHEAD_NS))
+        self._judging.clock = self._clock
         observed = list(self._edited)
         for scope in self._scopes:
             if len(moves):
                 observed += self._count(scope, moves)
             if self._all_lines:
-                observed += self._compare(scope, moves)
+                observed += self._judging.compare(scope, moves)
             if self.config.shared:
-                observed += self._heard(scope, [key for key in heard if key.scope == scope.key], moves)
-                observed += self._settle(scope)
+                observed += self._judging.heard(scope, [key for key in heard if key.scope == scope.key], moves)
+                observed += self._judging.settle(scope)
             observed += self._ended(scope)
         self._make_room()
         self._compared = True
@@ -237,51 +240,6 @@ class Budgets(Processor[BudgetsConfig]):
         back = self._grace_ns if scope.window.steps == 1 else 2 * scope.length_ns(0) + scope.window.end(0)
         return scope.window.start(max((self._clock or time.time_ns()) - back, 0))
 
-    def _heard(self, scope: Scope, keys: list[Key], moves: Moves) -> Iterator[Observation]:
-        """Others used more: what it comes to with what is counted here. Where nothing is, it is theirs to say."""
-        for key in keys:
-            if scope.window.steps > 1:
-                for period in self._after(scope, key.period):
-                    step = key._replace(period=period)
-                    if self.counters.get(step).calls:
-                        yield from self._step(scope, step, moves, _NO_ROWS)
-            elif (own := self.counters.get(key)).calls:
-                yield from self._judge(scope, key, moves, _NO_ROWS, self.shared.joint(key, own).last_ns)
-
-    def _settle(self, scope: Scope) -> Iterator[Observation]:
-        """Tell of lines that are ours to tell of; leave alone those that somebody else told of."""
-        now, force = time.time_ns(), alerts.in_force(scope)
-        for key in self.shared.claimed(scope.key):
-            claims, left, told = self.shared.get(key).claims, [], []
-            near = self._near(scope, key)
-            for claim in claims:
-                if claim.told.line not in force:
-                    continue
-                word = self.shared.word(key, claim, near, now)
-                if word is Word.WAIT:
-                    left.append(claim)
-                    continue
-                told.append(claim.told._replace(open=word is Word.TELL))
-                if word is Word.TELL:
-                    yield claim.observation
-            if len(left) == len(claims):
-                continue
-            self.shared.settle(key, left)
-            counter = self.counters.get(key)
-            counter = counter._replace(told=(*counter.told, *told))
-            self.counters.set(key, counter)
-            if scope.window.steps > 1:
-                yield from self._fallen(scope, key, counter)
-            elif scope.window.end(key.period) <= self._clock:
-                yield from self._close(scope, key, counter)
-
-    def _near(self, scope: Scope, key: Key) -> list[Key]:
-        """Counters of which one line is said once."""
-        if scope.window.steps == 1:
-            return [key]
-        periods = {*self._within(scope, key.period), *self._after(scope, key.period)}
-        return [key._replace(period=period) for period in sorted(periods)]
-
     def _shares(self, position: int) -> Iterator[Share]:
         """What this batch changed of this collector's share, or all of it, with what the ledger says of others."""
         scopes = {scope.key: scope for scope in self._scopes}
@@ -321,7 +279,7 @@ class Budgets(Processor[BudgetsConfig]):
             if scope.window.steps > 1 or used.usd >= usd or used.tokens >= tokens or used.calls >= calls:
                 over.append((key, change))
         if scope.window.steps > 1:
-            yield from self._rolled(scope, changes, over)
+            yield from self._judging.rolled(scope, changes, over)
             return
         codes: dict[Key, list[int]] = {}
         for key, change in over:
@@ -329,68 +287,12 @@ class Budgets(Processor[BudgetsConfig]):
         force = alerts.in_force(scope)
         for key, own in codes.items():
             if not force.issubset(one.line for one in self.counters.get(key).told):
-                yield from self._judge(scope, key, moves, changes.calls(own), self._before(key))
+                yield from self._judging.judge(scope, key, moves, changes.calls(own), self._before(key))
 
     def _before(self, key: Key) -> int:
         """Start of the newest call that was counted before this batch."""
         committed = self.counters.committed.get(key.scope, {}).get(key.period, {}).get(key.values, ZERO)
         return self.shared.joint(key, committed).last_ns
-
-    def _judge(self, scope: Scope, key: Key, moves: Moves, rows: I64, last_ns: int) -> Iterator[Observation]:
-        """Say what has been crossed in a window that stands alone; what is over already is closed at once."""
-        counter = self.shared.joint(key, self.counters.get(key))
-        said = [*counter.told, *(claim.told for claim in self.shared.get(key).claims)]
-        found: list[tuple[Told, Observation]] = []
-        for budget in scope.budgets:
-            used = counter.amounts[budget.measure]
-            found += alerts.crossed(scope, budget, said, used, key.values, key.period, moves, rows, self._clock)
-            guess = alerts.projected(scope, budget, said, used, last_ns, key.values, key.period, moves, rows)
-            found += [guess] if guess else []
-        yield from self._say(key, found)
-        if found and scope.window.end(key.period) <= self._clock:
-            yield from self._close(scope, key, self.counters.get(key))
-
-    def _say(self, key: Key, found: list[tuple[Told, Observation]]) -> Iterator[Observation]:
-        """Lines that are crossed: tell of them, or, where others may want to as well, say that we do."""
-        if not found:
-            return
-        if self.config.shared:
-            now = time.time_ns()
-            self.shared.claim(key, [Claim(told, observation, now) for told, observation in found])
-            return
-        counter = self.counters.get(key)
-        self.counters.set(key, counter._replace(told=(*counter.told, *(told for told, _ in found))))
-        for _, observation in found:
-            yield observation
-
-    def _close(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
-        """The window is over, and with it what was said of it."""
-        end = scope.window.end(key.period)
-        for one in counter.told:
-            if one.open:
-                yield alerts.over(scope.per, one, key.values, end, "the window ended.")
-        self.counters.set(key, counter._replace(told=tuple(one._replace(open=False) for one in counter.told)))
-
-    def _compare(self, scope: Scope, moves: Moves) -> Iterator[Observation]:
-        """The lines are new: what was said and holds no longer, and what counters are over already."""
-        force = alerts.in_force(scope)
-        now = scope.window.start(self._clock)
-        for period in self.counters.periods(scope.key):
-            for values in list(self.counters.committed[scope.key][period]):
-                key = Key(scope.key, period, values)
-                counter = self.counters.get(key)
-                stale = [one for one in counter.told if one.open and one.line not in force]
-                if stale:
-                    told = tuple(one._replace(open=one.open and one.line in force) for one in counter.told)
-                    counter = counter._replace(told=told)
-                    self.counters.set(key, counter)
-                    for one in stale:
-                        yield alerts.over(scope.per, one, values, self._clock, "the budget was changed.")
-                if scope.window.steps > 1:
-                    yield from self._step(scope, key._replace(period=now), moves, _NO_ROWS)
-                elif scope.window.end(period) > self._clock:
-                    last_ns = self.shared.joint(key, counter).last_ns
-                    yield from self._judge(scope, key, moves, _NO_ROWS, last_ns)
 
     def _ended(self, scope: Scope) -> Iterator[Observation]:
         """What was said of windows that are over by now; windows that nothing can come to any more are forgotten."""
@@ -409,86 +311,14 @@ class Budgets(Processor[BudgetsConfig]):
             if not any(one.open for one in counter.told):
                 continue
             if scope.window.steps > 1:
-                yield from self._fallen(scope, key, counter)
+                yield from self._judging.fallen(scope, key, counter)
             elif scope.window.end(key.period) <= self._clock:
-                yield from self._close(scope, key, counter)
+                yield from self._judging.close(scope, key, counter)
 
     def _kept_until(self, scope: Scope, period: int) -> int:
         """Until when a window takes calls. A step of a rolling one as long as it may be part of a sum, and once more."""
         end = scope.window.end(period)
         return end + (self._grace_ns if scope.window.steps == 1 else 2 * scope.length_ns(period))
-
-    # Rolling windows ------------------------------------------------------------------------------------------------
-
-    def _rolled(self, scope: Scope, changes: Changes, over: list[tuple[Key, Change]]) -> Iterator[Observation]:
-        """Say what has been crossed at the changed steps, and at later ones whose sum they are part of."""
-        rows: dict[tuple[str, ...], list[Change]] = {}
-        for key, change in over:
-            rows.setdefault(key.values, []).append(change)
-        for values, own in rows.items():
-            steps = {period for change in own for period in self._after(scope, change.period)}
-            for period in sorted(steps):
-                key = Key(scope.key, period, values)
-                if not self.counters.get(key).calls and period not in {change.period for change in own}:
-                    continue
-                within = set(self._within(scope, period))
-                codes = [change.code for change in own if change.period in within]
-                yield from self._step(scope, key, changes.moves, changes, codes)
-
-    def _step(
-        self, scope: Scope, key: Key, moves: Moves, changes: Changes | I64, codes: list[int] | None = None
-    ) -> Iterator[Observation]:
-        """Say which lines the sum that ends with this step has crossed; one that was crossed less than a window away is not
-        said again."""
-        total = self._sum(scope, key)
-        if all(total[budget.measure] < budget.floor for budget in scope.budgets):
-            return
-        near = self._near(scope, key)
-        said = [one for at in near for one in self.counters.get(at).told]
-        said += [claim.told for at in near for claim in self.shared.get(at).claims]
-        rows = changes.calls(codes or []) if isinstance(changes, Changes) else changes
-        for budget in scope.budgets:
-            used = total[budget.measure]
-            crossed = alerts.crossed(scope, budget, said, used, key.values, key.period, moves, rows, self._clock)
-            yield from self._say(key, list(crossed))
-        yield from self._fallen(scope, key, self.counters.get(key))
-
-    def _fallen(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
-        """What was said at this step and is so no more at a later one, up to the clock."""
-        measure = {budget.name: budget.measure for budget in scope.budgets}
-        told = []
-        for one in counter.told:
-            end = self._falls(scope, key, one.at, measure[one.budget]) if one.open and one.budget in measure else None
-            told.append(one if end is None else one._replace(open=False))
-            if end is not None:
-                yield alerts.over(scope.per, one, key.values, end, "it is below the threshold again.")
-        if tuple(told) != counter.told:
-            self.counters.set(key, counter._replace(told=tuple(told)))
-
-    def _falls(self, scope: Scope, key: Key, at: int, measure: int) -> int | None:
-        """Start of the first step behind this one, and not behind the clock, whose sum is below a line."""
-        period, now = scope.window.end(key.period), scope.window.start(self._clock)
-        while period <= now:
-            if self._sum(scope, key._replace(period=period))[measure] < at:
-                return period
-            period = scope.window.end(period)
-        return None
-
-    def _sum(self, scope: Scope, key: Key) -> tuple[int, int, int]:
-        """What a subject used in the window that ends with a step."""
-        steps = [key._replace(period=period) for period in self._within(scope, key.period)]
-        counters = [self.shared.joint(step, self.counters.get(step)) for step in steps]
-        return sum(c.usd for c in counters), sum(c.tokens for c in counters), sum(c.calls for c in counters)
-
-    def _within(self, scope: Scope, period: int) -> range:
-        """Steps of the window that ends with this one."""
-        step = scope.window.end(period) - period
-        return range(period, period - scope.window.steps * step, -step)
-
-    def _after(self, scope: Scope, period: int) -> range:
-        """This step and those whose window it is part of."""
-        step = scope.window.end(period) - period
-        return range(period, period + scope.window.steps * step, step)
 
     # Bounds ---------------------------------------------------------------------------------------------------------
 

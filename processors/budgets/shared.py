@@ -12,7 +12,6 @@ import json
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from enum import Enum
 from typing import Any, NamedTuple
 
 from collector.component import StateReader, StateWriter
@@ -37,14 +36,6 @@ class Claim(NamedTuple):
     at_ns: int
 
 
-class Word(Enum):
-    """What becomes of a claim."""
-
-    WAIT = "wait"
-    TELL = "tell"
-    TOLD = "told"  # by somebody else
-
-
 class Entry(NamedTuple):
     """What is known of one counter besides this collector's own: the others' shares, and its own claims."""
 
@@ -63,6 +54,8 @@ class Shared:
     def __init__(self, collector: str, alone_ns: int, most: int) -> None:
         self.collector = collector
         self.read_ns = 0  # when shares were asked for the last time that they came
+        self._asked_ns = 0  # when they were asked for the last time, and perhaps did not come
+        self._known_ns = (0, 0)  # both, of what the batch knows
         self._alone_ns, self._most = alone_ns, most
         self._committed: dict[tuple[bytes, int], dict[Values, Entry]] = {}  # by scope and window
         self._changed: dict[Key, Entry] = {}
@@ -87,10 +80,11 @@ class Shared:
             elif key in self._claimed:
                 for line in share.said:
                     self._echoes.setdefault((key, line), began_ns)
-        if shares is not None:
-            self.read_ns = began_ns
         with self._lock:
             self._heard |= news
+            self._asked_ns = began_ns
+            if shares is not None:
+                self.read_ns = began_ns
         return bool(news or self._claimed)
 
     def standing(self, key: Key) -> Entry:
@@ -107,6 +101,7 @@ class Shared:
         """Let what was heard be known from this batch on; of which counters it is."""
         with self._lock:
             self._taken, self._heard = self._heard, {}
+            self._known_ns = self._asked_ns, self.read_ns
         return list(dict.fromkeys(key for (key, _), share in self._taken.items() if self.know(share)))
 
     def know(self, share: Share) -> bool:
@@ -146,17 +141,22 @@ class Shared:
         self._changed[key] = self.get(key)._replace(claims=tuple(claims))
         self.reclaimed.add(key)
 
-    def word(self, key: Key, claim: Claim, near: Iterable[Key], now_ns: int) -> Word:
-        """What becomes of a claim, where the line may also have been crossed at `near` counters."""
+    def told_at(self, told: Told, near: Iterable[Key]) -> Key | None:
+        """Of which of these counters another collector has told that they crossed a line."""
+        line = line_of(told)
+        return next((k for k in near if any(one.said.get(line) == TOLD_NS for one in self.get(k).others)), None)
+
+    def has_word(self, key: Key, claim: Claim, near: Iterable[Key]) -> bool:
+        """Whether it is ours to tell of a line that may also have been crossed at `near` counters, and nobody has told of."""
+        asked_ns, read_ns = self._known_ns
+        if asked_ns - claim.at_ns >= self._alone_ns:
+            return True
         line = line_of(claim.told)
-        said = [(one.said[line], one.collector) for at in near for one in self.get(at).others if line in one.said]
-        if any(at == TOLD_NS for at, _ in said):
-            return Word.TOLD
-        if now_ns - claim.at_ns >= self._alone_ns:
-            return Word.TELL
         echo = self._echoes.get((key, line))
-        stood = echo is not None and self.read_ns - echo >= SETTLE_NS
-        return Word.TELL if stood and all((claim.at_ns, self.collector) < one for one in said) else Word.WAIT
+        if echo is None or read_ns - echo < SETTLE_NS:
+            return False
+        rivals = [(one.said[line], one.collector) for at in near for one in self.get(at).others if line in one.said]
+        return all((claim.at_ns, self.collector) < rival for rival in rivals)
 
     def found(self) -> Iterator[Share]:
         """Shares of collectors that do not speak for themselves, as far as is known."""

@@ -83,6 +83,11 @@ def _sums_are_right(budgets: Budgets, rows: list[dict[str, Any]]) -> None:
         for scope in budgets._scopes for budget in scope.budgets[:1]
         for period, subjects in budgets.counters.committed[scope.key].items() for values, counter in subjects.items() if any(counter.amounts)
     }  # fmt: skip
+    assert found == recounted(rows)
+
+
+def recounted(rows: list[dict[str, Any]]) -> dict[Any, tuple[int, int, int]]:
+    """What calls add up to: budget, window and values → pico-USD, tokens, calls."""
     wanted: dict[Any, tuple[int, int, int]] = {}
     for row in rows:
         model = row["upstream_model"] or (
@@ -100,7 +105,7 @@ def _sums_are_right(budgets: Budgets, rows: list[dict[str, Any]]) -> None:
             keys.append(("some", _local(start, "UTC", "week"), ()))
         for key in keys:
             wanted[key] = tuple(a + b for a, b in zip(wanted.get(key, (0, 0, 0)), amounts, strict=True))
-    assert found == wanted
+    return {key: amounts for key, amounts in wanted.items() if any(amounts)}
 
 
 def _local(ns: int, zone: str, window: str) -> int:
