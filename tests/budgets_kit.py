@@ -99,17 +99,25 @@ class Table:
 class Replica:
     """One of several collectors: its budgets, what it keeps on disk, and what waits for the table."""
 
-    def __init__(self, name: str, table: Table, budgets: Mapping[str, Any], **options: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        budgets: Mapping[str, Any],
+        history: History | None = NothingBefore(),
+        **options: Any,
+    ) -> None:
         self.name, self.table = name, table
         self.config: dict[str, Any] = {"shared": True, **options}
         self.limits = budgets
         self.state, self.waiting, self.observed = Memory(), list[Share](), list[Observation]()
         self.position = 0
+        self.history = history
         self.restart()
 
-    def restart(self, history: History | None = NothingBefore()) -> None:
+    def restart(self) -> None:
         """As after a kill: what was committed is there, and nothing else."""
-        self.budgets = started(self.limits, self.state, history, collector=self.name, **self.config)
+        self.budgets = started(self.limits, self.state, self.history, collector=self.name, **self.config)
 
     def take(self, made: Sequence[Mapping[str, Any]] = (), replaced: Sequence[Mapping[str, Any]] = ()) -> None:
         """One batch, committed."""

@@ -27,6 +27,8 @@ EPILOG = examples(
 
 _BAR = 20
 _DAY_NS = 86_400 * 10**9
+#: Others are read every two seconds.
+_STALE_NS = 30 * 10**9
 
 
 class BudgetsFormat(StrEnum):
@@ -84,6 +86,7 @@ def _row(budget: dict[str, Any], subject: dict[str, Any], now: int) -> dict[str,
         "pipeline": budget["pipeline"], "budget": budget["budget"], "window": budget["window"], "subject": subject["subject"],
         "unit": subject["unit"], "used": used, "limit": limit, "remaining": left, "used_percent": _digits(100 * used / limit, 2),
         "counted_since": subject.get("counted_since"), "per_day": _digits(per_day, 6), "used_up_at": out_at, "resets_at": subject["resets_at"], "denies": subject["denies"],
+        **({"shares": subject["shares"]} if "shares" in subject else {}),
     }  # fmt: skip
 
 
@@ -98,7 +101,12 @@ def view(budget: dict[str, Any], now: int) -> RenderableType:
     per = f"per {', '.join(budget['per'])}" if budget["per"] else "all calls together"
     since = budget.get("counted_since_ns")
     short = "" if since is None else f"  counted since {_iso(since)} only: there may be more"
-    head = Text.assemble((budget["budget"], "bold"), (f"  {per}, {budget['window']}{ends}", "dim"), (short, "yellow"))
+    together = budget.get("shared")
+    shared = "" if together is None else f"  shared, {_read(together['read_ns'], now)}"
+    old = together is not None and now - together["read_ns"] > _STALE_NS
+    head = Text.assemble(
+        (budget["budget"], "bold"), (f"  {per}, {budget['window']}{ends}", "dim"), (shared, "yellow" if old else "dim"), (short, "yellow"),
+    )  # fmt: skip
     if not rows:
         return Group(head, Text("  nothing used so far", style="dim"), "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -108,13 +116,15 @@ def view(budget: dict[str, Any], now: int) -> RenderableType:
     for heading in ("Used", f"of {budget['unit']}", "a day"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("Used up", no_wrap=True)
+    if together is not None:
+        table.add_column("By collector")
     for name, row in zip(names, rows, strict=True):
         share = float(row["used_percent"])
         soft = [float(line["percent"]) for line in budget["thresholds"] if not line["hard"]]
         style = "red" if row["denies"] or share >= 100 else "yellow" if soft and share >= max(soft) else "green"
         table.add_row(
             Text(name), _bar(share, style), _amount(row["used"], row["unit"]), _amount(row["limit"], row["unit"]),
-            _amount(row["per_day"], row["unit"]), _used_up(row, now),
+            _amount(row["per_day"], row["unit"]), _used_up(row, now), *([_shares(row)] if together is not None else []),
         )  # fmt: skip
     more = budget["subjects_count"] - len(rows)
     rest = [Text(f"  and {more:,} more that used less", style="dim")] if more > 0 else []
@@ -125,6 +135,21 @@ def _name(row: dict[str, Any]) -> str:
     """Whose line it is; nothing that a terminal would obey."""
     name = ", ".join(value or "(none)" for value in row["subject"].values()) or "everybody"
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+
+
+def _shares(row: dict[str, Any]) -> Text:
+    """Who counted how much of it."""
+    from rich.text import Text
+
+    shares = row.get("shares", {}).items()
+    return Text(
+        ", ".join(f"{name or '(before)'} {_amount(Decimal(used), row['unit'])}" for name, used in shares), style="dim"
+    )
+
+
+def _read(read_ns: int, now: int) -> str:
+    """How old it is what others count."""
+    return f"others read {max(now - read_ns, 0) // 10**9} s ago" if read_ns else "others not read so far"
 
 
 def _bar(share: float, style: str) -> Text:

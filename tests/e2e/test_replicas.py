@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +80,29 @@ def said(requests: list[Request]) -> Counter[tuple[str, str]]:
 
 
 def test_two_replicas_keep_one_limit_and_say_so_once(tmp_path: Path) -> None:
-    """Scenario: no line is crossed by one's own calls; one is killed and comes back, everything is sent twice."""
+    """Scenario: no line is crossed by one's own calls; one is killed and comes back, the store refuses everything
+    meanwhile, much is sent twice."""
     with replicas(tmp_path) as (one, two, store, told):
-        one.start()
-        two.start()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Replica.start, (one, two)))
         one.take("a1", "a2", "a3")
         two.take("b1", "b2", "b3")
         wait_for(lambda: said(told) == {("budget.soft", "opened"): 1}, 30)
         assert {one.use()[1], two.use()[1]} == {6}
         one.kill()
+        store.fault("error")
         two.take("b3", "b4", "b5")
         one.start()
         one.take("a3", "a1", "a4", "a5")
+        wait_for(lambda: one.use()[1] == two.use()[1] == 8, 20)  # own calls, and what was known of the others' last
+        store.fault("ok")
         wait_for(lambda: said(told)["budget.hard", "opened"] > 0, 30)
         wait_for(lambda: one.denies() and two.denies(), 10)
         assert one.use() == two.use()
         parts, used = one.use()
         assert (sorted(parts.values()), used) == ([5, 5], LIMIT)
-        time.sleep(5)  # whoever else wanted to tell of it would have by now
+        claimed = "SELECT count() FROM spanledger.llm_budget_shares FINAL WHERE arrayExists(at -> at != 0, mapValues(Said))"
+        wait_for(lambda: store.sql(claimed) == [[0]], 20)  # nobody wants to tell of anything any more
         assert said(told) == {("budget.soft", "opened"): 1, ("budget.hard", "opened"): 1}
         assert store.sql("SELECT sum(Calls), toString(sum(CostUSD)) FROM spanledger.llm_budget_shares FINAL") == (
             store.sql("SELECT count(), toString(sum(CostUSD)) FROM spanledger.llm_calls")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any
 
 import pytest
 
-from tests.budgets_kit import DAY, spent, started, take
+from tests.budgets_kit import DAY, Replica, Table, spent, started, take
 from tests.cli_kit import Answer, Request, run, serve
 from tests.findings_kit import NOON_NS, Memory
 
@@ -60,6 +61,25 @@ def test_json_is_exact_and_one_object_a_subject(capsys: pytest.CaptureFixture[st
         None,
     )
     assert (near["used"], near["remaining"], near["used_percent"], near["denies"]) == (8.25, 1.75, 82.5, False)
+
+
+def test_of_shared_budgets_it_says_who_counted_what_and_how_old_that_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table()
+    one, two = (Replica(name, table, {"teams": {"per": ["team"], "usd": 10}}) for name in ("pod-0", "pod-1"))
+    one.take([spent("a", 2.5, team="x")])
+    two.take([spent("b", 5, team="x")])
+    table.write(two.waiting)
+    one.exchange(time.time_ns() - 4 * 10**9)
+    found = [{"pipeline": "traces", **report} for report in one.budgets.verdicts.report(NOON_NS, 10)]
+    with answering(found) as there:
+        shown = run(capsys, "budgets", "--admin", there.address)
+        (row,) = json.loads(run(capsys, "budgets", "--admin", there.address, "-f", "json").out)
+    lines = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert re.search(r"shared, others read \d+ s ago", lines[0])
+    assert any(
+        line.startswith("x ██") and "7.50 10.00" in line and line.endswith("pod-0 2.50, pod-1 5.00") for line in lines
+    )
+    assert (row["used"], row["shares"]) == (7.5, {"pod-0": "2.5", "pod-1": "5"})
 
 
 def test_more_subjects_than_are_shown_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
