@@ -56,6 +56,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "views": _views,
     "llm_calls": lambda: _columns(schema.CALLS_OF, schema.CALL_NAMES),
     "llm_costs_hourly": lambda: _columns(schema.HOURLY_OF),
+    "llm_budget_shares": lambda: _columns(schema.SHARES_OF),
     "llm_findings": lambda: _columns(
         schema.FINDINGS_OF, tuple(f.name for f in schema.FINDINGS_OF.fields if f.name != "Version")
     ),
