@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from collector.component import Context, Exporter, Payload
 from collector.errors import Permanent
 from collector.signals import Signal
+from exporters.clickhouse import schema
 from exporters.clickhouse.client import MISSING, Connection, code_of, explain
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.ddl import Layout
-from exporters.clickhouse.migrate import check, migrate
+from exporters.clickhouse.migrate import check, fill, migrate, settle
 
 if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
@@ -45,15 +46,15 @@ class ClickHouse(Exporter[ClickHouseConfig]):
         self.compression: Literal["lz4", "zstd", "none"] = "none" if self.dsn.embedded else config.compression
         self._connection: Connection | None = None
         self._gate: Gate | None = None
+        self._whole = True  # the schema: nothing of an older release is left to be made anew
+        self._older = False  # calls that an older release committed have come since then
 
     def encode(self, batch: SpanBatch) -> Iterable[Payload]:
         from exporters.clickhouse.encode import (
             payloads,
         )  # brings the column engine and the kernels: not for reading a config
 
-        return payloads(
-            batch, self.context.id, self.config.traces_table_name, self.compression, self.context.collector
-        )
+        return payloads(batch, self.context.id, self.config.traces_table_name, self.compression, self.context.collector)
 
     def encode_requests(self, batch: RequestBatch) -> Iterable[Payload]:
         from exporters.clickhouse.encode import log_payloads
@@ -67,8 +68,10 @@ class ClickHouse(Exporter[ClickHouseConfig]):
         connection = self._connected()
         meta = payload.meta
         try:
-            table = self.layout.name(str(meta["table"]))
-            connection.insert(table, payload.body, str(meta["format"]), str(meta["token"]))
+            name = str(meta["table"])
+            if not self._whole:
+                self._settle(connection, name, int(meta.get("schema", 1)))
+            connection.insert(self.layout.name(name), payload.body, str(meta["format"]), str(meta["token"]))
         except KeyError as error:
             raise Permanent(f"the payload has no {error.args[0]}: another release wrote it") from None
         except Exception as error:
@@ -124,9 +127,20 @@ class ClickHouse(Exporter[ClickHouseConfig]):
     def _prepare(self, connection: Connection) -> None:
         if self.config.create_schema:
             with _MIGRATING:
-                migrate(self.layout, connection.command, connection.rows)
+                self._whole = migrate(self.layout, connection.command, connection.rows)
         else:
             check(self.layout, self.context.signal, connection.rows)
+
+    def _settle(self, connection: Connection, table: str, version: int) -> None:
+        """Before a payload goes out: once the first one of this release's sums comes, all that an older one committed is there."""
+        if table == schema.CALLS_TABLE and version < schema.SCHEMA_VERSION:
+            self._older = True
+        elif table == schema.TRAFFIC_TABLE:
+            with _MIGRATING:
+                if self._older:
+                    fill(self.layout, connection.command, connection.rows)
+                settle(self.layout, connection.command)
+            self._whole, self._older = True, False
 
     def _disconnect(self) -> None:
         if self._connection is not None:
