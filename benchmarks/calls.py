@@ -10,16 +10,8 @@ from collections.abc import Callable
 
 from collector.columns import VERSION
 from exporters.clickhouse.ddl import Layout
-from exporters.clickhouse.schema import (
-    CALL_FIELDS,
-    CALLS,
-    CALLS_TABLE,
-    FINDINGS_TABLE,
-    HOURLY_KEYS,
-    HOURLY_TABLE,
-    MEASURES,
-    MODEL,
-)
+from exporters.clickhouse.hourly import SUMS
+from exporters.clickhouse.schema import CALL_FIELDS, CALLS, CALLS_TABLE, FINDINGS_TABLE
 
 #: model, provider, USD per million tokens of input and output, quality tier
 _MODELS = (
@@ -130,15 +122,8 @@ def fill(run: Run, layout: Layout, calls: int, end_ns: int) -> None:
         last = min(first + _PER_INSERT, calls)
         for version, where in ((1, "number % 50 = 0"), (2, "1")):
             run(f"INSERT INTO {table} ({names}) {_rows(first, last, calls, end_ns, version, where)}")
-    keys = {**{field.name: field.name for field in HOURLY_KEYS}, "Hour": "toStartOfHour(Timestamp, 'UTC')", "Model": MODEL}  # fmt: skip
-    selected = ", ".join(f"{sql} AS `{name}`" for name, sql in keys.items())
-    sums = ", ".join(f"{measure.of_calls} AS sum_{measure.name}" for measure in MEASURES)
-    names = ", ".join([*keys, *(measure.name for measure in MEASURES)])
-    totals = ", ".join([*keys, *(f"ifNull(sum_{measure.name}, 0)" for measure in MEASURES)])
-    run(
-        f"INSERT INTO {layout.name(HOURLY_TABLE)} ({names}) SELECT {totals} FROM "
-        f"(SELECT {selected}, {sums} FROM {layout.name(CALLS)} GROUP BY {', '.join(f'`{name}`' for name in keys)})"
-    )
+    for sums in SUMS:
+        run(sums.fill(layout.name(sums.name), layout.name(CALLS)))
     run(
         f"INSERT INTO {layout.name(FINDINGS_TABLE)} (FindingId, Kind, State, Severity, FirstSeen, LastSeen, Team, Subject, CostUSD, Message, "
         f"Observations, TraceIds, Day, {VERSION.clickhouse}) SELECT lower(hex(sipHash128(number))), ['budget.soft', 'route.premium', 'privacy.pii_sent'][1 + number % 3], "

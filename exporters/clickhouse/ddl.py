@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from exporters.clickhouse import schema
 from exporters.clickhouse.config import ClickHouseConfig
-from exporters.clickhouse.schema import DEDUPLICATION_WINDOW, Field, Projection, Table
+from exporters.clickhouse.declare import Field, Projection, Table
+from exporters.clickhouse.hourly import COSTS
+from exporters.clickhouse.schema import DEDUPLICATION_WINDOW
 from exporters.clickhouse.views import VIEWS, View
 
 _WEEK = 7 * 24 * 3600
@@ -73,7 +75,11 @@ class Layout:
             return self.findings_ttl_days
         if table.name == schema.SHARES_TABLE:
             return schema.SHARES_DAYS
-        return self.ledger_ttl_days if table.name in (schema.CALLS_TABLE, schema.HOURLY_TABLE) else self.ttl_days
+        return (
+            self.ledger_ttl_days
+            if table.name in (schema.CALLS_TABLE, schema.HOURLY_TABLE, schema.TRAFFIC_TABLE)
+            else self.ttl_days
+        )
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -168,8 +174,9 @@ def select_of(view: View, layout: Layout) -> str:
         traces=layout.name(layout.traces),
         calls=layout.name(schema.CALLS),
         calls_table=layout.name(schema.CALLS_TABLE),
-        hourly=layout.name(schema.HOURLY),
+        hourly=layout.name(COSTS.view),
         hourly_table=layout.name(schema.HOURLY_TABLE),
+        traffic_table=layout.name(schema.TRAFFIC_TABLE),
         findings_table=layout.name(schema.FINDINGS_TABLE),
     )
 

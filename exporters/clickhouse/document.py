@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exporters.clickhouse import schema
+from exporters.clickhouse.declare import Table
 from exporters.clickhouse.reader import FORMATS, Limits
-from exporters.clickhouse.schema import Table
 from exporters.clickhouse.views import VIEWS
 
 PAGE = Path(__file__).parents[2] / "docs" / "clickhouse.md"
@@ -56,6 +56,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "views": _views,
     "llm_calls": lambda: _columns(schema.CALLS_OF, schema.CALL_NAMES),
     "llm_costs_hourly": lambda: _columns(schema.HOURLY_OF),
+    "llm_traffic_hourly": lambda: _columns(schema.TRAFFIC_OF),
     "llm_budget_shares": lambda: _columns(schema.SHARES_OF),
     "llm_findings": lambda: _columns(
         schema.FINDINGS_OF, tuple(f.name for f in schema.FINDINGS_OF.fields if f.name != "Version")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -22,11 +23,14 @@ from collector.component import Payload
 from collector.memory import large_buffer
 from exporters.clickhouse import schema
 from exporters.clickhouse.arrow import batch_of
+from exporters.clickhouse.declare import Table
 from exporters.clickhouse.finding_rows import finding_rows
-from exporters.clickhouse.ledger_rows import call_rows, hourly_rows, within
+from exporters.clickhouse.hourly import COSTS, TRAFFIC, Sums
+from exporters.clickhouse.ledger_rows import call_rows, within
 from exporters.clickhouse.log_rows import log_rows
 from exporters.clickhouse.share_rows import share_rows
 from exporters.clickhouse.span_rows import span_rows
+from exporters.clickhouse.sum_rows import Moves, moved
 
 Compression = Literal["lz4", "zstd", "none"]
 FORMAT = "ArrowStream"
@@ -63,14 +67,22 @@ def payloads(
 
 def _ledger(batch: SpanBatch, position: str, compression: Compression, collector: str) -> Iterator[Payload]:
     calls, replaced = within(batch.calls), within(batch.replaced)
+    moves = [Moves.of(frame, sign) for frame, sign in ((calls, 1), (replaced, -1)) if not frame.is_empty()]
+    # These come before the calls: where a server has yet to make them of an older release's calls, none may be among those.
+    yield from _sums(TRAFFIC, schema.TRAFFIC_OF, moves, position, compression)
     for month, part in _by_month(calls, calls["day"].to_numpy().astype("datetime64[M]")):
         rows = call_rows(part, collector)
-        yield _payload(rows, schema.CALLS_TABLE, position, month, rows.column("CallId"), compression)
-    moved = hourly_rows(calls, replaced)
-    hours = moved["Hour"].to_numpy().astype("datetime64[s]")
-    for month, part in _by_month(moved, hours.astype("datetime64[M]")):
-        rows = batch_of(part, schema.HOURLY_OF)
-        yield _payload(rows, schema.HOURLY_TABLE, position, month, rows.column("CostUSD"), compression)
+        payload = _payload(rows, schema.CALLS_TABLE, position, month, rows.column("CallId"), compression)
+        yield replace(payload, meta={**payload.meta, "schema": schema.SCHEMA_VERSION})
+    yield from _sums(COSTS, schema.HOURLY_OF, moves, position, compression)
+
+
+def _sums(of: Sums, table: Table, moves: list[Moves], position: str, compression: Compression) -> Iterator[Payload]:  # fmt: skip
+    rows = moved(of, moves)
+    hours = rows["Hour"].to_numpy().astype("datetime64[s]")
+    for month, part in _by_month(rows, hours.astype("datetime64[M]")):
+        block = batch_of(part, table)
+        yield _payload(block, of.name, position, month, block.column("CostUSD"), compression)
 
 
 def _position(batch: SpanBatch | RequestBatch, exporter: str) -> str:

@@ -15,6 +15,7 @@ from exporters.clickhouse import schema
 from exporters.clickhouse.client import Connection, explain
 from exporters.clickhouse.config import Dsn
 from exporters.clickhouse.ddl import Layout
+from exporters.clickhouse.hourly import MODEL
 
 _NAMES = {column.name: column.clickhouse for column in CALL_COLUMNS}
 _DAY_NS = 86400 * 10**9
@@ -44,7 +45,7 @@ class CallHistory:
         # Windows begin at quarters of an hour in every zone; rolling ones move on by their own steps.
         grain = window.step_ns if isinstance(window, Rolling) else QUARTER_NS
         at, where = f"intDiv({_START}, {grain})", f"WHERE {_START} >= {since_ns}"
-        names = [schema.MODEL if (name := COUNTED_BY[d]) is None else f"toString(`{_NAMES[name]}`)" for d in dimensions]
+        names = [MODEL if (name := COUNTED_BY[d]) is None else f"toString(`{_NAMES[name]}`)" for d in dimensions]
         keys = "".join(f", {name} AS d{number}" for number, name in enumerate(names))
         found: list[Summed] = []
         with self._asking() as connection:

@@ -11,7 +11,8 @@ from collector.errors import Retryable
 from collector.signals import Signal
 from exporters.clickhouse import ddl, schema
 from exporters.clickhouse.ddl import Layout, text
-from exporters.clickhouse.schema import Field, Table
+from exporters.clickhouse.declare import Field, Table
+from exporters.clickhouse.hourly import TRAFFIC
 from exporters.clickhouse.views import VIEWS
 
 logger = logging.getLogger(__name__)
@@ -22,12 +23,20 @@ Command = Callable[[str], object]
 Rows = Callable[[str], list[tuple[str, ...]]]
 
 
+#: The schema version that had no sums of traffic.
+_WITHOUT_TRAFFIC = 1
+
+
 class Incompatible(Retryable):
     """The tables that are there cannot take our rows. Somebody has to do something; then the same payloads are taken."""
 
 
-def migrate(layout: Layout, command: Command, rows: Rows) -> None:
-    """Create what is missing, add columns that are new, replace the views. Raises `Incompatible`."""
+def migrate(layout: Layout, command: Command, rows: Rows) -> bool:
+    """Create what is missing, add columns that are new, replace the views. Raises `Incompatible`.
+
+    Gives whether the schema is whole. Where an older release was, it is not yet: sums that it did not keep have been made of
+    the calls that are there, but what it committed and could not send may bring more. `settle` once that is sent.
+    """
     command(f"CREATE DATABASE IF NOT EXISTS {ddl.quote(layout.database)}{layout.on_cluster}")
     found = _version(layout, rows)
     if found > schema.SCHEMA_VERSION:
@@ -44,8 +53,31 @@ def migrate(layout: Layout, command: Command, rows: Rows) -> None:
     command(ddl.create_trace_times_view(layout))
     for view in VIEWS:
         command(ddl.create_view(view, layout))
+    if found == _WITHOUT_TRAFFIC:
+        fill(layout, command, rows)
+        return False
     if found < schema.SCHEMA_VERSION:
-        command(f"INSERT INTO {layout.name(schema.SCHEMA_TABLE)} SELECT {schema.SCHEMA_VERSION}, now()")
+        settle(layout, command)
+    return True
+
+
+def fill(layout: Layout, command: Command, rows: Rows) -> None:
+    """Make the hourly sums of traffic of the calls that are there, anew if need be."""
+    local, calls = layout.name(layout.local(schema.TRAFFIC_TABLE)), layout.name(schema.CALLS)
+    command(f"TRUNCATE TABLE {local}{layout.on_cluster}")
+    days = [
+        day for (day,) in rows(f"SELECT DISTINCT toString(Day) AS d FROM {layout.name(schema.CALLS_TABLE)} ORDER BY d")
+    ]
+    logger.info("making %s of the calls of %d days", schema.TRAFFIC_TABLE, len(days))
+    for day in days:
+        # A day at a time: no more of them than these are in memory. What is inserted here has no token, and is never a repetition.
+        insert = TRAFFIC.fill(layout.name(schema.TRAFFIC_TABLE), calls, f"Day = {text(day)}")
+        command(f"{insert} SETTINGS insert_deduplicate = 0, distributed_foreground_insert = 1")
+
+
+def settle(layout: Layout, command: Command) -> None:
+    """Note that the schema is whole, so that no later start makes any of it anew."""
+    command(f"INSERT INTO {layout.name(schema.SCHEMA_TABLE)} SELECT {schema.SCHEMA_VERSION}, now()")
 
 
 def check(layout: Layout, signal: Signal, rows: Rows) -> None:

@@ -6,7 +6,7 @@ fallback over midnight (UTC) is not among them.
 
 from __future__ import annotations
 
-from exporters.clickhouse.schema import MODEL
+from exporters.clickhouse.hourly import MODEL
 
 #: How long after a failed attempt ended another one may start, as the processor `routing` has it by default.
 _WITHIN_NS = 120 * 10**9

@@ -12,7 +12,7 @@ columns come from `collector.columns`.
 | llm_calls_versions | ReplacingMergeTree | one version of a call; read `llm_calls` | month of Day |
 | llm_findings_versions | ReplacingMergeTree | one version of a finding; read `llm_findings` | month of Day |
 | llm_budget_shares | ReplacingMergeTree | what one collector counts of a budget's window | month of Period |
-| llm_costs_hourly_sums | SummingMergeTree | one movement of the hourly sums; read `llm_costs_hourly` | month |
+| llm_costs_hourly_sums, llm_traffic_hourly_sums | SummingMergeTree | one movement of the hourly sums (`hourly.py`); read `llm_costs_hourly`, `llm_traffic_hourly` | month |
 | spanledger_schema | MergeTree | a schema version that was put in place | - |
 
 Partitions follow what a sender cannot make up without end: spans and logs go by the day they came in, whatever their
@@ -21,121 +21,54 @@ timestamps say, calls and sums by month, of which DateTime has 1,633.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from collector import columns
-from collector.columns import CALL_COLUMNS, SPAN_COLUMNS, Column
+from collector.columns import CALL_COLUMNS, SPAN_COLUMNS
+from exporters.clickhouse.declare import (
+    ITEMS,
+    MAP,
+    TIME,
+    ZSTD,
+    Field,
+    MaterializedView,
+    Table,
+    field_of,
+    low,
+    text,
+)
+from exporters.clickhouse.hourly import COSTS, TRAFFIC
 
 #: Rises when start-up has to do more than add a column.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Inserts that the server remembers by token. A payload is repeated right after it failed, so this is ample.
 DEDUPLICATION_WINDOW = 10_000
 CALLS = "llm_calls"
 CALLS_TABLE = "llm_calls_versions"
-HOURLY = "llm_costs_hourly"
-HOURLY_TABLE = "llm_costs_hourly_sums"
+HOURLY_TABLE = COSTS.name
+HOURLY_OF = COSTS.table
+TRAFFIC_TABLE = TRAFFIC.name
+TRAFFIC_OF = TRAFFIC.table
 FINDINGS = "llm_findings"
 FINDINGS_TABLE = "llm_findings_versions"
 SHARES_TABLE = "llm_budget_shares"
 SCHEMA_TABLE = "spanledger_schema"
-#: The model that a call is charged under: what the gateway asked its provider for, else who answered, else who was asked.
-MODEL = "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', ResponseModel, RequestModel)"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A column of a table. `alias` is the expression of an ALIAS column, which is computed when it is read; `default` of a column
-    that rows do not bring along."""
-
-    name: str
-    type: str
-    codec: str = ""
-    alias: str = ""
-    default: str = ""
-    doc: str = ""
-    column: Column | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """The same rows once more inside a table's parts, summed by fewer keys. Parts carry it: it is never ahead of the table
-    or behind it, and the engine answers from it whatever asks for no other columns."""
-
-    name: str
-    keys: tuple[str, ...]
-    sums: tuple[str, ...]
-
-    @property
-    def select(self) -> str:
-        keys = ", ".join(self.keys)
-        return f"SELECT {keys}, {', '.join(f'sum({name})' for name in self.sums)} GROUP BY {keys}"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table. `engine` without Replicated; `ttl` is a date expression that the kept days are added to."""
-
-    name: str
-    doc: str
-    fields: tuple[Field, ...]
-    engine: str
-    order_by: str
-    sharding: str  # of what is in the row alone, so that a block that is sent again is parted as before
-    partition_by: str = ""
-    primary_key: str = ""
-    indexes: tuple[str, ...] = ()
-    ttl: str = ""
-    whole_parts: bool = False
-    projections: tuple[Projection, ...] = ()
-
-    @property
-    def inserted(self) -> Iterator[Field]:
-        """The columns that rows bring along."""
-        return (field for field in self.fields if not field.alias and not field.default)
-
-
-@dataclass(frozen=True, slots=True)
-class MaterializedView:
-    """What is written to `target` whenever rows come into `source`."""
-
-    name: str
-    source: str
-    target: str
-    select: str
-
-
-ZSTD = "ZSTD(1)"
-TIME = "Delta(8), ZSTD(1)"
-MAP = "Map(LowCardinality(String), String)"
-ITEMS = "arrayMap((key, value) -> concat(key, '=', value), mapKeys({0}), mapValues({0}))"
-
-
-def _text(name: str, doc: str) -> Field:
-    return Field(name, "String", ZSTD, doc=doc)
-
-
-def _low(name: str, doc: str) -> Field:
-    return Field(name, "LowCardinality(String)", ZSTD, doc=doc)
-
 
 #: The 22 physical columns of the Collector's exporter, in its order, and its two alias columns.
 COLLECTOR_FIELDS: tuple[Field, ...] = (
     Field("Timestamp", "DateTime64(9)", TIME, doc="Start of the span; clamped to the years 1970 to 2105"),
-    _text("TraceId", "32 digits, lower-case hex"),
-    _text("SpanId", "16 digits, lower-case hex"),
-    _text("ParentSpanId", "16 digits, lower-case hex; empty for a root"),
-    _text("TraceState", "W3C trace state"),
-    _low("SpanName", "Name of the span"),
-    _low("SpanKind", "Unspecified, Internal, Server, Client, Producer or Consumer"),
-    _low("ServiceName", "service.name of the resource"),
+    text("TraceId", "32 digits, lower-case hex"),
+    text("SpanId", "16 digits, lower-case hex"),
+    text("ParentSpanId", "16 digits, lower-case hex; empty for a root"),
+    text("TraceState", "W3C trace state"),
+    low("SpanName", "Name of the span"),
+    low("SpanKind", "Unspecified, Internal, Server, Client, Producer or Consumer"),
+    low("ServiceName", "service.name of the resource"),
     Field("ResourceAttributes", MAP, ZSTD, doc="All attributes of the resource, as text"),
-    _text("ScopeName", "Instrumentation scope"),
-    _text("ScopeVersion", "Its version"),
+    text("ScopeName", "Instrumentation scope"),
+    text("ScopeVersion", "Its version"),
     Field("SpanAttributes", MAP, ZSTD, doc="All attributes of the span, as text"),
     Field("Duration", "UInt64", "T64, ZSTD(1)", doc="Nanoseconds; 0 where the end is before the start"),
-    _low("StatusCode", "Unset, Ok or Error"),
-    _text("StatusMessage", "What the span says about its error"),
+    low("StatusCode", "Unset, Ok or Error"),
+    text("StatusMessage", "What the span says about its error"),
     Field("Events.Timestamp", "Array(DateTime64(9))", ZSTD, doc="Events: when"),
     Field("Events.Name", "Array(LowCardinality(String))", ZSTD, doc="Events: what"),
     Field("Events.Attributes", f"Array({MAP})", ZSTD, doc="Events: their attributes"),
@@ -152,21 +85,21 @@ RECEIVED = Field("Received", "DateTime('UTC')", "Delta(4), ZSTD(1)", doc="When i
 
 #: The 16 physical columns of the Collector's logs table, in its order. EventName is younger than the rest: a table that the
 #: Collector made before may lack it.
-EVENT_NAME = _text("EventName", "Name of the event, for records that are events")
+EVENT_NAME = text("EventName", "Name of the event, for records that are events")
 LOG_FIELDS: tuple[Field, ...] = (
     Field("Timestamp", "DateTime64(9)", TIME, doc="When it happened, else when it was observed; clamped to the years 1970 to 2105"),
-    _text("TraceId", "32 digits, lower-case hex; empty where the record belongs to no trace"),
-    _text("SpanId", "16 digits, lower-case hex; empty likewise"),
+    text("TraceId", "32 digits, lower-case hex; empty where the record belongs to no trace"),
+    text("SpanId", "16 digits, lower-case hex; empty likewise"),
     Field("TraceFlags", "UInt8", doc="W3C trace flags"),
-    _low("SeverityText", "Severity as the source calls it"),
+    low("SeverityText", "Severity as the source calls it"),
     Field("SeverityNumber", "UInt8", doc="1 to 24 (9 is INFO, 17 is ERROR), 0 for none"),
-    _low("ServiceName", "service.name of the resource"),
-    _text("Body", "What it says: text as it is, maps and arrays as JSON"),
-    _low("ResourceSchemaUrl", "Schema of the resource"),
+    low("ServiceName", "service.name of the resource"),
+    text("Body", "What it says: text as it is, maps and arrays as JSON"),
+    low("ResourceSchemaUrl", "Schema of the resource"),
     Field("ResourceAttributes", MAP, ZSTD, doc="All attributes of the resource, as text"),
-    _low("ScopeSchemaUrl", "Schema of the scope"),
-    _text("ScopeName", "Instrumentation scope"),
-    _low("ScopeVersion", "Its version"),
+    low("ScopeSchemaUrl", "Schema of the scope"),
+    text("ScopeName", "Instrumentation scope"),
+    low("ScopeVersion", "Its version"),
     Field("ScopeAttributes", MAP, ZSTD, doc="All attributes of the scope, as text"),
     Field("LogAttributes", MAP, ZSTD, doc="All attributes of the log record, as text"),
     EVENT_NAME,
@@ -175,70 +108,14 @@ LOG_FIELDS: tuple[Field, ...] = (
 TIMESTAMP_TIME = Field("TimestampTime", "DateTime", alias="toDateTime(Timestamp)", doc="Timestamp in whole seconds")
 
 
-def _field(column: Column) -> Field:
-    """A declared column as ClickHouse keeps it. Raises `ValueError` for one that stays inside the pipeline."""
-    if column.clickhouse is None or column.clickhouse_type is None:
-        raise ValueError(f"the column {column.name} has no ClickHouse name")
-    kind = column.clickhouse_type
-    number = "UInt64" in kind or "UInt32" in kind
-    codec = TIME if kind.startswith("DateTime64") else "T64, ZSTD(1)" if number and not kind.startswith("Map") else ZSTD
-    return Field(column.clickhouse, kind, codec, doc=column.doc, column=column)
-
-
 #: Our columns of `otel_traces`, and those of the ledger.
-OUR_FIELDS: tuple[Field, ...] = tuple(_field(column) for column in SPAN_COLUMNS)
-CALL_FIELDS: tuple[Field, ...] = tuple(_field(column) for column in CALL_COLUMNS)
+OUR_FIELDS: tuple[Field, ...] = tuple(field_of(column) for column in SPAN_COLUMNS)
+CALL_FIELDS: tuple[Field, ...] = tuple(field_of(column) for column in CALL_COLUMNS)
 COLLECTOR = Field("Collector", "LowCardinality(String)", ZSTD, doc="Id of the collector that wrote it")
 #: What the ledger's readers see: the bookkeeping of versions stays behind the view.
 CALL_NAMES: tuple[str, ...] = tuple(
     field.name for field in (*CALL_FIELDS, COLLECTOR) if field.column not in (columns.VERSION, columns.WITHDRAWN)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A sum of the hourly table. `of_calls` is the same sum over `llm_calls`."""
-
-    name: str
-    type: str
-    of_calls: str
-    doc: str
-
-
-#: What hourly sums are kept by.
-HOURLY_KEYS: tuple[Field, ...] = (
-    Field("Hour", "DateTime('UTC')", "Delta(4), ZSTD(1)", doc="Hour in which the call started, UTC"),
-    _low("Team", columns.TEAM.doc),
-    _low("App", columns.APP.doc),
-    _text("User", columns.USER.doc),
-    _low("Environment", columns.ENVIRONMENT.doc),
-    _low("Provider", columns.PROVIDER.doc),
-    _low("Model", "Model that the call is charged under: upstream, else response, else request model"),
-)
-_MONEY = "Decimal(38, 12)"
-MEASURES: tuple[Measure, ...] = (
-    Measure("Calls", "Int64", "count()", "Calls"),
-    Measure("FailedCalls", "Int64", "countIf(StatusCode = 'Error')", "Calls that failed"),
-    Measure("PricedCalls", "Int64", "count(CostUSD)", "Calls whose cost is known"),
-    Measure(
-        "UnpricedCalls",
-        "Int64",
-        "countIf(CostUSD IS NULL AND StatusCode != 'Error')",
-        "Calls that did not fail and have no known cost",
-    ),
-    Measure("InputTokens", "Int64", "sum(InputTokens)", "Known input tokens"),
-    Measure("CacheReadTokens", "Int64", "sum(CacheReadTokens)", "Known tokens read from a cache"),
-    Measure("CacheWriteTokens", "Int64", "sum(CacheWriteTokens)", "Known tokens written to a cache"),
-    Measure("OutputTokens", "Int64", "sum(OutputTokens)", "Known output tokens"),
-    Measure("ReasoningTokens", "Int64", "sum(ReasoningTokens)", "Known reasoning tokens"),
-    Measure("CostUSD", _MONEY, "sum(CostUSD)", "Known cost; NULL where no call of the row has one"),
-    Measure("CacheSavingsUSD", _MONEY, "sum(CacheSavingsUSD)", "What caching saved"),
-)
-
-
-def known_cost(table: str = "h") -> str:
-    """SQL: the sum of the known costs of movements of hourly sums, NULL where no call has one."""
-    return f"if(sum({table}.PricedCalls) = 0, NULL, sum({table}.CostUSD))"
 
 
 CALLS_OF = Table(
@@ -257,25 +134,6 @@ CALLS_OF = Table(
     sharding="cityHash64(CallId)",
 )
 
-HOURLY_OF = Table(
-    HOURLY_TABLE,
-    "Movements of the hourly sums: a better version of a call takes back what the old one added. Ask `llm_costs_hourly`",
-    HOURLY_KEYS + tuple(Field(m.name, m.type, "" if m.type == _MONEY else "T64, ZSTD(1)", doc=m.doc) for m in MEASURES),
-    engine="SummingMergeTree",
-    order_by="(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
-    partition_by="toYYYYMM(Hour)",
-    ttl="toDate(Hour)",
-    sharding="cityHash64(" + ", ".join(field.name for field in HOURLY_KEYS) + ")",
-    # Users are what makes the rows many: without them an hour has some hundreds instead of thousands.
-    projections=(
-        Projection(
-            "without_user",
-            tuple(field.name for field in HOURLY_KEYS if field.name != "User"),
-            tuple(measure.name for measure in MEASURES),
-        ),
-    ),
-)
-
 #: Whom findings are about most often, as columns; all of it is in Subject. Column → dimension.
 FINDING_SUBJECT = {"Team": "team", "App": "app", "User": "user", "Model": "model", "Provider": "provider"}
 _MOMENT = "DateTime64(9)"
@@ -283,21 +141,21 @@ FINDINGS_OF = Table(
     FINDINGS_TABLE,
     "Every version of every finding. Ask `llm_findings`, which shows the newest one",
     (
-        _text("FindingId", "The finding's id; stays while it is open and when it is resolved"),
-        _low("Kind", "What was noticed, such as budget.hard or privacy.pii_sent"),
-        _low("State", "open, or resolved"),
-        _low("Severity", "info, warning or critical: the highest that was observed"),
+        text("FindingId", "The finding's id; stays while it is open and when it is resolved"),
+        low("Kind", "What was noticed, such as budget.hard or privacy.pii_sent"),
+        low("State", "open, or resolved"),
+        low("Severity", "info, warning or critical: the highest that was observed"),
         Field("FirstSeen", _MOMENT, TIME, doc="When it was first observed (the time of the calls, not of processing)"),
         Field("LastSeen", _MOMENT, TIME, doc="When it was last observed"),
         Field("ResolvedAt", f"Nullable({_MOMENT})", TIME, doc="When it was so no more; NULL: it is open"),
-        _low("Resolution", "Why it is resolved: recovered, quiet (not observed for long enough), evicted (too many were open)"),
-        *(_text(name, f"Of the subject; empty where the finding is not about one {dimension}") for name, dimension in FINDING_SUBJECT.items()),
+        low("Resolution", "Why it is resolved: recovered, quiet (not observed for long enough), evicted (too many were open)"),
+        *(text(name, f"Of the subject; empty where the finding is not about one {dimension}") for name, dimension in FINDING_SUBJECT.items()),
         Field("Subject", MAP, ZSTD, doc="Whom it is about, by dimension"),
         Field("Measured", "Nullable(Float64)", ZSTD, doc="What was measured last"),
         Field("Expected", "Nullable(Float64)", ZSTD, doc="What it was measured against"),
-        _low("Unit", "Unit of both"),
+        low("Unit", "Unit of both"),
         Field("CostUSD", "Nullable(Decimal(38, 12))", ZSTD, doc="Money at stake; NULL where no observation names any"),
-        _text("Message", "What it is, in a sentence"),
+        text("Message", "What it is, in a sentence"),
         Field("Observations", "UInt64", "T64, ZSTD(1)", doc="How often it was observed"),
         Field("TraceIds", "Array(String)", ZSTD, doc="Evidence: traces of the first few spans that show it"),
         Field("SpanIds", "Array(String)", ZSTD, doc="Evidence: these spans"),
@@ -317,12 +175,12 @@ SHARES_OF = Table(
     SHARES_TABLE,
     "What each of several collectors counts of budgets that they share. Ask it with FINAL: the sum over collectors is what is used",
     (
-        _low("Scope", "What is counted: dimensions, filters and window, as a number. Budgets that count the same have one"),
+        low("Scope", "What is counted: dimensions, filters and window, as a number. Budgets that count the same have one"),
         Field("Period", _MOMENT, TIME, doc="Start of the window, or of a step of a rolling one"),
         Field("Dimensions", "Array(LowCardinality(String))", ZSTD, doc="What there is a counter for each value of"),
         Field("Values", "Array(String)", ZSTD, doc="Of these dimensions, in this order; empty: the call has none"),
-        _low("Collector", "Whose share it is"),
-        Field("CostUSD", _MONEY, ZSTD, doc="Known cost of the calls that it counted"),
+        low("Collector", "Whose share it is"),
+        Field("CostUSD", "Decimal(38, 12)", ZSTD, doc="Known cost of the calls that it counted"),
         Field("Tokens", "Int64", "T64, ZSTD(1)", doc="Input and output tokens of these"),
         Field("Calls", "Int64", "T64, ZSTD(1)", doc="How many these are"),
         Field("LastCall", _MOMENT, TIME, doc="Start of the newest one"),
@@ -426,5 +284,5 @@ def trace_times_view(name: str) -> MaterializedView:
 
 def tables(traces_name: str, logs_name: str) -> tuple[Table, ...]:
     """All tables, in the order in which they are made."""
-    ours = CALLS_OF, HOURLY_OF, FINDINGS_OF, SHARES_OF, SCHEMA_OF
+    ours = CALLS_OF, HOURLY_OF, TRAFFIC_OF, FINDINGS_OF, SHARES_OF, SCHEMA_OF
     return traces(traces_name), trace_times(traces_name), logs(logs_name), *ours

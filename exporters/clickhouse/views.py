@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporters.clickhouse import routing_views
-from exporters.clickhouse.schema import CALL_NAMES, CALLS, FINDINGS, FINDINGS_OF, HOURLY, HOURLY_KEYS, MEASURES, MODEL
+from exporters.clickhouse.hourly import COSTS, MODEL, TRAFFIC, Sums
+from exporters.clickhouse.schema import CALL_NAMES, CALLS, FINDINGS, FINDINGS_OF
 
 #: All versions of a call lie in one partition, so none has to be merged with another's rows. The minmax index on Timestamp
 #: may be used although versions differ in it: the engine reads again what an older version could have hidden.
@@ -24,17 +25,6 @@ class View:
     select: str
 
 
-def _sums() -> str:
-    parts = []
-    for measure in MEASURES:
-        total = f"sum({{hourly_table}}.{measure.name})"
-        # A cost that no call has is unknown, not zero.
-        unknown = measure.name == "CostUSD"
-        parts.append(f"if(sum({{hourly_table}}.PricedCalls) = 0, NULL, {total}) AS {measure.name}" if unknown else f"{total} AS {measure.name}")  # fmt: skip
-    return ", ".join(parts)
-
-
-_HOURLY_KEYS = ", ".join(field.name for field in HOURLY_KEYS)
 _TOTALS = (
     "sum(h.Calls) AS Calls, sum(h.FailedCalls) AS FailedCalls, sum(h.UnpricedCalls) AS UnpricedCalls, "
     "sum(h.InputTokens) AS InputTokens, sum(h.CacheReadTokens) AS CacheReadTokens, sum(h.OutputTokens) AS OutputTokens, "
@@ -51,17 +41,18 @@ def _by(dimension: str) -> View:
     )
 
 
+def _hours(sums: Sums, table: str) -> View:
+    return View(sums.view, sums.doc, sums.select.format(table))
+
+
 VIEWS: tuple[View, ...] = (
     View(
         CALLS,
         "One row per call, exact as it is asked: the newest version, no withdrawn call",
         f"SELECT {', '.join(f'`{name}`' for name in CALL_NAMES)} FROM {{calls_table}} FINAL WHERE `Withdrawn` = 0 SETTINGS {_FINAL_SETTINGS}",
     ),
-    View(
-        HOURLY,
-        "Sums by hour, team, app, user, environment, provider and model; equal to sums over `llm_calls`",
-        f"SELECT {_HOURLY_KEYS}, {_sums()} FROM {{hourly_table}} GROUP BY {_HOURLY_KEYS} HAVING Calls != 0",
-    ),
+    _hours(COSTS, "{hourly_table}"),
+    _hours(TRAFFIC, "{traffic_table}"),
     View(
         FINDINGS,
         "One row per finding, exact as it is asked: the newest version",

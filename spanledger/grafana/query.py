@@ -16,7 +16,8 @@ from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from exporters.clickhouse.schema import HOURLY_TABLE, MODEL, known_cost
+from exporters.clickhouse.hourly import MODEL, known_cost
+from exporters.clickhouse.schema import HOURLY_TABLE
 
 CLICKHOUSE = DataSourceRef(type_val="grafana-clickhouse-datasource", uid="${datasource}")
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${prometheus}")

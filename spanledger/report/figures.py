@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from exporters.clickhouse.schema import HOURLY_TABLE, MODEL
+from exporters.clickhouse.hourly import MODEL
+from exporters.clickhouse.schema import HOURLY_TABLE
 
 #: Rows of one read-only statement. Whole numbers and decimals may be texts, as ClickHouse's JSON writes them.
 Query = Callable[[str], Sequence[Sequence[Any]]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exporters.clickhouse.schema import HOURLY_TABLE, MODEL, known_cost
+from exporters.clickhouse.hourly import MODEL, known_cost
+from exporters.clickhouse.schema import HOURLY_TABLE
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import REST
 from spanledger.ui.filters import NONE

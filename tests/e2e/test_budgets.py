@@ -9,7 +9,7 @@ from pathlib import Path
 from collector.columns import PICO_PER_USD
 from collector.store import StateStore, open_sealer
 from config import load
-from exporters.clickhouse.schema import MODEL
+from exporters.clickhouse.hourly import MODEL
 from processors.budgets.counters import Counters
 from tests.cli_kit import serve
 from tests.collector_kit import Collector

@@ -26,7 +26,8 @@ from collector.signals import Signal
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import ClickHouseConfig, parse_dsn
 from exporters.clickhouse.exporter import ClickHouse
-from exporters.clickhouse.schema import COLLECTOR_FIELDS, HOURLY_OF, LOG_FIELDS, MEASURES, MODEL
+from exporters.clickhouse.hourly import SUMS, TRAFFIC, Sums
+from exporters.clickhouse.schema import COLLECTOR_FIELDS, HOURLY_OF, LOG_FIELDS
 from exporters.clickhouse.views import VIEWS
 from tests.findings_kit import finding
 from tests.ledger_rows import RECEIVED_NS, batch, call, context
@@ -84,20 +85,16 @@ def deliver(exporter: ClickHouse, *batches: Any, times: int = 1) -> list[Payload
     return payloads
 
 
-def hourly_of_calls(rows: Rows) -> list[tuple[Any, ...]]:
+def hourly_of_calls(of: Sums, rows: Rows) -> list[tuple[Any, ...]]:
     """What the hourly sums should be, from `llm_calls`."""
-    keys = f"toStartOfHour(Timestamp, 'UTC') AS Hour, Team, App, User, Environment, Provider, {MODEL} AS Model"
-    sums = ", ".join(f"ifNull({m.of_calls}, 0)" for m in MEASURES)
-    return rows(
-        f"SELECT {keys}, {sums} FROM {{db}}.llm_calls GROUP BY Hour, Team, App, User, Environment, Provider, Model ORDER BY ALL"
-    )
+    keys = ", ".join(f"{key.of_calls} AS k{place}" for place, key in enumerate(of.keys))
+    sums = ", ".join(f"ifNull({m.of_calls}, 0)" for m in of.measures)
+    return rows(f"SELECT {keys}, {sums} FROM {{db}}.llm_calls GROUP BY {', '.join(f'k{place}' for place in range(len(of.keys)))} ORDER BY ALL")  # fmt: skip
 
 
-def hourly(rows: Rows) -> list[tuple[Any, ...]]:
-    names = ", ".join(f"ifNull({m.name}, 0) AS of_{m.name}" for m in MEASURES)
-    return rows(
-        f"SELECT toDateTime64(Hour, 9) AS Hour, Team, App, User, Environment, Provider, Model, {names} FROM {{db}}.llm_costs_hourly ORDER BY ALL"
-    )
+def hourly(of: Sums, rows: Rows) -> list[tuple[Any, ...]]:
+    names = ", ".join(f"ifNull({m.name}, 0) AS of_{m.name}" for m in of.measures)
+    return rows(f"SELECT toDateTime64(Hour, 9) AS Hour, {', '.join(of.key_names[1:])}, {names} FROM {{db}}.{of.view} ORDER BY ALL")  # fmt: skip
 
 
 def test_a_span_arrives_as_the_collectors_exporter_writes_it(make: Make, rows: Rows) -> None:
@@ -231,8 +228,9 @@ def test_calls_of_two_months_are_two_payloads_each_one_part(make: Make, rows: Ro
 
     other = call("b", day=datetime.date(2026, 12, 1), start_ns=NOON_NS + 7 * 24 * HOUR_NS)
     sent = deliver(make(), batch(made=[call("a"), other]))
-    assert [p.meta["table"] for p in sent] == ["llm_calls_versions"] * 2 + ["llm_costs_hourly_sums"] * 2
-    assert len({p.meta["token"] for p in sent}) == 4
+    tables = "llm_traffic_hourly_sums", "llm_calls_versions", "llm_costs_hourly_sums"
+    assert [p.meta["table"] for p in sent] == [table for table in tables for _ in range(2)]
+    assert len({p.meta["token"] for p in sent}) == 6
     assert rows("SELECT count() FROM {db}.llm_calls") == [(2,)]
 
 
@@ -263,7 +261,8 @@ def test_every_view_answers_and_hourly_sums_equal_the_calls(make: Make, rows: Ro
     deliver(make(), batch(body, made=made, spans=found).with_(findings=(finding(),)))
     for view in VIEWS:
         assert rows(f"SELECT * FROM {{db}}.{view.name}"), view.name
-    assert hourly_of_calls(rows) == hourly(rows)
+    for sums in SUMS:
+        assert hourly_of_calls(sums, rows) == hourly(sums, rows)
     assert rows("SELECT RequestModel, ResponseModel FROM {db}.llm_requested_against_served") == [
         ("gpt-4o", "gpt-4o-2024")
     ]
@@ -296,7 +295,7 @@ def test_starting_again_keeps_the_rows_and_does_nothing_else(make: Make, rows: R
     deliver(make(), batch(made=[call("a")]))
     make()
     assert rows("SELECT count() FROM {db}.llm_calls") == [(1,)]
-    assert rows("SELECT Version FROM {db}.spanledger_schema") == [(1,)]
+    assert rows("SELECT Version FROM {db}.spanledger_schema") == [(2,)]
 
 
 def test_a_table_of_the_collector_gets_our_columns(make: Make, rows: Rows) -> None:
@@ -533,3 +532,30 @@ def test_sums_of_an_older_release_get_the_ones_without_users_of_what_is_there(
     assert rows(f"{asked} SETTINGS force_optimize_projection = 1") == [("search", 3, Decimal("0.000000000023"))]
     make(create_schema=False)
     assert "ADD PROJECTION" not in caplog.text
+
+
+def test_traffic_is_summed_of_what_an_older_release_left_stored_or_committed(make: Make, rows: Rows) -> None:
+    """Its calls that are stored, those that it committed and could not send, and better versions of both that come now."""
+    exporter = make()
+    old, waiting, new = (
+        batch(made=[call("a", cost_pico=5, route="r1", route_verdict="ok"), call("b", refused_by="model")]),
+        batch(made=[call("c", status="Error", error_type="rate limit")], position=2),
+        batch(made=[call("a", cost_pico=6, version=2), call("d")], replaced=[call("a", cost_pico=5, route="r1", route_verdict="ok")], position=3),
+    )  # fmt: skip
+    deliver(exporter, old)
+    exporter.close()
+    rows.command("TRUNCATE TABLE {db}.llm_traffic_hourly_sums")  # type: ignore[attr-defined]
+    rows.command("TRUNCATE TABLE {db}.spanledger_schema")  # type: ignore[attr-defined]
+    rows.command("INSERT INTO {db}.spanledger_schema SELECT 1, now()")  # type: ignore[attr-defined]
+    again = make()
+    assert hourly_of_calls(TRAFFIC, rows) == hourly(TRAFFIC, rows) != []
+    for payload in again.encode(waiting):
+        if payload.meta["table"] != "llm_traffic_hourly_sums":
+            again.send(replace(payload, meta={n: v for n, v in payload.meta.items() if n != "schema"}))
+    assert rows("SELECT max(Version) FROM {db}.spanledger_schema") == [(1,)]
+    deliver(again, new, times=2)
+    assert hourly_of_calls(TRAFFIC, rows) == hourly(TRAFFIC, rows)
+    assert rows("SELECT sum(Calls), sum(LimitedCalls), sum(CostUSD) FROM {db}.llm_traffic_hourly") == [(4, 1, Decimal("0.000000000006"))]  # fmt: skip
+    assert rows("SELECT max(Version) FROM {db}.spanledger_schema") == [(2,)]
+    deliver(make(), batch(made=[call("e")], position=4))
+    assert hourly_of_calls(TRAFFIC, rows) == hourly(TRAFFIC, rows)

@@ -15,7 +15,7 @@ from collector.sums import LAST_TOKENS
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.exporter import ClickHouse
-from exporters.clickhouse.schema import HOURLY_OF, MEASURES, MODEL
+from exporters.clickhouse.hourly import SUMS, Sums
 from tests.ledger_rows import batch, call, context
 from tests.spans_kit import NOON_NS
 
@@ -30,6 +30,11 @@ VERSION = st.fixed_dictionaries(
         "response_model": NAME, "request_model": NAME, "status": st.sampled_from(["Unset", "Ok", "Error"]),
         "input_tokens": COUNT, "output_tokens": COUNT, "cache_read_tokens": COUNT, "cache_write_tokens": COUNT,
         "reasoning_tokens": COUNT, "cost_pico": MONEY, "cache_savings_pico": MONEY, "withdrawn": st.booleans(),
+        "deployment": NAME, "region": NAME, "route": NAME, "expected_model": NAME, "route_verdict": NAME, "refused_by": NAME,
+        "price_status": NAME, "price_source": NAME | st.sampled_from(["book 1.2 openai/gpt-4o", "book  1.2", " book"]),
+        "error_type": NAME | st.sampled_from(["429", "Rate-Limit", "limit rate", "rate", "THROTTLED", "ratelimits"]),
+        "model_tier": st.none() | st.integers(1, 3), "expected_cost_pico": MONEY, "avoidable_cost_pico": MONEY,
+        "duration_ns": COUNT,
     }
 )  # fmt: skip
 BATCHES = st.lists(st.lists(VERSION, max_size=5, unique_by=lambda v: v["call_id"]), min_size=1, max_size=4)
@@ -60,7 +65,7 @@ def test_hourly_sums_equal_the_calls(
     """The view, and the sums without users that the engine keeps beside them, before and after parts were merged."""
     connection = exporter._connection
     assert connection is not None
-    for table in ("llm_calls_versions", "llm_costs_hourly_sums"):
+    for table in ("llm_calls_versions", *(sums.name for sums in SUMS)):
         connection.command(f"TRUNCATE TABLE spanledger.{table}")
     current: dict[str, dict[str, Any]] = {}
     for position, versions in enumerate(batches, 1):
@@ -73,24 +78,31 @@ def test_hourly_sums_equal_the_calls(
             for _ in range(again):
                 exporter.send(payload)
         current |= {row["call_id"]: row for row in made}
-    if merged:
-        connection.command("OPTIMIZE TABLE spanledger.llm_costs_hourly_sums FINAL")
+    for sums in SUMS if merged else ():
+        connection.command(f"OPTIMIZE TABLE spanledger.{sums.name} FINAL")
     alive = [row for row in current.values() if not row["withdrawn"]]
     assert _ask(connection, "SELECT count() FROM spanledger.llm_calls") == [(str(len(alive)),)]
-    keys = f"toUnixTimestamp(toStartOfHour(Timestamp, 'UTC')), Team, App, User, Environment, Provider, {MODEL}"
-    sums = ", ".join(f"ifNull({m.of_calls}, 0)" for m in MEASURES)
-    hourly = ", ".join(f"ifNull({m.name}, 0)" for m in MEASURES)
-    assert _ask(connection, f"SELECT {keys}, {sums} FROM spanledger.llm_calls GROUP BY {keys} ORDER BY ALL") == _ask(
-        connection,
-        f"SELECT toUnixTimestamp(Hour), Team, App, User, Environment, Provider, Model, {hourly} FROM spanledger.llm_costs_hourly ORDER BY ALL",
-    )
-    (narrow,) = HOURLY_OF.projections
-    keys = f"toUnixTimestamp(toStartOfHour(Timestamp, 'UTC')), Team, App, Environment, Provider, {MODEL}"
-    assert _ask(connection, f"SELECT {keys}, {sums} FROM spanledger.llm_calls GROUP BY {keys} ORDER BY ALL") == _ask(
-        connection,
-        f"SELECT toUnixTimestamp(Hour), {', '.join(narrow.keys[1:])}, {', '.join(f'sum({m.name})' for m in MEASURES)} FROM spanledger.llm_costs_hourly_sums "
-        f"GROUP BY {', '.join(narrow.keys)} HAVING sum(Calls) != 0 ORDER BY ALL SETTINGS force_optimize_projection = 1",
-    )
+    for sums in SUMS:
+        hourly = ", ".join(f"ifNull({m.name}, 0) AS of_{m.name}" for m in sums.measures)
+        keys = ", ".join(sums.key_names[1:])
+        found = f"SELECT toUnixTimestamp(Hour) AS hour, {keys}, {hourly} FROM spanledger.{sums.view} ORDER BY ALL"
+        assert _ask(connection, _of_calls(sums)) == _ask(connection, found)
+        # What the engine answers from for whoever asks for fewer keys.
+        for narrow in sums.projections:
+            total = ", ".join(f"sum({m.name})" for m in sums.measures)
+            found = f"SELECT toUnixTimestamp(Hour), {', '.join(narrow.keys[1:])}, {total} FROM spanledger.{sums.name} GROUP BY {', '.join(narrow.keys)} HAVING sum(Calls) != 0 ORDER BY ALL"
+            assert _ask(connection, _of_calls(sums, narrow.keys)) == _ask(
+                connection, f"{found} SETTINGS force_optimize_projection = 1"
+            )
+
+
+def _of_calls(of: Sums, names: tuple[str, ...] | None = None) -> str:
+    """The same sums of the calls in force."""
+    keys = [key.of_calls for key in of.keys if names is None or key.field.name in names]
+    first = f"toUnixTimestamp({keys[0]}) AS k0"
+    columns = ", ".join([first, *(f"{sql} AS k{place}" for place, sql in enumerate(keys[1:], 1))])
+    total = ", ".join(f"ifNull({m.of_calls}, 0)" for m in of.measures)
+    return f"SELECT {columns}, {total} FROM spanledger.llm_calls GROUP BY {', '.join(f'k{n}' for n in range(len(keys)))} ORDER BY ALL"
 
 
 def _ask(connection: Connection, sql: str) -> list[tuple[str, ...]]:

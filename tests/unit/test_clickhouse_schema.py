@@ -11,7 +11,10 @@ from collector.columns import CALL_COLUMNS, SPAN_COLUMNS
 from exporters.clickhouse import ddl, schema
 from exporters.clickhouse.config import ClickHouseConfig
 from exporters.clickhouse.ddl import Layout
+from exporters.clickhouse.hourly import SUMS
+from exporters.clickhouse.sum_rows import MEASURED, Moves, moved
 from exporters.clickhouse.views import VIEWS
+from tests import ledger_rows as rows
 
 MAP = "Map(LowCardinality(String), String)"
 #: The Collector's exporter: internal/sqltemplates/traces_table.sql.
@@ -78,17 +81,19 @@ def test_names_are_quoted_wherever_a_statement_has_one() -> None:
     created = re.findall(
         r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW|MATERIALIZED VIEW|DATABASE)(?: IF NOT EXISTS)? ([^\s;]+)", all_of()
     )
-    assert len(created) == 1 + 8 + 1 + len(VIEWS)
+    assert len(created) == 1 + 9 + 1 + len(VIEWS)
     assert all(re.fullmatch(r"(`\w+`\.)?`\w+`", name) for name in created)
 
 
 def test_ttl_is_in_whole_days_rounded_up_and_absent_without_the_option() -> None:
-    assert re.findall("TTL (.*)", all_of()) == ["toDate(Period) + toIntervalDay(200)"]  # no budget's window is open any more
+    assert re.findall("TTL (.*)", all_of()) == [
+        "toDate(Period) + toIntervalDay(200)"
+    ]  # no budget's window is open any more
     kept = all_of(ttl="36h", ledger_ttl="90d", findings_ttl="30d")
     assert kept.count("TTL toDate(Received) + toIntervalDay(2)") == 2
     assert kept.count("TTL Day + toIntervalDay(90)") == 1
     assert kept.count("TTL Day + toIntervalDay(30)") == 1
-    assert kept.count("TTL toDate(Hour) + toIntervalDay(90)") == 1
+    assert kept.count("TTL toDate(Hour) + toIntervalDay(90)") == 2
 
 
 def test_a_cluster_gets_replicated_engines_on_every_node() -> None:
@@ -151,6 +156,9 @@ def test_hourly_sums_are_kept_without_users_too_which_a_merge_makes_anew() -> No
     )
 
 
-def test_hourly_sums_have_a_measure_for_each_column_after_the_keys() -> None:
-    fields = [field.name for field in schema.HOURLY_OF.fields]
-    assert fields == [f.name for f in schema.HOURLY_KEYS] + [m.name for m in schema.MEASURES]
+def test_hourly_sums_have_a_way_to_each_column_from_the_pipelines_rows() -> None:
+    for sums in SUMS:
+        assert [field.name for field in sums.table.fields] == [*sums.key_names, *(m.name for m in sums.measures)]
+        assert {measure.name for measure in sums.measures} <= set(MEASURED)
+        made = moved(sums, [Moves.of(rows.calls([rows.call("a")]), 1)])
+        assert made.columns == [field.name for field in sums.table.fields]
