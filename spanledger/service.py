@@ -139,7 +139,7 @@ class Service:
             recall = Recall(self.store, outlet_of_calls, lambda: work.lacks_history, partial(work.recall, self.store))
         pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics, recall)
         self._pipeline_metrics.watch(pipeline)
-        self._share(id_, processors, outlets)
+        self._share(pipeline, processors, outlets)
         called = partial(_called, processors)
         self.verdicts += [(pipeline, Renamed(one.verdicts, called)) for one in processors if one.verdicts is not None]
         return pipeline
@@ -151,7 +151,7 @@ class Service:
         ledger, book = Ledger(self.config.service.ledger, self.metrics), FindingsBook(self.metrics)
         return TracesWork(id_, processors, outlets, ledger, book, self.store)
 
-    def _share(self, id_: str, processors: Sequence[Processor[Any]], outlets: Sequence[Outlet]) -> None:
+    def _share(self, pipeline: Pipeline, processors: Sequence[Processor[Any]], outlets: Sequence[Outlet]) -> None:
         """Have processors that count together with other collectors hear of these."""
         together = [(one, one.listener) for one in processors if one.listener is not None]
         if not together:
@@ -161,13 +161,14 @@ class Service:
         shares, name = next(((s, o.name) for o in outlets if (s := o.exporter.shares()) is not None), (None, ""))
         if shares is None:
             raise SpanledgerError(
-                f"pipeline {id_}: {together[0][0].context.id} is shared, and no exporter of the pipeline has a store to share it in: "
+                f"pipeline {pipeline.id}: {together[0][0].context.id} is shared, and no exporter of the pipeline has a store to share it in: "
                 "that is clickhouse with the DSN of a server"
             )
 
         def wake() -> None:
-            with contextlib.suppress(StoreError):  # full, or closed: batches come without it, or none does
-                self.inbox.append((id_,), b"", 0, lambda _: None)
+            if pipeline.queue.last <= pipeline.position:  # else there will be a batch
+                with contextlib.suppress(StoreError):  # the inbox is full, or closed
+                    self.inbox.append((pipeline.id,), b"", 0, lambda _: None)
 
         self.exchanges.append(Exchange(name, shares, [listener for _, listener in together], wake, self.metrics))
 

@@ -122,7 +122,7 @@ class Replica:
     def take(self, made: Sequence[Mapping[str, Any]] = (), replaced: Sequence[Mapping[str, Any]] = ()) -> None:
         """One batch, committed."""
         self.position += 1
-        received = max((row["start_ns"] for row in made), default=NOON_NS)
+        received = max((row["start_ns"] for row in made), default=2 * NOON_NS)
         given = batch(made=made, replaced=replaced, position=self.position)
         done = self.budgets.process(given.with_(received_ns=received))
         self.budgets.save(self.state)

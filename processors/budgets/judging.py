@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,12 +24,16 @@ _NO_ROWS: I64 = np.zeros(0, np.int64)
 
 
 class Judging:
-    """Compares counters with lines, in the middle of a batch. `clock`: the start of the newest call."""
+    """Compares counters with lines, in the middle of a batch.
+
+    clock: the start of the newest call
+    edited_ns: where lines are new with this batch, the clock before it; what held by the old ones was so until then
+    """
 
     def __init__(self, counters: Counters, shared: Shared, together: bool) -> None:
         """together: whether other collectors may want to tell of the same lines"""
         self._counters, self._shared, self._together = counters, shared, together
-        self.clock = 0
+        self.clock = self.edited_ns = 0
 
     def judge(self, scope: Scope, key: Key, moves: Moves, rows: I64, last_ns: int) -> Iterator[Observation]:
         """Say what has been crossed in a window that stands alone; what is over already is closed at once."""
@@ -40,21 +45,25 @@ class Judging:
             found += alerts.crossed(scope, budget, said, used, key.values, key.period, moves, rows, self.clock)
             guess = alerts.projected(scope, budget, said, used, last_ns, key.values, key.period, moves, rows)
             found += [guess] if guess else []
-        yield from self._say(key, found)
+        yield from self._say(scope, key, found)
         if found and scope.window.end(key.period) <= self.clock:
             yield from self.close(scope, key, self._counters.get(key))
 
-    def _say(self, key: Key, found: list[tuple[Told, Observation]]) -> Iterator[Observation]:
+    def _say(self, scope: Scope, key: Key, found: list[tuple[Told, Observation]]) -> Iterator[Observation]:
         """Lines that are crossed: tell of them, or, where others may want to as well, say that we do."""
         if not found:
             return
+        # Behind the end of what was about the same subject: by the lines of before, in the window of before. Before its own.
+        first = max(self.edited_ns, 0 if scope.window.steps > 1 else key.period) + 1
+        last = 2**63 if scope.window.steps > 1 else scope.window.end(key.period) - 1
+        made = [(told, replace(one, at_ns=min(max(one.at_ns, first), last))) for told, one in found]
         if self._together:
             now = time.time_ns()
-            self._shared.claim(key, [Claim(told, observation, now) for told, observation in found])
+            self._shared.claim(key, [Claim(told, one, now) for told, one in made])
             return
-        self._note(key, *(told for told, _ in found))
-        for _, observation in found:
-            yield observation
+        self._note(key, *(told for told, _ in made))
+        for _, one in made:
+            yield one
 
     def close(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:
         """The window is over, and with it what was said of it."""
@@ -78,7 +87,7 @@ class Judging:
                     counter = counter._replace(told=told)
                     self._counters.set(key, counter)
                     for one in stale:
-                        yield alerts.over(scope.per, one, values, self.clock, "the budget was changed.")
+                        yield alerts.over(scope.per, one, values, self.edited_ns, "the budget was changed.")
                 if scope.window.steps > 1:
                     yield from self._step(scope, key._replace(period=now), moves, _NO_ROWS)
                 elif scope.window.end(period) > self.clock:
@@ -166,7 +175,7 @@ class Judging:
         for budget in scope.budgets:
             used = total[budget.measure]
             crossed = alerts.crossed(scope, budget, said, used, key.values, key.period, moves, rows, self.clock)
-            yield from self._say(key, list(crossed))
+            yield from self._say(scope, key, list(crossed))
         yield from self.fallen(scope, key, self._counters.get(key))
 
     def fallen(self, scope: Scope, key: Key, counter: Counter) -> Iterator[Observation]:

@@ -5,7 +5,7 @@ Counters belong to what is counted (dimensions, match, window), not to a budget'
 
 Where several collectors count together (`shared`), what is judged is the sum of their shares; see `shared.py`.
 
-All decisions are in event time. The clock is the start of the newest call, and never goes back; it tells which windows are
+All decisions are in event time. The clock is the start of the newest call, of any collector, and never goes back; it tells which windows are
 over, so that late calls find theirs and the findings of a window end with it.
 """
 
@@ -113,9 +113,10 @@ class Budgets(Processor[BudgetsConfig]):
         if batch.calls.is_empty() and batch.replaced.is_empty() and not self.config.shared:
             return batch
         moves = Moves(batch.calls, batch.replaced)
-        newest = integers(batch.calls["start_ns"])[0].max(initial=0)
-        self._clock = max(self._clock, min(int(newest), batch.received_ns + AHEAD_NS))
-        self._judging.clock = self._clock
+        newest = int(integers(batch.calls["start_ns"])[0].max(initial=0))
+        newest = max(newest, max((share.last_ns for key in heard for share in self.shared.get(key).others), default=0))
+        self._clock = max(self._clock, min(newest, batch.received_ns + AHEAD_NS))
+        self._judging.clock, self._judging.edited_ns = self._clock, self._clock_before if self._all_lines else -1
         observed = list(self._edited)
         for scope in self._scopes:
             if len(moves):

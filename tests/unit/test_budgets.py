@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from collector.findings import Severity
+from collector.findings import Severity, Transition
 from collector.verdict import decide
 from config.loader import load_part
 from processors.budgets import BudgetsConfig
 from tests.budgets_kit import DAY, HOUR, MINUTE, USD, said, spent, started, take
-from tests.findings_kit import NOON_NS, Memory
+from tests.findings_kit import NOON_NS, Memory, new_book
 from tests.ledger_rows import batch
 
 TEAMS: dict[str, Any] = {"teams": {"per": ["team"], "usd": 10, "window": "day", "projected": None}}
@@ -278,3 +278,40 @@ def test_a_list_of_values_is_read_from_a_file(tmp_path: Path) -> None:
     file.write_text("budgets:\n  two: {per: [team], match: {team: [a, b]}, unless: {app: [c, d]}, usd: 1}\n")
     budget = load_part(file, BudgetsConfig).budgets["two"]
     assert (budget.match, budget.unless) == ({"team": ("a", "b")}, {"app": ("c", "d")})
+
+
+@pytest.mark.parametrize("limit", [9, 12, 15.5])
+def test_an_edit_that_leaves_use_over_the_line_ends_one_finding_and_opens_another(limit: float) -> None:
+    """Raised or lowered: whoever was told that it is over is told that it is still."""
+    state, book = Memory(), new_book()
+    made: list[tuple[str, Transition]] = []
+
+    def feed(limit: float, at: int, usd: float) -> None:
+        budgets = started({"all": {"usd": limit, "soft": [], "projected": None}}, state)
+        rows = [spent(f"call {at}", usd, at)]
+        done = budgets.process(batch(made=rows).with_(received_ns=rows[0]["start_ns"]))
+        budgets.save(state)
+        budgets.committed()
+        findings = book.observe(done).findings
+        made.extend((finding.id, one) for finding in findings for one in finding.transitions)
+
+    feed(10, 0, 15)
+    feed(limit, 60, 1)
+    feed(limit, 120, 1)
+    first, second = made[0][0], made[-1][0]
+    assert made == [(first, Transition.OPENED), (first, Transition.RESOLVED), (second, Transition.OPENED)]
+    assert first != second
+
+
+def test_the_first_call_of_a_window_at_its_very_start_can_use_it_up() -> None:
+    """Its finding is another one than that of the window before, which ends at the same moment."""
+    state, book = Memory(), new_book()
+    budgets = started({"all": {"usd": 10, "window": "day", "soft": [], "projected": None}}, state)
+    found = []
+    for at in (0, 12 * HOUR):
+        row = spent(f"call {at}", 15, at)
+        done = budgets.process(batch(made=[row]).with_(received_ns=row["start_ns"]))
+        budgets.save(state)
+        budgets.committed()
+        found += [one for finding in book.observe(done).findings for one in finding.transitions]
+    assert found == [Transition.OPENED, Transition.RESOLVED, Transition.OPENED]
