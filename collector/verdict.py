@@ -80,7 +80,7 @@ class Verdict:
     reason: str
     uses: tuple[Use, ...] = ()
     unasked: tuple[str, ...] = ()
-    decisive: Use | None = field(default=None)  # that denies, else the one with the smallest share left
+    decisive: Use | None = field(default=None)  # that denies for longest, else the one with the smallest share left
     known: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -138,11 +138,12 @@ def decide(answers: Sequence[Answer]) -> Verdict:
     unasked = tuple(dict.fromkeys(name for answer in answers for name in answer.unasked))
     if not uses:
         return Verdict(True, "no budget applies", unasked=unasked)
-    tight = min(uses, key=lambda use: (not use.denies, Decimal(use.remaining) / use.limit))
-    if tight.denies:
+    if denying := [use for use in uses if use.denies]:
+        tight = max(denying, key=lambda use: use.resets_ns or 0)  # before that coming back is of no use
         until = "" if tight.resets_ns is None else f" until {_iso(tight.resets_ns)}"
         reason = f"budget {tight.budget}: {_who(tight.subject)} used {tight.shown(tight.used)} of {tight.shown(tight.limit)} {tight.unit}{until}{_known(tight)}"
         return Verdict(False, reason, uses, unasked, tight)
+    tight = min(uses, key=lambda use: Decimal(use.remaining) / use.limit)
     short = next((use for use in uses if use.since_ns is not None), None)
     return Verdict(
         True, f"within budget{_known(short)}" if short is not None else "within budget", uses, unasked, tight

@@ -35,7 +35,7 @@ class VerdictApp:
         elif path == PATH and scope["method"] not in ("GET", "HEAD", "POST"):
             await _answer(send, 405, {"error": "ask with GET"}, {"allow": "GET"})
         else:
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            headers = {name.decode("latin-1"): _text(value) for name, value in scope["headers"]}
             if self._token is not None and not matches(self._token, headers):
                 await _answer(
                     send,
@@ -58,6 +58,14 @@ class VerdictApp:
         else:
             body = {**verdict.as_json(), "error": refusal(verdict)}
             await _answer(send, self._judge.config.deny_status, body, said)
+
+
+def _text(value: bytes) -> str:
+    """A header's value: UTF-8, as names in the ledger come, or else what each byte stands for."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _asked(query: bytes) -> dict[str, str]:

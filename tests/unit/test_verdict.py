@@ -55,7 +55,7 @@ def serving(**options: Any) -> Iterator[Any]:
 
 
 def get(
-    running: Any, path: str, headers: Mapping[str, str] | None = None, method: str = "GET"
+    running: Any, path: str, headers: Mapping[str, str | bytes] | None = None, method: str = "GET"
 ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
     connection = http.client.HTTPConnection(running.http, timeout=5)
     try:
@@ -81,6 +81,19 @@ def test_a_team_with_money_left_may_call_and_one_without_may_not() -> None:
         assert get(running, "/healthz")[:2] == (200, {"ok": True})
 
 
+def test_of_several_budgets_that_are_used_up_the_one_that_ends_last_says_when_to_come_back() -> None:
+    state = Memory()
+    limits = {name: {"usd": 1, "window": name} for name in ("day", "month", "hour")} | {
+        "last": {"usd": 1, "rolling": "24h"}
+    }
+    budgets = started(limits, state)
+    take(budgets, state, [spent("a", 2)])
+    verdict = decide([budgets.verdicts.ask({}, NOON_NS)])
+    headers = verdict.headers(NOON_NS)
+    assert (headers["x-spanledger-budget"], headers["x-spanledger-resets-at"]) == ("month", "2026-12-01T00:00:00Z")
+    assert headers["retry-after"] == str(60 * 3600)
+
+
 @pytest.mark.parametrize(
     ("path", "method", "status", "told"),
     [
@@ -103,6 +116,11 @@ def test_proxies_say_by_headers_who_it_is_and_what_the_client_wrote_does_not_cou
     with serving(headers={"team": "X-Team"}, deny_status=403) as running:
         assert get(running, "/v1/verdict/v1/chat/completions?team=rich", {"x-team": "broke"}, "POST")[0] == 403
         assert get(running, "/v1/verdict", {"x-team": "rich"})[0] == 200
+        asked = [
+            get(running, "/v1/verdict", {"x-team": name})[1]["budgets"][0]["subject"]
+            for name in (b"s\xc3\xbcd", b"s\xfcd")
+        ]
+        assert asked == [{"team": "süd"}] * 2
 
 
 def test_a_token_is_asked_for_and_without_one_the_host_must_be_ours() -> None:
