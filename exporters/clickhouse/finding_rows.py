@@ -55,7 +55,7 @@ def _row(finding: Finding) -> dict[str, Any]:
         "Measured": finding.measured,
         "Expected": finding.expected,
         "Unit": finding.unit,
-        "CostUSD": None if finding.cost_pico is None else usd(finding.cost_pico),
+        "CostUSD": None if finding.cost_pico is None else _usd(finding.cost_pico),
         "Message": finding.message,
         "Observations": finding.observations,
         "TraceIds": [one.trace_id for one in finding.evidence],
@@ -69,7 +69,7 @@ def _time(ns: int) -> int:
     return min(max(ns, 0), LAST_NS)
 
 
-def usd(pico: int) -> Decimal:
+def _usd(pico: int) -> Decimal:
     """Pico-dollars as dollars, to the last digit; what no column can hold becomes the nearest end."""
     with localcontext() as context:
         context.prec = 60

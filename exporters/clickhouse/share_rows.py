@@ -4,49 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import Any
+from itertools import accumulate, groupby
+from operator import itemgetter
 
 import pyarrow as pa
 
 from collector.replicas import Share
 from collector.sums import LAST_NS
 from exporters.clickhouse import schema
+from exporters.clickhouse.arrow import record_batch
 from exporters.clickhouse.client import Connection, explain
 from exporters.clickhouse.config import Dsn
 from exporters.clickhouse.ddl import Layout, text
-from exporters.clickhouse.finding_rows import usd
 
 _S_NS = 10**9
-_TIME = pa.timestamp("ns")
-_SCHEMA = pa.schema([
-    ("Scope", pa.string()), ("Period", _TIME), ("Dimensions", pa.list_(pa.string())), ("Values", pa.list_(pa.string())), ("Collector", pa.string()),
-    ("CostUSD", pa.decimal128(38, 12)), ("Tokens", pa.int64()), ("Calls", pa.int64()), ("LastCall", _TIME), ("Said", pa.map_(pa.string(), pa.int64())),
-    ("Version", pa.uint64()),
-])  # fmt: skip
 _MOST = 2**63 - 1
+_MOST_PICO = 10**38 - 1
 
 
 def share_rows(shares: Sequence[Share]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of each month that there is (such as `202611`), in order. There are as many as counters that a batch changed."""
-    for month, part in groupby(sorted(shares, key=_month), _month):
-        yield month, pa.RecordBatch.from_pylist([_row(share) for share in part], _SCHEMA)
+    """The rows of each month that there is (such as `202611`), in order: one for each counter that a batch changed, column by column."""
+    months = {p: f"{datetime.fromtimestamp(_time(p) // _S_NS, UTC):%Y%m}" for p in {share.period for share in shares}}
+    named = sorted(((months[share.period], share) for share in shares), key=itemgetter(0))
+    for month, part in groupby(named, itemgetter(0)):
+        yield month, _rows([share for _, share in part])
 
 
-def _month(share: Share) -> str:
-    return datetime.fromtimestamp(_time(share.period) // _S_NS, UTC).strftime("%Y%m")
-
-
-def _row(share: Share) -> dict[str, Any]:
-    return {
-        "Scope": share.scope, "Period": _time(share.period), "Dimensions": list(share.dimensions), "Values": list(share.values),
-        "Collector": share.collector, "CostUSD": usd(share.cost_pico), "Tokens": min(max(share.tokens, -_MOST), _MOST), "Calls": share.calls,
-        "LastCall": _time(share.last_ns), "Said": list(share.said.items()), "Version": share.version,
-    }  # fmt: skip
+def _rows(shares: list[Share]) -> pa.RecordBatch:
+    said = [item for share in shares for item in share.said.items()]
+    offsets = pa.array([0, *accumulate(len(share.said) for share in shares)], pa.int32())
+    lines = pa.array([line for line, _ in said], pa.string()), pa.array([at for _, at in said], pa.int64())
+    return record_batch({
+        "Scope": pa.array([share.scope for share in shares]).dictionary_encode(),
+        "Period": pa.array([_time(share.period) for share in shares], pa.timestamp("ns")),
+        "Dimensions": pa.array([share.dimensions for share in shares], pa.list_(pa.string())),
+        "Values": pa.array([share.values for share in shares], pa.list_(pa.string())),
+        "Collector": pa.array([share.collector for share in shares]).dictionary_encode(),
+        "CostUSD": _usd([share.cost_pico for share in shares]),
+        "Tokens": pa.array([min(max(share.tokens, -_MOST), _MOST) for share in shares], pa.int64()),
+        "Calls": pa.array([share.calls for share in shares], pa.int64()),
+        "LastCall": pa.array([_time(share.last_ns) for share in shares], pa.timestamp("ns")),
+        "Said": pa.MapArray.from_arrays(offsets, *lines),
+        "Version": pa.array([share.version for share in shares], pa.uint64()),
+    })  # fmt: skip
 
 
 def _time(ns: int) -> int:
     return min(max(ns, 0), LAST_NS)
+
+
+def _usd(pico: list[int]) -> pa.Array:
+    """Pico-dollars as dollars with twelve digits: the unscaled value is the same number."""
+    data = b"".join(min(max(one, -_MOST_PICO), _MOST_PICO).to_bytes(16, "little", signed=True) for one in pico)
+    return pa.Array.from_buffers(pa.decimal128(38, 12), len(pico), [None, pa.py_buffer(data)])
 
 
 class StoredShares:
