@@ -9,6 +9,7 @@ A claim that nobody settles within `alone_ns` is told all the same: twice is bet
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +21,8 @@ from collector.replicas import Share
 from processors.budgets.counters import Counter, Key, Told, eight, name_of, period_of
 from processors.budgets.moves import Values
 from processors.budgets.scopes import Scope
+
+logger = logging.getLogger(__name__)
 
 _SHARED = b"o"
 #: How long a claim stands before it has the word: two readings, so that claims of the same moment are known.
@@ -65,6 +68,7 @@ class Shared:
         self._heard: dict[tuple[Key, str], Share] = {}  # by counter and collector: not taken into a batch yet
         self._taken: dict[tuple[Key, str], Share] = {}  # by the batch
         self._gone: list[bytes] = []  # names of what is counted no more
+        self._said_full = False
         self._echoes: dict[tuple[Key, str], int] = {}  # own claims that were read back, and when
 
     # From any thread ------------------------------------------------------------------------------------------------
@@ -75,7 +79,10 @@ class Shared:
         for share in shares or ():
             key = _key(share)
             if share.collector != self.collector:
-                if _newer(self.standing(key), share):
+                known = self.standing(key)
+                if known is NOTHING and self.count + len(news) >= self._most:
+                    self._full()
+                elif _newer(known, share):
                     news[key, share.collector] = share
             elif key in self._claimed:
                 for line in share.said:
@@ -86,6 +93,11 @@ class Shared:
             if shares is not None:
                 self.read_ns = began_ns
         return bool(news or self._claimed)
+
+    def _full(self) -> None:
+        if not self._said_full:
+            logger.warning("budgets: other collectors have more counters than max_counters; of further ones their part is not known here")  # fmt: skip
+        self._said_full = True
 
     def standing(self, key: Key) -> Entry:
         """An entry as it is committed."""
@@ -105,10 +117,10 @@ class Shared:
         return list(dict.fromkeys(key for (key, _), share in self._taken.items() if self.know(share)))
 
     def know(self, share: Share) -> bool:
-        """Take one share of another collector. False where a newer one is known, or there are too many counters."""
+        """Take one share of another collector. False where a newer one is known."""
         key = _key(share)
         entry = self.get(key)
-        if not _newer(entry, share) or (entry is NOTHING and self.count >= self._most):
+        if not _newer(entry, share):
             return False
         others = [one for one in entry.others if one.collector != share.collector]
         self._changed[key] = entry._replace(others=tuple(sorted((*others, share), key=lambda one: one.collector)))

@@ -190,3 +190,16 @@ def test_what_was_heard_for_a_batch_that_is_given_up_is_known_with_the_next(cloc
     assert one.used() == {"all": 0}
     one.take()
     assert one.used() == {"all": 6 * 10**12}
+
+
+def test_others_counters_are_bounded_and_it_is_said(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    limits = {"teams": {"per": ["team"], "usd": 10, "projected": None}}
+    table = Table()
+    one, two = (Replica(name, table, limits, max_counters=100) for name in ("one", "two"))
+    for first in (0, 60):
+        two.take([spent(f"c{n}", 1, team=f"t{n}") for n in range(first, first + 60)])
+        table.write(two.waiting)
+        one.exchange(clock.now)
+    assert sum(one.used(team=f"t{n}")["teams"] for n in range(120)) == 100 * 10**12
+    assert "more counters than max_counters" in caplog.text
+    assert not one.budgets.hear(list(table.rows.values()), clock.now)  # and there is nothing to do about it
