@@ -43,6 +43,7 @@ from collector.prices.book import as_utc
 from collector.prices.usage import (
     ASSUMPTIONS,
     ESTIMATED,
+    HALF_TOLD,
     IMPOSSIBLE,
     MISSING,
     PRICED,
@@ -254,7 +255,7 @@ class Pricing(Processor[PricingConfig]):
         same = priced & (work.reported == work.cost)
         if factors is not None:  # the gateway may know our discounts
             same |= priced & (work.reported == _times(work.cost, *factors))
-        assumed[same] &= ESTIMATED
+        assumed[same] &= ESTIMATED | HALF_TOLD
         work.confirm(same)
         differs = np.flatnonzero(priced & ~same & ((assumed & ~ESTIMATED) != 0))
         if len(differs):

@@ -199,7 +199,8 @@ class Rule(Model):
 class Convention(Model):
     """Whether a part (cached tokens, reasoning) is inside the count that it belongs to."""
 
-    part: Literal["inside", "outside", "unclear"]
+    part: Literal["inside", "outside", "unclear", "left_out"]
+    """`left_out`, of output: reasoning is on top and has no attribute of its own; where a total is told, it is the rest of it."""
     because: Annotated[str | None, Field(pattern=r"^[a-z0-9_.]+$")] = None
     """How that is known, as the flag `input_exclusive:<because>` or `input_unclear:<because>` shall say it."""
     assume: Literal["inside", "outside"] = "inside"

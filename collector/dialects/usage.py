@@ -65,6 +65,7 @@ def settle(facts: Facts) -> tuple[dict[str, Numbers], Coded]:
     flags = Flags(facts.rows.size)
     counts = {name: _plausible(name, facts.number(name), flags) for name in sorted(NUMBERS | HELPERS)}
     _cache_writes(counts)
+    _no_input(counts)
     _input(facts, counts, flags)
     _output(facts, counts, flags)
     used = np.zeros(facts.rows.size, dtype=np.bool_)
@@ -107,6 +108,12 @@ def _cache_writes(counts: dict[str, Numbers]) -> None:
     counts["cache_write_tokens"] = write, write_told
 
 
+def _no_input(counts: dict[str, Numbers]) -> None:
+    """Nothing answers nothing: no input beside an output was not counted, as of a stream that names it only at its start."""
+    (numbers, told), (output, _) = counts["input_tokens"], counts["output_tokens"]
+    counts["input_tokens"] = numbers, told & ~((numbers == 0) & (output > 0))
+
+
 def _parts(facts: Facts, conventions: Sequence[Convention]) -> list[tuple[Mask, Convention]]:
     """Which convention holds for which rows; what none is for is unclear."""
     left = np.ones(facts.rows.size, dtype=np.bool_)
@@ -141,9 +148,17 @@ def _input(facts: Facts, counts: dict[str, Numbers], flags: Flags) -> None:
 
 
 def _output(facts: Facts, counts: dict[str, Numbers], flags: Flags) -> None:
-    (numbers, told), (spent, _) = counts["output_tokens"], counts["reasoning_tokens"]
-    (input_, _), (total, total_told) = counts["input_tokens"], counts["total_tokens"]
-    matters = told & (spent > 0)
+    (numbers, told), (spent, spent_told) = counts["output_tokens"], counts["reasoning_tokens"]
+    (input_, input_told), (total, total_told) = counts["input_tokens"], counts["total_tokens"]
+    rest = total - input_ - numbers
+    left_out = input_told & total_told & (rest > 0) & ~spent_told
+    if left_out.any():
+        left_out &= _left_out(facts)
+        spent, spent_told = np.where(left_out, rest, spent), spent_told | left_out
+        numbers, told = np.where(left_out, numbers + rest, numbers), told | left_out
+        flags.add("output_exclusive:total", left_out)
+        counts["reasoning_tokens"], counts["output_tokens"] = (spent, spent_told), (numbers, told)
+    matters = told & (spent > 0) & ~left_out
     if matters.any():
         shown: list[tuple[str, Mask]] = [
             ("reasoning_exceeds_output", spent > numbers),
@@ -152,6 +167,15 @@ def _output(facts: Facts, counts: dict[str, Numbers], flags: Flags) -> None:
         inside = np.zeros(facts.rows.size, dtype=np.bool_)
         outside = _outside("output", facts, facts.dialect.output, matters, shown, inside, flags)
         counts["output_tokens"] = np.where(outside, numbers + spent, numbers), told
+
+
+def _left_out(facts: Facts) -> Mask:
+    """Where the dialect says that only the total tells reasoning."""
+    found = np.zeros(facts.rows.size, dtype=np.bool_)
+    for where, convention in _parts(facts, facts.dialect.output):
+        if convention.part == "left_out":
+            found |= where
+    return found
 
 
 def _outside(
@@ -170,7 +194,7 @@ def _outside(
     outside = np.zeros(len(matters), dtype=np.bool_)
     for where, convention in _parts(facts, conventions):
         mask = where & matters
-        if convention.part == "outside":
+        if convention.part in ("outside", "left_out"):
             outside |= mask
             flags.add(f"{count}_exclusive:{convention.because}", mask)
         elif convention.part == "unclear":

@@ -24,9 +24,17 @@ STATUSES = ("priced", "reported", "unpriced_model", "missing_usage", "failed", "
 PRICED, REPORTED, UNPRICED, MISSING, FAILED, REPLAY, IMPOSSIBLE = range(len(STATUSES))
 
 #: What `price_assumptions` spells out, by bit.
-STANDARD_TIER, FIVE_MINUTES, NO_CACHE_COUNTS, ESTIMATED, REQUESTED_TIER, TIER_UNPRICED, TEXT_ONLY, REQUESTED_MODEL = (
-    1 << bit for bit in range(8)
-)
+(
+    STANDARD_TIER,
+    FIVE_MINUTES,
+    NO_CACHE_COUNTS,
+    ESTIMATED,
+    REQUESTED_TIER,
+    TIER_UNPRICED,
+    TEXT_ONLY,
+    REQUESTED_MODEL,
+    HALF_TOLD,
+) = (1 << bit for bit in range(9))
 ASSUMPTIONS = {
     STANDARD_TIER: "standard_tier",  # no report names the tier, and other tiers cost differently
     FIVE_MINUTES: "cache_writes_5m",  # no report says how long the cache writes live
@@ -36,6 +44,7 @@ ASSUMPTIONS = {
     TIER_UNPRICED: "tier_at_standard_price",  # the tier has no price of its own
     TEXT_ONLY: "text_only",  # audio, images or video cost differently, and no report says how much of it there was
     REQUESTED_MODEL: "requested_model",  # the model that served has no price: the asked one's stands in
+    HALF_TOLD: "half_of_usage",  # no report tells the output, or the input, and the model charges for it
 }
 #: Operations whose tokens are text unless a report says otherwise.
 _OF_SOUND = ("transcription", "speech")
@@ -100,7 +109,7 @@ class Usages:
             starts = [rate.thresholds[step] if step < len(rate.thresholds) else never for rate in rates]
             first += self.counts[_INPUT] > np.array(starts, dtype=np.int64)[self._code]
         stacked = np.concatenate([rate.coefficients for rate in rates]).T
-        wanted = {*self._kinds, _HOUR} if _WRITE in self._kinds else self._kinds
+        wanted = {*self._kinds, _INPUT, _OUTPUT, *([_HOUR] if _WRITE in self._kinds else [])}
         rows = {kind: stacked[kind][first] for kind in wanted}
         return rows, np.array([rate.per_call for rate in rates], dtype=np.int64)[self._code]
 
@@ -174,6 +183,9 @@ class Usages:
         if _WRITE in self._kinds:
             five = (self.counts[_WRITE] > 0) & ~self.present[_HOUR] & (self._rows[_HOUR] != 0)
             assumed[five] |= FIVE_MINUTES
+        for kind in (_INPUT, _OUTPUT):
+            if not self.present[kind].all():
+                assumed[~self.present[kind] & (self._rows[kind] != 0)] |= HALF_TOLD
         assumed[(self._flags & _NO_CACHE_FLAG) != 0] |= NO_CACHE_COUNTS
         assumed[(self._flags & _ESTIMATED_FLAG) != 0] |= ESTIMATED
         return assumed

@@ -177,7 +177,7 @@ class TestOpenInference:
         [
             ("anthropic", 100, None),
             ("litellm", 100, None),
-            ("bedrock", 160, ["input_exclusive:bedrock_raw"]),
+            ("agno", 160, ["input_exclusive:agno_raw"]),
             ("langchain", 100, ["input_unclear:langchain_guess"]),
             ("smolagents", 100, ["input_unclear:unknown_emitter"]),
         ],

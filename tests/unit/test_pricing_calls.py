@@ -30,7 +30,7 @@ def pricing(**options: object) -> Pricing:
 
 def frame(*rows: dict[str, object]) -> pl.DataFrame:
     return pl.DataFrame(
-        [{**BASE, "input_tokens": 1000, **row} for row in rows], schema=schema(CALL_COLUMNS), orient="row"
+        [{**BASE, "input_tokens": 1000, "output_tokens": 0, **row} for row in rows], schema=schema(CALL_COLUMNS), orient="row"
     )
 
 
@@ -291,8 +291,8 @@ def quoted(model: str, *rows: dict[str, object], **options: object) -> list[tupl
         ("gpt-4", {"upstream_model": "gpt-4o", "request_model": "fast"}, 30_000_000_000),  # no name of the call counts any more
         ("gpt-4", {"reported_cost_pico": 7}, 30_000_000_000),  # that was another model's
         ("gpt-4", {"response_cache_hit": True}, 0),
-        ("gpt-4", {"input_tokens": None}, None),
-        ("gpt-4", {"input_tokens": None, "status": "Error"}, None),
+        ("gpt-4", {"input_tokens": None, "output_tokens": None}, None),
+        ("gpt-4", {"input_tokens": None, "output_tokens": None, "status": "Error"}, None),
         ("my-own-7b", {}, None),
         ("", {}, None),
     ],
