@@ -156,6 +156,8 @@ class Budgets(Processor[BudgetsConfig]):
             state.put(_CLOCK, str(self._clock).encode())
         if self._all_lines and self._compared:
             state.put(_LINES, self._lines())
+        elif self._all_lines:
+            state.delete(_LINES)  # counters that were recalled have not met them, also when it is another start that compares
         self._saved = True
 
     def committed(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from pydantic import ValidationError
 
 from collector.findings import Severity, Transition
+from collector.history import Summed
 from collector.verdict import decide
+from collector.windows import Window
 from config.loader import load_part
 from processors.budgets import BudgetsConfig
-from tests.budgets_kit import DAY, HOUR, MINUTE, USD, said, spent, started, take
+from tests.budgets_kit import DAY, HOUR, MINUTE, USD, NothingBefore, said, spent, started, take
 from tests.findings_kit import NOON_NS, Memory, new_book
 from tests.ledger_rows import batch
 
@@ -315,3 +318,22 @@ def test_the_first_call_of_a_window_at_its_very_start_can_use_it_up() -> None:
         budgets.committed()
         found += [one for finding in book.observe(done).findings for one in finding.transitions]
     assert found == [Transition.OPENED, Transition.RESOLVED, Transition.OPENED]
+
+
+def test_a_line_that_the_calls_of_before_had_crossed_is_said_also_when_it_is_another_start_that_says_it() -> None:
+    """Scenario: sums are recalled and committed; killed before the first batch; then a call of somebody else comes."""
+
+    class Before(NothingBefore):
+        def sums(self, dimensions: Sequence[str], window: Window, since_ns: int) -> list[Summed]:
+            return [
+                Summed(window.start(NOON_NS), (team,), usd * USD, 0, 1, NOON_NS) for team, usd in (("x", 12), ("y", 1))
+            ]
+
+    state = Memory()
+    started(TEAMS, state)
+    limits = {"teams": {**TEAMS["teams"], "window": "week"}}
+    budgets = started(limits, state, history=None)
+    take(budgets, state, [spent("a", 1, team="y")])
+    started(limits, state, Before())
+    budgets = started(limits, state, history=None)
+    assert ("budget.hard", "team=x threshold=100%", True) in said(take(budgets, state, [spent("b", 1, 60, team="y")]))
