@@ -7,33 +7,35 @@ stored gives what was in memory, to the last digit.
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lz4.frame
 import numpy as np
 
 from collector.component import StateReader, StateWriter
-from collector.otlp.tables import I64
-from processors.anomaly.gathering import OCTAVES, Example, Gathered, Values
+from collector.otlp.tables import I32, I64
+from processors.anomaly.gathering import OCTAVES, Examples, Gathered, Values
 from processors.anomaly.measures import SUMS
 
 #: Combinations in one bucket: whoever makes up names must not fill the memory.
-MOST = 200_000
+MOST = 100_000
 #: Combinations in closed buckets that are kept beyond the newest of them.
 MOST_KEPT = 50_000
 #: So many stored additions of a bucket are made one.
 _ADDITIONS = 64
+#: Texts of a bucket that are looked for in other combinations of it.
+_SHARED = 4096
 _PREFIX = b"b"
-_WIDTH = SUMS + OCTAVES
 
 
 class Addition(NamedTuple):
-    """What a batch adds to a bucket: rows of [sums, costs by octave], and examples that are better than what was there."""
+    """What a batch adds to a bucket: its combinations, their sums, costs by octave, and examples."""
 
     keys: list[Values]
-    numbers: I64
-    dear: list[Example | None]
-    bad: list[Example | None]
+    sums: I64
+    costs: I32
+    dear: Examples
+    bad: Examples
 
 
 class Bucket:
@@ -41,52 +43,77 @@ class Bucket:
 
     def __init__(self) -> None:
         self.keys: dict[Values, int] = {}
-        self.numbers: I64 = np.zeros((64, _WIDTH), np.int64)
-        self.dear: list[Example | None] = []
-        self.bad: list[Example | None] = []
+        self.sums: I64 = np.zeros((0, SUMS), np.int64)
+        self.costs: I32 = np.zeros((0, OCTAVES), np.int32)
+        self.dear, self.bad = Examples.none(0), Examples.none(0)
+        self._texts: dict[str | None, str | None] = {}  # those that combinations share are there once
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def add(self, addition: Addition) -> tuple[I64, int]:
-        """Add it up: the rows that changed, and how many combinations found no room."""
-        at = []
-        crowded = 0
-        for key in addition.keys:
-            row = self.keys.get(key, -1)
-            if row < 0:
-                if len(self.keys) >= MOST:
-                    crowded += 1
-                else:
-                    row = self.keys[key] = len(self.keys)
-                    self.dear.append(None)
-                    self.bad.append(None)
-            at.append(row)
-        rows = np.array(at, np.int64)
-        if len(self.keys) > len(self.numbers):
-            more = np.zeros((max(len(self.keys), 2 * len(self.numbers)), _WIDTH), np.int64)
-            more[: len(self.numbers)] = self.numbers
-            self.numbers = more
-        kept = rows >= 0
-        self.numbers[rows[kept]] += addition.numbers[kept]  # keys are distinct
-        for row, dear, bad in zip(at, addition.dear, addition.bad, strict=True):
-            if row >= 0:
-                self.dear[row] = _better(self.dear[row], dear)
-                self.bad[row] = _better(self.bad[row], bad)
-        return rows[kept], crowded
+    def add(self, addition: Addition) -> int:
+        """Add it up: how many combinations found no room."""
+        rows = np.array([self._row(key) for key in addition.keys], np.int64)
+        self._grow(len(self.keys))
+        kept = np.flatnonzero(rows >= 0)
+        rows = rows[kept]
+        self.sums[rows] += addition.sums[kept]  # keys are distinct
+        self.costs[rows] += addition.costs[kept]
+        self.dear.better(rows, addition.dear.at(kept))
+        self.bad.better(rows, addition.bad.at(kept))
+        return len(addition.keys) - len(rows)
+
+    def _row(self, key: Values) -> int:
+        """Where a combination stands; -1: there is no room for another one."""
+        row = self.keys.get(key)
+        if row is not None:
+            return row
+        if len(self.keys) >= MOST:
+            return -1
+        texts = self._texts
+        if len(texts) < _SHARED:
+            texts.update((text, text) for text in key if text not in texts)
+        self.keys[tuple([texts.get(text, text) for text in key])] = len(self.keys)
+        return len(self.keys) - 1
+
+    def _grow(self, count: int) -> None:
+        if count <= len(self.sums):
+            return
+        more = max(count, len(self.sums) * 5 // 4, 64) - len(self.sums)
+        self.sums = np.concatenate([self.sums, np.zeros((more, SUMS), np.int64)])
+        self.costs = np.concatenate([self.costs, np.zeros((more, OCTAVES), np.int32)])
+        self.dear, self.bad = self.dear.more(more), self.bad.more(more)
+
+    def cut(self, undo: _Undo) -> None:
+        """As it was before an addition."""
+        for key in list(self.keys)[undo.size :]:
+            del self.keys[key]
+        self.sums[undo.size :], self.costs[undo.size :] = 0, 0
+        self.sums[undo.rows], self.costs[undo.rows] = undo.sums, undo.costs
+        for own, was in ((self.dear, undo.dear), (self.bad, undo.bad)):
+            own.ranks[undo.size :] = -1
+            own.put(undo.rows, was)
+
+    def thin(self) -> None:
+        """Keep what is asked of closed buckets: the sums."""
+        self.sums = self.sums[: len(self)].copy()
+        self.costs = np.zeros((0, OCTAVES), np.int32)
+        self.dear = self.bad = Examples.none(0)
 
     @property
     def whole(self) -> Addition:
         """All of it."""
-        return Addition(list(self.keys), self.numbers[: len(self.keys)], list(self.dear), list(self.bad))
+        all_ = slice(len(self))
+        return Addition(list(self.keys), self.sums[all_], self.costs[all_], self.dear.at(all_), self.bad.at(all_))
 
 
 class _Undo(NamedTuple):
     size: int  # combinations there were
-    rows: I64
-    numbers: I64
-    dear: list[Example | None]
-    bad: list[Example | None]
+    rows: I64  # of those that change
+    sums: I64
+    costs: I32
+    dear: Examples
+    bad: Examples
 
 
 class Buckets:
@@ -119,13 +146,14 @@ class Buckets:
             bucket = (self.closed if start <= last else self.open).setdefault(start, Bucket())
             if usable:
                 bucket.add(_read(value))
+        for bucket in self.closed.values():
+            bucket.thin()
 
     def add(self, found: Gathered) -> int:
         """Take what a batch adds; how many combinations found no room."""
         rows: dict[int, list[int]] = {}
         for row, (start, _) in enumerate(found.keys):
             rows.setdefault(start, []).append(row)
-        numbers = np.concatenate([found.sums, found.costs], axis=1)
         crowded = 0
         for start, own in rows.items():
             bucket = self.open.get(start)
@@ -135,11 +163,10 @@ class Buckets:
             keys = [found.keys[row][1] for row in own]
             if len(bucket):
                 at = np.array([bucket.keys[key] for key in keys if key in bucket.keys], np.int64)
-                dear, bad = [bucket.dear[row] for row in at.tolist()], [bucket.bad[row] for row in at.tolist()]
-                self._undo[start] = _Undo(len(bucket), at, bucket.numbers[at], dear, bad)
-            addition = Addition(keys, numbers[own], [found.dear[row] for row in own], [found.bad[row] for row in own])
-            self._added[start] = addition
-            crowded += bucket.add(addition)[1]
+                self._undo[start] = _Undo(len(bucket), at, bucket.sums[at], bucket.costs[at], bucket.dear.at(at), bucket.bad.at(at))  # fmt: skip
+            of = np.array(own, np.int64)
+            self._added[start] = Addition(keys, found.sums[of], found.costs[of], found.dear.at(of), found.bad.at(of))
+            crowded += bucket.add(self._added[start])
         return crowded
 
     def close(self, last: int) -> list[tuple[int, Bucket]]:
@@ -171,6 +198,9 @@ class Buckets:
 
     def begin(self) -> None:
         """The last batch is committed; another one begins."""
+        for start in self._closed:
+            if start in self.closed:
+                self.closed[start].thin()
         for start in self._dropped:
             self._stored.pop(start, None)
         for start, number in self._written.items():
@@ -206,21 +236,8 @@ class Buckets:
             if undo is None:
                 del self.open[start]
                 continue
-            bucket = self.open[start]
-            for key in list(bucket.keys)[undo.size :]:
-                del bucket.keys[key]
-            bucket.numbers[undo.size :] = 0
-            bucket.numbers[undo.rows] = undo.numbers
-            del bucket.dear[undo.size :], bucket.bad[undo.size :]
-            for row, dear, bad in zip(undo.rows.tolist(), undo.dear, undo.bad, strict=True):
-                bucket.dear[row], bucket.bad[row] = dear, bad
+            self.open[start].cut(undo)
         self._forget()
-
-
-def _better(one: Example | None, other: Example | None) -> Example | None:
-    if one is None or other is None:
-        return one or other
-    return other if other.rank > one.rank else one
 
 
 def _name(start: int, number: int) -> bytes:
@@ -228,15 +245,23 @@ def _name(start: int, number: int) -> bytes:
 
 
 def _write(addition: Addition) -> bytes:
-    texts = json.dumps([addition.keys, addition.dear, addition.bad], separators=(",", ":")).encode()
-    packed: bytes = lz4.frame.compress(len(texts).to_bytes(4, "big") + texts + addition.numbers.astype("<i8").tobytes())
+    texts = json.dumps(addition.keys, separators=(",", ":")).encode()
+    arrays = (addition.sums, addition.costs, *addition.dear, *addition.bad)
+    plain = b"".join([len(addition.keys).to_bytes(4, "big"), *(array.tobytes() for array in arrays), texts])
+    packed: bytes = lz4.frame.compress(plain)
     return packed
 
 
 def _read(value: bytes) -> Addition:
     plain = lz4.frame.decompress(value)
-    end = 4 + int.from_bytes(plain[:4], "big")
-    keys, *examples = json.loads(plain[4:end])
-    numbers = np.frombuffer(plain[end:], "<i8").reshape(len(keys), _WIDTH).astype(np.int64)
-    dear, bad = ([None if one is None else Example(*one) for one in own] for own in examples)
-    return Addition([tuple(key) for key in keys], numbers, dear, bad)
+    count, at = int.from_bytes(plain[:4], "big"), 4
+    parts: list[Any] = []
+    ranks, ids = Examples.none(0)
+    for dtype, width in ((np.dtype(np.int64), SUMS), (np.dtype(np.int32), OCTAVES), *2 * ((ranks.dtype, 1), (ids.dtype, 1))):
+        parts.append(np.frombuffer(plain, dtype, count * width, at))
+        at += parts[-1].nbytes
+    sums, costs, *examples = parts
+    keys = [tuple(key) for key in json.loads(plain[at:])]
+    return Addition(
+        keys, sums.reshape(count, SUMS), costs.reshape(count, OCTAVES), Examples(*examples[:2]), Examples(*examples[2:])
+    )

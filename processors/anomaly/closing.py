@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.columns import PICO_PER_USD
 from collector.findings import Observation, Subject
@@ -14,10 +15,11 @@ from processors.anomaly import saying
 from processors.anomaly.buckets import Bucket
 from processors.anomaly.config import AnomalyConfig
 from processors.anomaly.incidents import Incident, Incidents, Sign, Traffic
-from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, MONEY, SHOWS, Judge, Verdict
-from processors.anomaly.measures import COUNT, MEASURES, PLACES, Scale
-from processors.anomaly.series import FACTOR, FIELDS, LEVEL, MEASURED, RUN_EXCESS, SCORE, SINCE, Series
-from processors.anomaly.views import View, ordered, traffic, view
+from processors.anomaly.judging import ACCEPTED, BEGAN, ENDED, SHOWS, Judge, Verdict
+from processors.anomaly.measures import COUNT, MEASURES, MONEY, PLACES, Scale
+from processors.anomaly.rows import CHUNK, FACTOR, FIELDS, LEVEL, MEASURED, RUN_EXCESS, SCORE, SINCE
+from processors.anomaly.series import Series
+from processors.anomaly.views import Look, View, ordered, traffic
 from processors.anomaly.watching import Watching
 
 #: After series had to go, what seems new may only be back.
@@ -62,13 +64,14 @@ class Closing:
     def close(self, number: int, bucket: Bucket, recent: Sequence[Bucket]) -> list[Observation]:
         """What a bucket says. `recent`: the last ones, with this one."""
         self._first = self._first or number
-        seen = self._look(bucket, number)
-        verdict = self._judge(seen.rows, seen.came, number)
-        self._series.put(seen.slots, seen.rows)
-        said = _Said(self, seen, verdict, number, recent)
+        look, verdicts = self._look(bucket, number), []
+        for part, rows, came in look.parts():
+            verdicts.append(self._judge(rows, came, number))
+            self._series.put(look.view.slots[part], rows)
+        said = _Said(self, look.view, Verdict.joined(verdicts), number, recent)
         return [*said.incidents(), *said.singles(), *said.news()]
 
-    def _look(self, bucket: Bucket, number: int) -> View:
+    def _look(self, bucket: Bucket, number: int) -> Look:
         """The series of a bucket: those with calls, those that miss theirs, and those of open incidents."""
         keys = ordered(list(bucket.keys))
         old = 0 < self._first <= number - self._config.warm_up / self._config.bucket
@@ -79,7 +82,7 @@ class Closing:
         self.evicted += gone
         self.without += without
         open_ = [one.name for one in self._incidents.known if one.open]
-        return view(bucket, keys, slots, self._watching.silent(slots, open_, number), self._series, self._watching)
+        return Look(bucket, keys, slots, self._watching.silent(slots, open_, number), self._series, self._watching)
 
 
 class _Said:
@@ -122,14 +125,21 @@ class _Said:
     def _signs(self) -> list[Sign]:
         """Alarms that begin in this bucket, and those of the series of late that nearly do."""
         slots = np.union1d(self._traffic[1], self._seen.slots)
+        began = np.zeros((len(slots), COUNT), np.bool_)
+        began[np.searchsorted(slots, self._seen.slots)] = (self._verdict.flags & BEGAN) > 0
+        return [
+            sign
+            for first in range(0, len(slots), CHUNK)
+            for sign in self._signs_of(slots[first : first + CHUNK], began[first : first + CHUNK])
+        ]
+
+    def _signs_of(self, slots: I64, began: NDArray[np.bool_]) -> list[Sign]:
         rows = self._series.copy(slots)
         fields = rows.words[:, MEASURED:].reshape(len(slots), COUNT, FIELDS)
         since = rows.whole[:, MEASURED:].reshape(len(slots), COUNT, FIELDS)[:, :, SINCE]
         half = self._config.threshold / np.maximum(rows.words[:, FACTOR], 1e-6)[:, None] / 2
         hot = (since == 0) & (fields[:, :, SCORE] >= half) & self._watching.watched(slots)
         hot[~np.isin(slots, self._seen.slots)[:, None] & _VOLUMES] = False  # a sum without calls says nothing
-        began = np.zeros_like(hot)
-        began[np.searchsorted(slots, self._seen.slots)] = (self._verdict.flags & BEGAN) > 0
         scopes = self._watching.scopes_of(slots)
         return [
             Sign(
@@ -159,10 +169,7 @@ class _Said:
         incident.last = self._number
         if begins is None and not flag & SHOWS:
             return
-        value, usual, excess = (
-            float(of[row, place]) if row >= 0 else np.nan
-            for of in (self._verdict.value, self._verdict.usual, self._verdict.excess)
-        )
+        value, usual, excess = self._verdict.of(row, place)
         if begins is not None:
             excess = begins.size
             if np.isnan(value):
@@ -180,8 +187,7 @@ class _Said:
         rows = np.isin(self._seen.scopes, scopes)
         if not rows.any():
             return
-        dearest = self._seen.dearest(scopes)
-        usd = np.array([one.rank if one is not None else 0 for one in dearest], np.int64) / PICO_PER_USD
+        usd = self._seen.dearest(scopes) / PICO_PER_USD
         rows &= (usd >= self._config.single_factor * self._verdict.median) & (usd >= self._config.min_usd)
         for row in np.flatnonzero(rows).tolist():
             subject = self._subject(row)
@@ -194,7 +200,7 @@ class _Said:
             subject = self._subject(row)
             if subject is None or self._explained(row, _GAINED):
                 continue
-            calls, usd = self._seen.rows.since_new(row)
+            calls, usd = self._series.copy(self._seen.slots[[row]]).since_new(0)
             yield saying.new(subject, calls, usd, self._at_ns, self._seen.evidence(row, bad=False))
             # For a while, what follows from it belongs to it.
             name = self._series.names[int(self._seen.slots[row])] or ""

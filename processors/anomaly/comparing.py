@@ -16,8 +16,8 @@ from collector.columns import PICO_PER_USD
 from collector.otlp.compiled import kernel
 from collector.otlp.tables import I64
 from processors.anomaly.measures import LEAST, MILLI, PLACES, TABLE, Scale, Sum
+from processors.anomaly.rows import EACH, F32, FIELDS, I32, LEVEL, MEASURED, SINCE, SPREAD, WEIGHT
 from processors.anomaly.seasons import Season, expected, turn
-from processors.anomaly.series import EACH, F32, FIELDS, I32, LEVEL, MEASURED, SINCE, SPREAD, WEIGHT
 
 F64 = NDArray[np.float64]
 #: Whether anything is known of it in this bucket; how many calls tell; the value as measured, as it is compared, and what is usual;

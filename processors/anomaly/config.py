@@ -138,7 +138,7 @@ class AnomalyConfig(StrictModel):
     sensitivity: tuple[Sensitivity, ...] = ()
     """Series to be more or less sensitive for. The factors of all that match are multiplied."""
     max_series: Annotated[int, Field(ge=100, le=10_000_000)] = 200_000
-    """Series kept at most, about 1 kB of memory each. When there are more, those seen least recently go (a metric tells)."""
+    """Series kept at most, about 0.5 kB of memory each. When there are more, those seen least recently go (a metric tells)."""
 
     @model_validator(mode="after")
     def _there(self) -> AnomalyConfig:

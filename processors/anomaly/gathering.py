@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from collector.batch import SpanBatch
 from collector.distinct import Mask, combinations, integers, valid
 from collector.ledger.rows import equal_to
 from collector.otlp.compiled import kernel
-from collector.otlp.tables import I64
+from collector.otlp.tables import I32, I64
 from collector.sums import AHEAD_NS, COUNTED_BY, LAST_NS, LAST_PICO, served_model
 from processors.anomaly.measures import MILLI, SUMS, Sum
 
@@ -34,14 +35,42 @@ _STREAMED, _LOG_SPEED, _SPED, _ERRORS, _REFUSALS = map(int, (Sum.STREAMED, Sum.L
 _CACHEABLE, _CACHE_READ, _SERVED = int(Sum.CACHEABLE), int(Sum.CACHE_READ), int(Sum.SERVED)
 
 Values = tuple[str | None, ...]
+_ID = np.dtype("S48")
+Ids = NDArray[np.bytes_]
 
 
-class Example(NamedTuple):
-    """A call that shows what a group counts; the highest rank is kept."""
+class Examples(NamedTuple):
+    """Calls that show what groups count, one each; the one of the highest rank is kept.
 
-    rank: int
-    trace_id: str
-    span_id: str
+    ranks: -1 where there is none
+    ids:   of trace and span, 48 digits
+    """
+
+    ranks: I64
+    ids: Ids
+
+    @classmethod
+    def none(cls, count: int) -> Examples:
+        """Room for so many."""
+        return cls(np.full(count, -1, np.int64), np.zeros(count, _ID))
+
+    def more(self, count: int) -> Examples:
+        """With room for so many more."""
+        new = Examples.none(count)
+        return Examples(np.concatenate([self.ranks, new.ranks]), np.concatenate([self.ids, new.ids]))
+
+    def at(self, rows: I64 | slice) -> Examples:
+        """Those of some groups."""
+        return Examples(self.ranks[rows], self.ids[rows])
+
+    def put(self, rows: I64 | slice, others: Examples) -> None:
+        """Others in the places of some."""
+        self.ranks[rows], self.ids[rows] = others
+
+    def better(self, rows: I64, others: Examples) -> None:
+        """Others in the places of some, where these have a lower rank. Rows are distinct."""
+        more = others.ranks > self.ranks[rows]
+        self.put(rows[more], others.at(np.flatnonzero(more)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +80,16 @@ class Gathered:
     keys:    bucket (Unix ns of its start) and values of the dimensions
     sums:    [groups, SUMS]
     costs:   [groups, OCTAVES], calls by octave of their cost
-    dear, bad: per group its dearest call, and one that failed, was refused, or took longest; None where there is none
+    dear, bad: per group its dearest call, and one that failed, was refused, or took longest
     clock:   the newest start that was seen
     late:    calls that came after their bucket was closed
     """
 
     keys: list[tuple[int, Values]]
     sums: I64
-    costs: I64
-    dear: list[Example | None]
-    bad: list[Example | None]
+    costs: I32
+    dear: Examples
+    bad: Examples
     clock: int
     late: int
 
@@ -92,7 +121,7 @@ def gathered(batch: SpanBatch, dimensions: Sequence[str], clock: int, bucket_ns:
     if len(found) < len(keys):
         keys, sums, costs, dear, bad = [keys[row] for row in found.tolist()], sums[found], costs[found], dear[found], bad[found]  # fmt: skip
     return Gathered(
-        keys, sums, costs, frame.examples(dear, frame.cost), frame.examples(bad, frame.badness), newest, late
+        keys, sums, costs.astype(np.int32), frame.examples(dear, frame.cost), frame.examples(bad, frame.badness), newest, late
     )
 
 
@@ -139,13 +168,16 @@ class _Columns:
             np.ascontiguousarray(replayed), self.badness,
         )  # fmt: skip
 
-    def examples(self, rows: I64, rank: I64) -> list[Example | None]:
-        """The calls of these rows."""
-        here = rows[rows >= 0]  # of the calls alone: what is replaced shows nothing
+    def examples(self, rows: I64, rank: I64) -> Examples:
+        """The calls of these rows; -1: none."""
+        made = Examples.none(len(rows))
+        at = np.flatnonzero(rows >= 0)  # of the calls alone: what is replaced shows nothing
+        here = rows[at]
         traces, spans = self._parts[0]["trace_id"][here].to_list(), self._parts[0]["span_id"][here].to_list()
-        found = iter(zip(rank[here].tolist(), traces, spans, strict=True))
-        made = [next(found) if row >= 0 else None for row in rows.tolist()]
-        return [Example(*one) if one is not None and one[1] and one[2] else None for one in made]
+        whole = [len(trace or "") == 32 and len(span or "") == 16 for trace, span in zip(traces, spans, strict=True)]
+        made.ranks[at] = np.where(whole, rank[here], -1)
+        made.ids[at] = [trace + span if ok else "" for trace, span, ok in zip(traces, spans, whole, strict=True)]
+        return made
 
 
 def _places(ids: pl.Series, among: pl.Series) -> I64:

@@ -7,6 +7,7 @@ more per call within the hour, and a lasting shift however little of it a bucket
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from collector.columns import PICO_PER_USD
 from collector.otlp.compiled import kernel
-from collector.otlp.tables import I64
+from collector.otlp.tables import I32, I64
 from processors.anomaly.comparing import F64, KNOWN, Compared, grown, rate, volume
 from processors.anomaly.config import AnomalyConfig
-from processors.anomaly.measures import COUNT, LEAST, PLACES, TABLE, Scale, Sum
-from processors.anomaly.series import (
+from processors.anomaly.measures import COUNT, LEAST, MONEY, PLACES, TABLE, Scale, Sum
+from processors.anomaly.rows import (
     BORN,
     DAILY,
     EACH,
@@ -26,7 +27,6 @@ from processors.anomaly.series import (
     FACTOR,
     FIELDS,
     GROUP_BORN,
-    I32,
     LEVEL,
     MEASURED,
     NEW_CALLS,
@@ -46,8 +46,6 @@ from processors.anomaly.sketches import count, median
 Mask = NDArray[np.bool_]
 #: Flags of a row and measure.
 BEGAN, HOT, ENDED, ACCEPTED, SHOWS = 1, 2, 4, 8, 16
-#: Measures whose excess is money.
-MONEY = np.array([name in {"cost", "cost_per_call", "input_tokens", "output_tokens", "cache_hit_rate"} for name in PLACES])  # fmt: skip
 
 _VOLUME = int(Scale.VOLUME)
 _COST, _CALLS, _PRICED, _SERVED = int(Sum.COST), int(Sum.CALLS), int(Sum.PRICED), int(Sum.SERVED)
@@ -69,22 +67,41 @@ _NEVER = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a bucket came to. Arrays are [rows, COUNT], by measure, but for the last ones, by row.
+    """What a bucket came to.
 
-    flags:  BEGAN, HOT (no alarm yet, and half the evidence is there), ENDED, ACCEPTED (because it is usual now),
+    flags:  [rows, COUNT], BEGAN, HOT (no alarm yet, and half the evidence is there), ENDED, ACCEPTED (because it is usual now),
             SHOWS (of an alarm that goes on: the bucket is more evidence of it)
-    value, usual: as measured and as expected, of this bucket; value is NaN where nothing came
-    excess: how much of it is too much: USD, calls, or calls × deviation
-    median: usual cost of a call in USD; inf where too little is known
-    new:    a series that was never seen before, and is worth a word now
+    median: [rows], usual cost of a call in USD; inf where too little is known
+    new:    [rows], a series that was never seen before, and is worth a word now
+    told:   rows that have a flag, ascending
+    numbers: [told, COUNT, 3], the measure and what is usual, of this bucket; how much of it is too much: USD, calls, or calls × deviation.
+            NaN where nothing came
     """
 
     flags: NDArray[np.uint8]
-    value: F64
-    usual: F64
-    excess: F64
     median: F64
     new: Mask
+    told: I64
+    numbers: F64
+
+    @classmethod
+    def joined(cls, parts: Sequence[Verdict]) -> Verdict:
+        """Those of the rows of one bucket, part by part."""
+        first = np.cumsum([0, *(len(part.flags) for part in parts)])
+        return cls(
+            np.concatenate([part.flags for part in parts]), np.concatenate([part.median for part in parts]),
+            np.concatenate([part.new for part in parts]),
+            np.concatenate([part.told + at for part, at in zip(parts, first, strict=False)]),
+            np.concatenate([part.numbers for part in parts]),
+        )  # fmt: skip
+
+    def of(self, row: int, place: int) -> tuple[float, float, float]:
+        """The measure of a row, what is usual, and what is too much."""
+        at = int(np.searchsorted(self.told, row))
+        if at == len(self.told) or self.told[at] != row:
+            return np.nan, np.nan, np.nan
+        value, usual, excess = self.numbers[at, place].tolist()
+        return value, usual, excess
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,7 @@ class Came:
 
     sums:    [rows, SUMS]
     costs:   [rows, OCTAVES], calls by octave of their cost
+    kept:    [rows, COUNT], the measures that something is remembered of
     watched: [rows, COUNT]
     volumes: [rows], the measure that the season of each is of
     alike:   [rows, COUNT, 3], of calls of which it is known what such calls usually come to: the sum, the usual sum, and how many
@@ -102,7 +120,8 @@ class Came:
     """
 
     sums: I64
-    costs: I64
+    costs: I32
+    kept: Mask
     watched: Mask
     volumes: I64
     alike: F64
@@ -124,20 +143,21 @@ class Judge:
         """Judge rows, and learn from them: `rows` changes."""
         size = len(rows)
         flags = np.zeros((size, COUNT), np.uint8)
-        value, usual, excess = (np.full((size, COUNT), np.nan) for _ in range(3))
+        numbers = np.full((size, COUNT, 3), np.nan)
         medians, new = np.full(size, np.inf), np.zeros(size, np.bool_)
         _judge(
-            rows.whole, rows.words, rows.season, rows.sketch, came.sums, came.costs, came.watched, came.volumes, came.alike, came.spends,
-            came.unsettled, bucket, self._bucket_s, self._params, flags, value, usual, excess, medians, new,
+            rows.whole, rows.words, rows.season, rows.sketch, came.sums, came.costs, came.kept, came.watched, came.volumes, came.alike, came.spends,
+            came.unsettled, bucket, self._bucket_s, self._params, flags, numbers, medians, new,
         )  # fmt: skip
-        return Verdict(flags, value, usual, excess, medians, new)
+        told = np.flatnonzero(flags.any(axis=1))
+        return Verdict(flags, medians, new, told, numbers[told])
 
 
 @kernel
 def _judge(
-    whole: I32, words: F32, season: NDArray[np.uint8], sketch: NDArray[np.uint8], sums: I64, costs: I64, watched: Mask, volumes: I64,
-    alike: F64, spends: F64, unsettled: Mask, bucket: int, bucket_s: float, params: F64, flags: NDArray[np.uint8], value: F64, usual: F64,
-    excess: F64, medians: F64, new: Mask,
+    whole: I32, words: F32, season: NDArray[np.uint8], sketch: NDArray[np.uint8], sums: I64, costs: I32, kept: Mask, watched: Mask, volumes: I64,
+    alike: F64, spends: F64, unsettled: Mask, bucket: int, bucket_s: float, params: F64, flags: NDArray[np.uint8], numbers: F64,
+    medians: F64, new: Mask,
 ) -> None:  # fmt: skip
     warm_up = params[4]
     for row in range(len(words)):
@@ -146,6 +166,8 @@ def _judge(
         longer = grown(own, came, alike[row], _OUTPUT)
         spent = usd * -np.expm1(-grown(own, came, alike[row], _PER_CALL))
         for place in range(COUNT):
+            if not kept[row, place]:
+                continue
             at = MEASURED + place * FIELDS
             is_volume = TABLE[place, 0] == _VOLUME
             if is_volume:
@@ -160,10 +182,10 @@ def _judge(
             ready = ready and own[at + WEIGHT] >= KNOWN and _worth_a_look(place, one[4])
             flags[row, place] = _alarm(own, marks, place, one, ready, watched[row, place], came[_PRICED] > 0, bucket, params)  # fmt: skip
             unit = PICO_PER_USD if place == _OF_COST else 1.0
-            usual[row, place] = (one[4] if is_volume else one[4] + one[2] - one[3]) * unit
+            numbers[row, place, 1] = (one[4] if is_volume else one[4] + one[2] - one[3]) * unit
             if not one[0]:
                 continue
-            value[row, place], excess[row, place] = one[2] * unit, one[10]
+            numbers[row, place, 0], numbers[row, place, 2] = one[2] * unit, one[10]
             moves = unsettled[row] and (is_volume or _LOST <= place <= _GAINED)
             if marks[at + SINCE] == 0 and not flags[row, place] & ENDED and not moves:
                 _learn(own, place, one, own[at + SCORE] > params[0] / own[FACTOR] / 2)

@@ -20,6 +20,7 @@ from processors.anomaly.buckets import Buckets
 from processors.anomaly.closing import Closing
 from processors.anomaly.config import AnomalyConfig
 from processors.anomaly.gathering import gathered
+from processors.anomaly.layouts import layouts
 from processors.anomaly.series import Series
 from processors.anomaly.warmup import warm
 from processors.anomaly.watching import Watching
@@ -41,12 +42,11 @@ class Anomaly(Processor[AnomalyConfig]):
         super().__init__(config, context)
         self._bucket_ns, self._late_ns = round(config.bucket * 1e9), round(config.lateness * 1e9)
         self._metrics = once(context.metrics, _Metrics)
-        self._series = Series(config.max_series)
+        self._series = Series(config.max_series, layouts(config.scopes, config.alike))
         self._watching = Watching(config, self._series)
         self._buckets = Buckets(_KEEP_NS)
         self._closing = Closing(config, self._series, self._watching)
         self._clock = 0
-        self._gone: list[bytes] = []  # what other options left in the store; deleted with the next batch
         self._before = self._head()
         warm()
 
@@ -60,7 +60,7 @@ class Anomaly(Processor[AnomalyConfig]):
             logger.info("%s: buckets or scopes are others than before; what changed is learnt anew", self.context.id)
         self._take(head)
         self._buckets.load(state, usable, self._over)
-        self._gone = self._series.load(state, self._watching.kept(made))
+        self._series.load(state, self._watching.known(made))
         self._watching.start()
         self._watching.attend()
         self._before = self._head()
@@ -90,16 +90,11 @@ class Anomaly(Processor[AnomalyConfig]):
         return self._clock - self._late_ns - self._bucket_ns
 
     def save(self, state: StateWriter) -> None:
-        for name in self._gone:
-            state.delete(name)
         self._buckets.save(state)
         self._series.save(state)
         head = self._head()
         if head != self._before:
             state.put(_HEAD, head)
-
-    def committed(self) -> None:
-        self._gone = []
 
     def rollback(self) -> None:
         self._buckets.rollback()

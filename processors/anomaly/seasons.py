@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp.compiled import kernel
-from processors.anomaly.series import F32, HOUR, HOUR_SUM, HOURS, I32, UNKNOWN
+from processors.anomaly.rows import F32, HOUR, HOUR_SUM, HOURS, I32, UNKNOWN
 
 Season = NDArray[np.uint8]
 #: A new week's part in an hour.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from collector.columns import PICO_PER_USD
 from collector.otlp.compiled import kernel
-from collector.otlp.tables import I64
+from collector.otlp.tables import I32
 from processors.anomaly.gathering import FIRST_OCTAVE, OCTAVES
 
 Sketch = NDArray[np.uint8]
@@ -37,7 +37,7 @@ def median(sketch: Sketch) -> float:
 
 
 @kernel
-def count(sketch: Sketch, costs: I64) -> None:
+def count(sketch: Sketch, costs: I32) -> None:
     """Add a bucket's calls, by octave of their cost."""
     most = 0
     for octave in range(OCTAVES):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.findings import Evidence
 from collector.otlp.tables import I64
 from processors.anomaly.buckets import Bucket
-from processors.anomaly.gathering import Example, Values
+from processors.anomaly.gathering import Examples, Values
 from processors.anomaly.incidents import Traffic
 from processors.anomaly.judging import Came
 from processors.anomaly.measures import PLACES, SUMS, Sum
-from processors.anomaly.series import FIELDS, MEASURED, SINCE, Rows, Series
-from processors.anomaly.summing import summed
+from processors.anomaly.rows import CHUNK, FIELDS, MEASURED, SINCE, Rows
+from processors.anomaly.series import Series, chunks
+from processors.anomaly.summing import Usual, summed, usual
 from processors.anomaly.watching import Watching
 
 #: Calls that a finding is shown by.
@@ -27,8 +30,6 @@ class View:
     """A bucket.
 
     slots, scopes: [rows], of the series that are looked at
-    rows:    what is remembered of them; a copy
-    came:    what came of each
     of:      [groups, scopes], the row of each scope's series that a group belongs to, -1 for none
     kin:     [rows], a number that series have in common which share the calls of one group; -1 for none
     dear, bad: calls by group
@@ -36,12 +37,10 @@ class View:
 
     slots: I64
     scopes: I64
-    rows: Rows
-    came: Came
     of: I64
     kin: I64
-    dear: list[Example | None]
-    bad: list[Example | None]
+    dear: Examples
+    bad: Examples
 
     def row(self, slot: int) -> int:
         """Where a series stands; -1: it is not looked at."""
@@ -51,25 +50,20 @@ class View:
     def evidence(self, row: int, bad: bool) -> tuple[Evidence, ...]:
         """The calls of a series that show it best; where it has none, those that went to the series beside it."""
         rows = self.of[:, self.scopes[row]]
-        groups = np.flatnonzero(rows == row).tolist()
-        if not groups and self.kin[row] >= 0:
-            groups = np.flatnonzero((rows >= 0) & (self.kin[rows] == self.kin[row])).tolist()
-        calls = [one for one in ((self.bad if bad else self.dear)[group] for group in groups) if one is not None]
-        return tuple(Evidence(one.trace_id, one.span_id) for one in sorted(calls, key=_order)[:_SHOWN])
+        groups = np.flatnonzero(rows == row)
+        if not len(groups) and self.kin[row] >= 0:
+            groups = np.flatnonzero((rows >= 0) & (self.kin[rows] == self.kin[row]))
+        calls = (self.bad if bad else self.dear).at(groups)
+        best = ((-rank, one[32:], one[:32]) for rank, one in zip(*map(np.ndarray.tolist, calls), strict=True) if rank >= 0)
+        return tuple(Evidence(trace.decode(), span.decode()) for _, span, trace in heapq.nsmallest(_SHOWN, best))
 
-    def dearest(self, scopes: Sequence[int]) -> list[Example | None]:
-        """Of each row of some scopes its dearest call."""
-        found: list[Example | None] = [None] * len(self.slots)
+    def dearest(self, scopes: Sequence[int]) -> I64:
+        """Of each row of some scopes what its dearest call cost, in pico-USD; 0 for none."""
+        found = np.zeros(len(self.slots), np.int64)
         for scope in scopes:
-            for row, one in zip(self.of[:, scope].tolist(), self.dear, strict=True):
-                best = found[row] if row >= 0 else one
-                if one is not None and (best is None or _order(one) < _order(best)):
-                    found[row] = one
+            rows = self.of[:, scope]
+            np.maximum.at(found, rows[rows >= 0], self.dear.ranks[rows >= 0])
         return found
-
-
-def _order(one: Example) -> tuple[int, str]:
-    return -one.rank, one.span_id
 
 
 def ordered(keys: Sequence[Values]) -> list[Values]:
@@ -77,44 +71,77 @@ def ordered(keys: Sequence[Values]) -> list[Values]:
     return sorted(keys, key=lambda key: tuple([value or "" for value in key]))
 
 
-def view(bucket: Bucket, keys: Sequence[Values], slots: I64, silent: I64, series: Series, watching: Watching) -> View:
-    """A bucket of these combinations, whose series are in `slots`; and of series that have no calls in it."""
-    at = np.array([bucket.keys[key] for key in keys], np.int64)
-    found, inverse = np.unique(slots[slots >= 0], return_inverse=True)
-    of = np.full(slots.shape, -1, np.int64)
-    of[slots >= 0] = inverse
-    every = np.concatenate([found, silent])
-    rows = series.copy(every)
-    sums, _, alike, spends = summed(bucket.numbers[at], of, rows.words, watching.alike)
-    kin = watching.kin(every)
-    together = np.zeros(int(kin.max(initial=-1)) + 1, np.int64)
-    tried = sums[:, Sum.SERVED] + sums[:, Sum.ERRORS]  # whose calls fail leaves no larger share to the others
-    np.add.at(together, kin[kin >= 0], tried[kin >= 0])
-    sums[kin >= 0, Sum.GROUP] = together[kin[kin >= 0]]
-    shared = [MEASURED + PLACES[name] * FIELDS + SINCE for name in ("share_lost", "share_gained")]
-    alarmed = (kin >= 0) & (rows.whole[:, shared] > 0).any(axis=1)
-    unsettled = np.isin(kin, kin[alarmed])
-    examples = ([own[row] for row in at.tolist()] for own in (bucket.dear, bucket.bad))
-    came = Came(
-        np.ascontiguousarray(sums[:, :SUMS]), np.ascontiguousarray(sums[:, SUMS:]), watching.watched(every), watching.volumes(every), alike,
-        spends, unsettled,
-    )  # fmt: skip
-    return View(every, watching.scopes_of(every), rows, came, of, kin, *examples)
+class Look:
+    """A bucket of these combinations, whose series are in `slots`, and of series that have no calls in it, before it is judged."""
+
+    def __init__(
+        self, bucket: Bucket, keys: Sequence[Values], slots: I64, silent: I64, series: Series, watching: Watching
+    ) -> None:
+        at = np.array([bucket.keys[key] for key in keys], np.int64)
+        self._series, self._watching = series, watching
+        self._sums, self._costs = bucket.sums[at], bucket.costs[at]
+        every, of = _rows(slots)
+        every = np.concatenate([every, silent])
+        kin = watching.kin(every)
+        self.view = View(every, watching.scopes_of(every), of, kin, bucket.dear.at(at), bucket.bad.at(at))
+        self._usual = _usual(self._sums, slots, series, watching)
+        tried = self._sums[:, Sum.SERVED] + self._sums[:, Sum.ERRORS]  # whose calls fail leaves no larger share to the others
+        self._beside = np.zeros(len(every), np.int64)
+        for rows in of.T:
+            np.add.at(self._beside, rows[rows >= 0], tried[rows >= 0])
+        together = np.zeros(int(kin.max(initial=-1)) + 1, np.int64)
+        np.add.at(together, kin[kin >= 0], self._beside[kin >= 0])
+        self._beside = np.where(kin >= 0, together[kin] if len(together) else 0, 0)
+        self._unsettled = np.isin(kin, kin[self._alarmed()])
+
+    def _alarmed(self) -> NDArray[np.bool_]:
+        """[rows], whether it is an alarm that the calls of a group are shared otherwise."""
+        found = np.zeros(len(self.view.slots), np.bool_)
+        shared = [MEASURED + PLACES[name] * FIELDS + SINCE for name in ("share_lost", "share_gained")]
+        for rows in chunks(np.flatnonzero(self.view.kin >= 0)):
+            found[rows] = (self._series.copy(self.view.slots[rows]).whole[:, shared] > 0).any(axis=1)
+        return found
+
+    def parts(self) -> Iterator[tuple[slice, Rows, Came]]:
+        """Rows of the view, some at a time: what is remembered of them, a copy, and what came."""
+        view = self.view
+        for first in range(0, max(len(view.slots), 1), CHUNK):
+            part = slice(first, min(first + CHUNK, len(view.slots)))
+            slots = view.slots[part]
+            sums, costs, alike, spends = summed(
+                self._sums, self._costs, view.of, first, len(slots), self._watching.alike, self._usual
+            )
+            sums[:, Sum.GROUP] = self._beside[part]
+            came = Came(
+                sums, costs, self._watching.kept(view.scopes[part]), self._watching.watched(slots), self._watching.volumes(slots), alike, spends,
+                self._unsettled[part],
+            )  # fmt: skip
+            yield part, self._series.copy(slots), came
 
 
 def traffic(buckets: Sequence[Bucket], series: Series, watching: Watching) -> tuple[Traffic, I64]:
     """The calls of several buckets together, and the slots of their series."""
     keys = ordered(list({key: None for bucket in buckets for key in bucket.keys}))
     places = {key: place for place, key in enumerate(keys)}
-    numbers = np.zeros((len(keys), buckets[0].numbers.shape[1]), np.int64)
+    sums = np.zeros((len(keys), SUMS), np.int64)
     for bucket in buckets:
-        numbers[[places[key] for key in bucket.keys]] += bucket.numbers[: len(bucket)]
+        sums[[places[key] for key in bucket.keys]] += bucket.sums[: len(bucket)]
     slots = watching.slots_of(keys)
-    every, inverse = np.unique(slots[slots >= 0], return_inverse=True)
-    of = np.full(slots.shape, -1, np.int64)
-    of[slots >= 0] = inverse
-    _, expected, _, _ = summed(numbers, of, series.copy(every).words, watching.alike)
+    every = np.unique(slots[slots >= 0])
     kin = {
         slot: number for slot, number in zip(every.tolist(), watching.kin(every).tolist(), strict=True) if number >= 0
     }
-    return Traffic(numbers[:, :SUMS], slots, expected, kin), every
+    return Traffic(sums, slots, _usual(sums, slots, series, watching).sums, kin), every
+
+
+def _rows(slots: I64) -> tuple[I64, I64]:
+    """The slots that there are, ascending; and for each of `slots` where it stands there, -1 where there is none."""
+    found, inverse = np.unique(slots[slots >= 0], return_inverse=True)
+    of = np.full(slots.shape, -1, np.int64)
+    of[slots >= 0] = inverse
+    return found, of
+
+
+def _usual(sums: I64, slots: I64, series: Series, watching: Watching) -> Usual:
+    own = slots[:, watching.alike] if watching.alike >= 0 else np.full(len(slots), -1, np.int64)
+    return usual(sums, own, series)

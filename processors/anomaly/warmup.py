@@ -11,11 +11,11 @@ from collector.batch import Position, SpanBatch
 from collector.columns import CALL_COLUMNS, nulls
 from collector.otlp.decode import decode
 from processors.anomaly.config import AnomalyConfig
-from processors.anomaly.gathering import OCTAVES, gathered
+from processors.anomaly.gathering import gathered
 from processors.anomaly.judging import Came, Judge
-from processors.anomaly.measures import COUNT, SUMS
-from processors.anomaly.series import Rows
-from processors.anomaly.summing import summed
+from processors.anomaly.measures import COUNT
+from processors.anomaly.rows import Rows
+from processors.anomaly.summing import Usual, summed
 
 
 @cache
@@ -28,11 +28,8 @@ def warm() -> None:
     batch = SpanBatch.blank(decode(b""), Position(1, 1), 10**18).with_(calls=calls)
     found = gathered(batch, ["team"], 0, 300 * 10**9, 0)
     rows = Rows.blank(1)
-    numbers = np.concatenate([found.sums, found.costs], axis=1)
-    sums, _, alike, spends = summed(numbers, np.zeros((1, 1), np.int64), rows.words, -1)
-    no = np.zeros(1, np.bool_)
-    came = Came(
-        np.ascontiguousarray(sums[:, :SUMS]), np.zeros((1, OCTAVES), np.int64), np.zeros((1, COUNT), np.bool_), np.zeros(1, np.int64), alike,
-        spends, no,
-    )  # fmt: skip
+    usually = Usual(np.full((1, COUNT), np.nan), np.full(1, np.nan))
+    made = summed(found.sums, found.costs, np.zeros((1, 1), np.int64), 0, 1, -1, usually)
+    no, every = np.zeros(1, np.bool_), np.ones((1, COUNT), np.bool_)
+    came = Came(made.sums, made.costs, every, every, np.zeros(1, np.int64), made.alike, made.spends, no)
     Judge(AnomalyConfig())(rows, came, 1)
