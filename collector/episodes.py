@@ -22,6 +22,7 @@ class Episode:
     finding: Finding  # as it was given out last, without its transitions
     changes: int  # observations that had an effect
     quiet_ns: int | None  # of the newest observation
+    elsewhere: bool = False  # another collector tells of it
     told: bool = False  # that it was resolved; an episode that late evidence reopens is resolved once more, silently
 
     @property

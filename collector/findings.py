@@ -9,8 +9,11 @@ All times are event time (Unix, ns): the same input gives the same findings, whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
+
+import polars as pl
 
 
 class Severity(StrEnum):
@@ -56,9 +59,20 @@ class Evidence:
     span_id: str
 
 
+class Shown(NamedTuple):
+    """Spans by their ids, in lower-case hex."""
+
+    traces: pl.Series
+    spans: pl.Series
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a processor saw at one moment. `kind` is `processor.what`, such as `budget.hard` or `routing.premium_instead`."""
+    """What a processor saw at one moment. `kind` is `processor.what`, such as `budget.hard` or `routing.premium_instead`.
+
+    Or many times: then it is about the newest of them, which were `count`, the first at `since_ns`, none later than `quiet_ns` after
+    the one before. Only of a kind that is never said to hold no more.
+    """
 
     kind: str
     subject: Subject
@@ -73,6 +87,15 @@ class Observation:
     evidence: tuple[Evidence, ...] = ()
     ends_ns: int | None = None  # when it is over whatever comes: the end of the window that it is about
     quiet_ns: int | None = None  # resolve when nothing was observed for so long; None: only an observation resolves
+    count: int = 1
+    since_ns: int | None = None  # None: at_ns
+    shown: Shown | None = field(default=None, compare=False)  # all spans that show it, where these are more than the evidence
+
+    @property
+    def first_ns(self) -> int:
+        """When it was seen first."""
+        return self.at_ns if self.since_ns is None else self.since_ns
+    elsewhere: bool = False  # another collector tells of it, whose word stands above this one's: no transitions here
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ behind that one's end. The clock, the newest event time that was seen, only tell
 are the same wherever batches begin and end and whatever restarts, and evidence that comes late updates its finding,
 also one that is resolved. That holds for what comes at most a day behind the clock, and while the book is not full.
 
+Of what another collector tells (`Observation.elsewhere`) the finding is the same, without transitions and one version lower: its
+own word stands above that, and where it has none any more, because it is gone, the finding is still resolved.
+
 An episode keeps its place in memory for a day after it was resolved, for such late evidence. Where there are more than
 `most` of them, those seen least recently go, resolved ones first; an open one that goes is resolved as `evicted`.
 """
@@ -156,7 +159,7 @@ class FindingsBook:
             cost_pico=one.cost_pico, message=one.message, evidence=first((), one.evidence), version=2,
             ends_ns=one.ends_ns,
         )  # fmt: skip
-        self._put(key, Episode(finding, 1, one.quiet_ns), Transition.OPENED)
+        self._put(key, Episode(finding, 1, one.quiet_ns, one.elsewhere), Transition.OPENED)
 
     def _update(self, key: bytes, episode: Episode, observations: Sequence[Observation], start: int) -> int:
         """More of the same, from `start` on as many as belong to the episode, all at once: a policy that every second call breaks
@@ -199,7 +202,7 @@ class FindingsBook:
             version=2 * changes + recovered,
         )
         raised = severity is not was.severity and not recovered
-        changed = Episode(finding, changes, quiet, episode.told)
+        changed = replace(episode, finding=finding, changes=changes, quiet_ns=quiet)
         self._put(key, changed, Transition.RAISED if raised else None)
         return end - start
 
@@ -228,6 +231,8 @@ class FindingsBook:
         self._episodes[key] = episode
         self._schedule(key)
         finding = episode.finding
+        if episode.elsewhere:
+            finding, transition = replace(finding, version=finding.version - 1), None
         before = self._out.get(finding.id)
         made = before.transitions if before is not None else ()
         # Nobody was told of the lower severity of one that opened, or was raised, a moment ago.

@@ -46,7 +46,8 @@ _NAMESPACE, _ID = "collector", b"id"
 class Share:
     """What one collector has counted in one counter: of a scope, in a window, of some values. Of two versions the higher one holds.
 
-    said: lines whose crossing it tells of, and since when (Unix ns) it wants to; 0: it has
+    said: lines whose crossing it tells of, and since when (Unix ns) it wants to; of those that it has told of, minus the time
+        of the finding
     """
 
     scope: str

@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 
 from collector.columns import PICO_PER_USD
 from collector.component import Context
-from collector.findings import Observation
+from collector.findings import Finding, Observation
 from collector.history import History, Summed
 from collector.replicas import Share
 from collector.windows import Window
 from processors.budgets import Budgets, BudgetsConfig
-from tests.findings_kit import NOON_NS, Memory
+from tests.findings_kit import NOON_NS, Memory, new_book
 from tests.ledger_rows import batch, call
 
 USD = PICO_PER_USD
@@ -110,7 +110,9 @@ class Replica:
         self.name, self.table = name, table
         self.config: dict[str, Any] = {"shared": True, **options}
         self.limits = budgets
-        self.state, self.waiting, self.observed = Memory(), list[Share](), list[Observation]()
+        self.state, self.noted, self.waiting, self.observed = Memory(), Memory(), list[Share](), list[Observation]()
+        self.findings: dict[str, Finding] = {}  # the newest version of each that was delivered
+        self.transitions: list[str] = []
         self.position = 0
         self.history = history
         self.restart()
@@ -118,6 +120,7 @@ class Replica:
     def restart(self) -> None:
         """As after a kill: what was committed is there, and nothing else."""
         self.budgets = started(self.limits, self.state, self.history, collector=self.name, **self.config)
+        self.book = new_book(self.noted)
 
     def take(self, made: Sequence[Mapping[str, Any]] = (), replaced: Sequence[Mapping[str, Any]] = ()) -> None:
         """One batch, committed."""
@@ -127,8 +130,12 @@ class Replica:
         done = self.budgets.process(given.with_(received_ns=received))
         self.budgets.save(self.state)
         self.budgets.committed()
+        findings = self.book.observe(done).findings
+        self.book.save(self.noted)
         self.waiting += done.shares
-        self.observed += done.observed
+        self.observed += [one for one in done.observed if not one.elsewhere]
+        self.findings |= {finding.id: finding for finding in findings}
+        self.transitions += [one.value for finding in findings for one in finding.transitions]
 
     def exchange(self, now_ns: int, away: bool = False) -> None:
         """Deliver what waits, and read; or fail to do either."""

@@ -184,7 +184,7 @@ SHARES_OF = Table(
         Field("Tokens", "Int64", "T64, ZSTD(1)", doc="Input and output tokens of these"),
         Field("Calls", "Int64", "T64, ZSTD(1)", doc="How many these are"),
         Field("LastCall", _MOMENT, TIME, doc="Start of the newest one"),
-        Field("Said", "Map(String, Int64)", ZSTD, doc="Lines of which it tells, and since when it wants to (Unix time, ns); 0: it has"),
+        Field("Said", "Map(String, Int64)", ZSTD, doc="Lines of which it tells: since when it wants to (Unix time, ns), or minus the time of the finding by which it has"),
         Field("Version", "UInt64", "T64, ZSTD(1)", doc="Rises with every change; below 2^62: what another collector found in the ledger of it"),
         Field("Written", "DateTime64(3, 'UTC')", "Delta(8), ZSTD(1)", default="now64(3)", doc="When it came to the server"),
     ),

@@ -28,13 +28,17 @@ class Since(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A line whose crossing was said, and whether the finding is still open. A line that moves is another line."""
+    """A line whose crossing was said, and whether the finding is still open. A line that moves is another line.
+
+    at_ns: where several collectors may tell of it: when the finding opened (event time); 0: not known
+    """
 
     budget: str
     kind: str
     percent: str
     at: int
     open: bool
+    at_ns: int = 0
 
     @property
     def line(self) -> tuple[str, str, str, int]:

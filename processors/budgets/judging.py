@@ -116,9 +116,11 @@ class Judging:
                     continue
                 elsewhere = self._shared.told_at(claim.told, near)
                 if elsewhere is not None:
-                    self._note(elsewhere, claim.told._replace(open=False))
+                    at, told_ns = elsewhere
+                    self._note(at, claim.told._replace(at_ns=told_ns))
+                    yield replace(claim.observation, at_ns=told_ns, elsewhere=True)
                 elif self._shared.has_word(key, claim, near):
-                    self._note(key, claim.told)
+                    self._note(key, claim.told._replace(at_ns=claim.observation.at_ns))
                     yield claim.observation
                 else:
                     left.append(claim)

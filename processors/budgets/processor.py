@@ -157,7 +157,9 @@ class Budgets(Processor[BudgetsConfig]):
         if self._all_lines and self._compared:
             state.put(_LINES, self._lines())
         elif self._all_lines:
-            state.delete(_LINES)  # counters that were recalled have not met them, also when it is another start that compares
+            state.delete(
+                _LINES
+            )  # counters that were recalled have not met them, also when it is another start that compares
         self._saved = True
 
     def committed(self) -> None:

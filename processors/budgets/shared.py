@@ -2,7 +2,8 @@
 
 What is used is the sum of the shares. Whoever finds a line crossed does not tell of it, but claims it: the claim is published
 with the collector's share. Once it has been read back, and has stood there for a while, the oldest claim has the word, by the
-clock of whoever made it, then by the collector's id. What has been told is a claim of the time 0: the oldest there can be.
+clock of whoever made it, then by the collector's id. What has been told is a claim of a time below zero, that of the finding.
+Whoever wanted to tell keeps the same finding, silently (`Observation.elsewhere`), and ends it should the other one be gone.
 A claim that nobody settles within `alone_ns` is told all the same: twice is better than never.
 """
 
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 _SHARED = b"o"
 #: How long a claim stands before it has the word: two readings, so that claims of the same moment are known.
 SETTLE_NS = 4 * 10**9
-#: Since when a line has been told that was told.
-TOLD_NS = 0
 
 
 class Claim(NamedTuple):
@@ -153,10 +152,11 @@ class Shared:
         self._changed[key] = self.get(key)._replace(claims=tuple(claims))
         self.reclaimed.add(key)
 
-    def told_at(self, told: Told, near: Iterable[Key]) -> Key | None:
-        """Of which of these counters another collector has told that they crossed a line."""
+    def told_at(self, told: Told, near: Iterable[Key]) -> tuple[Key, int] | None:
+        """Of which of these counters another collector has told that they crossed a line, and since when it is so."""
         line = line_of(told)
-        return next((k for k in near if any(one.said.get(line) == TOLD_NS for one in self.get(k).others)), None)
+        found = [(-one.said[line], k) for k in near for one in self.get(k).others if one.said.get(line, 1) <= 0]
+        return min(found)[::-1] if found else None
 
     def has_word(self, key: Key, claim: Claim, near: Iterable[Key]) -> bool:
         """Whether it is ours to tell of a line that may also have been crossed at `near` counters, and nobody has told of."""
@@ -244,7 +244,9 @@ def share_of(
     scope: Scope, key: Key, collector: str, version: int, counter: Counter, claims: Iterable[Claim] = ()
 ) -> Share:
     """A counter as it is published."""
-    said = {line_of(claim.told): claim.at_ns for claim in claims} | {line_of(told): TOLD_NS for told in counter.told}
+    said = {line_of(claim.told): claim.at_ns for claim in claims} | {
+        line_of(told): -told.at_ns for told in counter.told
+    }
     return Share(
         scope.key.hex(), key.period, key.values, collector, version, counter.usd, counter.tokens, counter.calls, counter.last_ns, said, scope.per
     )  # fmt: skip

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.findings import Observation
+from collector.findings import Observation, State
 from processors.budgets import judging
 from processors.budgets.counters import Counter, Key
 from tests.budgets_kit import Replica, Table, spent
@@ -107,8 +107,8 @@ LIMIT: dict[str, Any] = {"all": {"usd": 10, "soft": [], "projected": None}}
 
 
 def said(replicas: list[Replica]) -> list[str]:
-    """Who told, of lines that hold and of those that hold no more."""
-    return [f"{of.name} {'+' if one.holds else '-'}" for of in replicas for one in of.observed]
+    """Who told of what."""
+    return [f"{of.name} {one}" for of in replicas for one in of.transitions]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
@@ -127,7 +127,28 @@ def test_the_first_to_claim_tells_and_closes(clock: SimpleNamespace, order: tupl
     other = next(of for of in replicas if of.name != teller)
     other.take([spent("later", 1, 40 * 24 * 3600 * S)])  # the window is over, and the teller has no calls to know it by
     rounds(clock, replicas, 4)
-    assert said(replicas) == [f"{teller} +", f"{teller} -"]
+    assert said(replicas) == [f"{teller} opened", f"{teller} resolved"]
+
+
+def test_who_told_and_is_gone_leaves_a_finding_that_another_one_ends(clock: SimpleNamespace) -> None:
+    table = Table()
+    replicas = [Replica(name, table, LIMIT) for name in ("one", "two")]
+    for number, of in enumerate(replicas):
+        of.take([spent(f"c{number}", 6)])
+    rounds(clock, replicas, 6)
+    (teller,) = (of for of in replicas if of.transitions)
+    (other,) = (of for of in replicas if of is not teller)
+    ((id_, told),) = teller.findings.items()
+    ((same, kept),) = other.findings.items()
+    assert (same, kept.state, kept.transitions) == (id_, told.state, ())
+    assert kept.version < told.version, "the word of who told stands above it"
+    other.restart()
+    other.take([spent("later", 1, 40 * 24 * 3600 * S)])
+    assert (other.findings[id_].state, other.transitions) == (State.RESOLVED, [])
+    assert other.findings[id_].version > told.version
+    rounds(clock, replicas, 3)  # and here it comes back
+    assert (teller.findings[id_].state, teller.transitions) == (State.RESOLVED, ["opened", "resolved"])
+    assert teller.findings[id_].version > other.findings[id_].version
 
 
 def test_while_the_store_is_away_a_line_is_told_of_all_the_same(clock: SimpleNamespace) -> None:
@@ -139,10 +160,10 @@ def test_while_the_store_is_away_a_line_is_told_of_all_the_same(clock: SimpleNam
     rounds(clock, replicas, 9, away=0)
     assert said(replicas) == []
     rounds(clock, replicas, 2, away=0)
-    assert said(replicas) == ["one +"]
+    assert said(replicas) == ["one opened"]
     two.take([spent("b", 1)])
     rounds(clock, replicas, 8)
-    assert said(replicas) == ["one +"]
+    assert said(replicas) == ["one opened"]
     assert one.used() == two.used() == {"all": 13 * 10**12}
 
 
@@ -157,11 +178,11 @@ def test_who_claimed_and_is_gone_is_not_waited_for(clock: SimpleNamespace) -> No
     rounds(clock, [two], 5)
     assert said(replicas) == []
     rounds(clock, [two], 10)
-    assert said(replicas) == ["two +"]
+    assert said(replicas) == ["two opened"]
     one.restart()
     one.take()
     rounds(clock, replicas, 6)
-    assert said(replicas) == ["two +"]
+    assert said(replicas) == ["two opened"]
     assert one.used() == two.used() == {"all": 12 * 10**12}
 
 
