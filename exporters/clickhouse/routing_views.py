@@ -10,57 +10,45 @@ from exporters.clickhouse.hourly import MODEL
 
 #: How long after a failed attempt ended another one may start, as the processor `routing` has it by default.
 _WITHIN_NS = 120 * 10**9
-_ATTEMPT = (
-    "toUnixTimestamp64Nano(c.Timestamp) AS start", "c.StatusCode = 'Error' AS failed", "c.SpanId AS span", "c.Team AS team", "c.App AS app",
-    "c.RequestModel AS requested", "c.UpstreamModel AS upstream", f"{MODEL} AS model", "c.Provider AS provider", "c.ErrorType AS error",
-    "c.ModelTier AS tier", "c.CostUSD AS cost", "c.Duration AS took", "c.CallId AS id", "c.ReportCount > 1 AS wide",
-)  # fmt: skip
-(
-    _START,
-    _FAILED,
-    _SPAN,
-    _TEAM,
-    _APP,
-    _REQUESTED,
-    _UPSTREAM,
-    _MODEL,
-    _PROVIDER,
-    _ERROR,
-    _TIER,
-    _COST,
-    _TOOK,
-    _ID,
-    _WIDE,
-) = range(1, 16)
+#: What is known of each attempt, as an array of the attempts of its request: who asks for few of them reads few columns. Arrays
+#: leave NULL out, so what may be NULL is in a tuple.
+_ATTEMPTS = {
+    "start": "toUnixTimestamp64Nano(c.Timestamp)", "took": "toInt64(c.Duration)", "failed": "c.StatusCode = 'Error'", "wide": "c.ReportCount > 1",
+    "id": "c.CallId", "span": "c.SpanId", "team": "c.Team", "app": "c.App", "requested": "c.RequestModel", "upstream": "c.UpstreamModel",
+    "model": MODEL, "provider": "c.Provider", "error": "c.ErrorType", "tier": "tuple(c.ModelTier)", "cost": "tuple(c.CostUSD)",
+}  # fmt: skip
 
 
-def _differ(place: int) -> str:
+def _differ(name: str) -> str:
     """Whether a name is told of both attempts, and is another."""
-    return f"(f.{place} != '' AND a.{place} != '' AND f.{place} != a.{place})"
+    return f"({name}[f] != '' AND {name}[a] != '' AND {name}[f] != {name}[a])"
 
 
-#: One row per attempt that failed and was followed by one that did not: f and a. Only requests with a failed attempt are gathered; a
-#: Day that is asked for goes to both sides of the join. The report of an app spans all attempts that
-#: the gateway made for it, and is one call with the one that answered: that call begins before the attempt that failed.
+#: One row per attempt that failed and was followed by one that did not: places f and a in the arrays of the request's attempts.
+#: Only requests with a failed attempt are gathered. These are found among all versions of calls, which takes no merging of
+#: them: what only an older version says is sorted out afterwards. A Day that is asked for goes to both sides of the join. The
+#: report of an app spans all attempts that the gateway made for it, and is one call with the one that answered: that call
+#: begins before the attempt that failed.
+_GATHERED = (
+    f"SELECT c.Day AS Day, c.TraceId AS TraceId, {', '.join(f'groupArray({sql}) AS {name}' for name, sql in _ATTEMPTS.items())} FROM {{calls}} AS c "
+    "GLOBAL LEFT SEMI JOIN (SELECT Day, cityHash64(TraceId, ParentSpanId) AS request FROM {calls_table} "
+    "WHERE StatusCode = 'Error' AND ParentSpanId != '' AND TraceId != '') AS e ON c.Day = e.Day AND cityHash64(c.TraceId, c.ParentSpanId) = e.request "
+    "GROUP BY Day, TraceId, c.ParentSpanId HAVING countIf(c.StatusCode = 'Error') > 0 AND countIf(c.StatusCode != 'Error') > 0"
+)
 _PAIRS = (
-    f"SELECT Day, TraceId, Attempts[n] AS f, Attempts[found] AS a FROM (SELECT Day, TraceId, n, Attempts, "
-    f"Attempts[n].{_START} AS start, start + Attempts[n].{_TOOK} AS stop, arrayFirstIndex(x -> NOT x.{_FAILED} AND "
-    f"((x.{_START} >= start AND x.{_START} <= stop + {_WITHIN_NS}) OR (x.{_WIDE} AND x.{_START} <= start AND x.{_START} + x.{_TOOK} >= stop)), "
-    f"Attempts) AS found FROM (SELECT c.Day AS Day, c.TraceId AS TraceId, "
-    f"arraySort(x -> (x.{_START}, x.{_ID}), groupArray(tuple({', '.join(part.rpartition(' AS ')[0] for part in _ATTEMPT)}))) AS Attempts "
-    "FROM {calls} AS c INNER JOIN (SELECT Day, TraceId, ParentSpanId FROM {calls} WHERE StatusCode = 'Error' AND ParentSpanId != '' AND TraceId != '' "
-    "GROUP BY Day, TraceId, ParentSpanId) AS e ON c.Day = e.Day AND c.TraceId = e.TraceId AND c.ParentSpanId = e.ParentSpanId "
-    "GROUP BY Day, TraceId, c.ParentSpanId HAVING countIf(c.StatusCode != 'Error') > 0) "
-    f"ARRAY JOIN arrayEnumerate(Attempts) AS n WHERE Attempts[n].{_FAILED}) WHERE found > 0"
+    f"SELECT *, start[f] + took[f] AS stop, arrayFirst(i -> NOT failed[i] AND ((start[i] >= start[f] AND start[i] <= stop + {_WITHIN_NS}) "
+    "OR (wide[i] AND start[i] <= start[f] AND start[i] + took[i] >= stop)), places) AS a FROM (SELECT *, f FROM ("
+    f"SELECT *, arraySort(i -> (start[i], id[i]), arrayEnumerate(id)) AS places FROM ({_GATHERED})) "
+    "ARRAY JOIN arrayEnumerate(id) AS f WHERE failed[f]) WHERE a > 0"
 )
 FALLBACKS = (
-    f"SELECT Day, fromUnixTimestamp64Nano(f.{_START}, 'UTC') AS Timestamp, TraceId, f.{_SPAN} AS FailedSpanId, a.{_SPAN} AS ServedSpanId, "
-    f"if({_differ(_REQUESTED)} OR {_differ(_UPSTREAM)} OR {_differ(_PROVIDER)}, 'fallback', 'retry') AS Kind, "
-    f"f.{_TEAM} AS Team, f.{_APP} AS App, f.{_REQUESTED} AS RequestModel, f.{_MODEL} AS FailedModel, f.{_PROVIDER} AS FailedProvider, "
-    f"f.{_ERROR} AS ErrorType, a.{_REQUESTED} AS ServedRequestModel, a.{_MODEL} AS ServedModel, a.{_PROVIDER} AS ServedProvider, "
-    f"f.{_TIER} AS FailedTier, a.{_TIER} AS ServedTier, "
-    f"multiIf(f.{_TIER} IS NULL OR a.{_TIER} IS NULL, 'unknown', a.{_TIER} > f.{_TIER}, 'drop', a.{_TIER} < f.{_TIER}, 'rise', 'same') AS TierChange, "
-    f"a.{_COST} AS CostUSD, greatest(a.{_START} - f.{_START}, toInt64(f.{_TOOK})) AS LostTime FROM ({_PAIRS})"
+    "SELECT Day, fromUnixTimestamp64Nano(start[f], 'UTC') AS Timestamp, TraceId, span[f] AS FailedSpanId, span[a] AS ServedSpanId, "
+    f"if({_differ('requested')} OR {_differ('upstream')} OR {_differ('provider')}, 'fallback', 'retry') AS Kind, "
+    "team[f] AS Team, app[f] AS App, requested[f] AS RequestModel, model[f] AS FailedModel, provider[f] AS FailedProvider, "
+    "error[f] AS ErrorType, requested[a] AS ServedRequestModel, model[a] AS ServedModel, provider[a] AS ServedProvider, "
+    "tier[f].1 AS FailedTier, tier[a].1 AS ServedTier, "
+    "multiIf(FailedTier IS NULL OR ServedTier IS NULL, 'unknown', ServedTier > FailedTier, 'drop', ServedTier < FailedTier, 'rise', 'same') AS TierChange, "
+    f"cost[a].1 AS CostUSD, greatest(start[a] - start[f], took[f]) AS LostTime FROM ({_PAIRS})"
 )
 FALLBACK_RATES = (
     "SELECT f.Day AS Day, f.Team AS Team, f.RequestModel AS RequestModel, f.ServedModel AS ServedModel, f.Kind AS Kind, f.ErrorType AS ErrorType, "
@@ -81,13 +69,21 @@ GUARDRAILS = (
     "FROM (SELECT c.Day AS Day, c.Team AS Team, c.App AS App, c.RefusedBy AS By, count() AS Part, max(c.Timestamp) AS Seen FROM {calls} AS c "
     "GROUP BY Day, Team, App, By) GROUP BY Day, Team, App) ARRAY JOIN Refusers AS Refused ORDER BY Day DESC, Refusals DESC"
 )
-GUARDRAIL_LATENCY = (
+#: By their names, and, among the others, by what they say of themselves: only where the index of keys has that is a map read.
+_GUARDRAIL = "s.SpanName ILIKE '%guardrail%'"
+_OTHERS = (
+    f"NOT {_GUARDRAIL} AND ((mapContains(s.SpanAttributes, 'openinference.span.kind') AND s.SpanAttributes['openinference.span.kind'] = 'GUARDRAIL') "
+    "OR (mapContains(s.SpanAttributes, 'agentgateway.outbound.subtype') AND s.SpanAttributes['agentgateway.outbound.subtype'] = 'guardrail'))"
+)
+_RUNS = (
     "SELECT toDate(s.Timestamp) AS Day, s.ServiceName AS ServiceName, multiIf(s.SpanAttributes['guardrail_name'] != '', "
     "s.SpanAttributes['guardrail_name'], s.SpanAttributes['gen_ai.guardrail.name'] != '', s.SpanAttributes['gen_ai.guardrail.name'], s.SpanName) "
-    "AS Guardrail, count() AS Runs, countIf(s.StatusCode = 'Error') AS Failed, round(quantile(0.5)(s.Duration) / 1e6, 3) AS P50Ms, "
-    "round(quantile(0.95)(s.Duration) / 1e6, 3) AS P95Ms, round(sum(s.Duration) / 1e9, 3) AS TotalSeconds FROM {traces} AS s "
-    "WHERE s.SpanName ILIKE '%guardrail%' OR s.SpanAttributes['openinference.span.kind'] = 'GUARDRAIL' "
-    "OR s.SpanAttributes['agentgateway.outbound.subtype'] = 'guardrail' GROUP BY Day, ServiceName, Guardrail ORDER BY Day DESC, TotalSeconds DESC"
+    "AS Guardrail, s.StatusCode AS StatusCode, s.Duration AS Duration FROM {traces} AS s WHERE "
+)
+GUARDRAIL_LATENCY = (
+    "SELECT Day, ServiceName, Guardrail, count() AS Runs, countIf(StatusCode = 'Error') AS Failed, round(quantile(0.5)(Duration) / 1e6, 3) AS P50Ms, "
+    "round(quantile(0.95)(Duration) / 1e6, 3) AS P95Ms, round(sum(Duration) / 1e9, 3) AS TotalSeconds "
+    f"FROM ({_RUNS}{_GUARDRAIL} UNION ALL {_RUNS}{_OTHERS}) GROUP BY Day, ServiceName, Guardrail ORDER BY Day DESC, TotalSeconds DESC"
 )
 LOAD = (
     "SELECT Day, RequestModel, One.1 AS Provider, One.2 AS Model, One.3 AS Deployment, One.4 AS Region, One.5 AS ApiKey, One.6 AS Calls, "

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from exporters.clickhouse.hourly import MODEL, known_cost
-from exporters.clickhouse.schema import HOURLY_TABLE
+from exporters.clickhouse.hourly import COSTS, MODEL, TRAFFIC, known_cost
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import REST
 from spanledger.ui.filters import NONE
@@ -15,13 +14,16 @@ ABSENT = "if({column} = '', '" + NONE + "', {column})"
 CALL_MODEL = f"({MODEL})"
 #: Movements of the hourly sums: summed by anything they equal the calls. `llm_costs_hourly` shows the same with one row a
 #: key, but has to make that row first, users apart, whatever is asked; from these the engine takes the narrowest sums.
-MOVEMENTS = f"{HOURLY_TABLE} AS h"
+MOVEMENTS = f"{COSTS.name} AS h"
+#: The same of how calls are routed, shared, refused and priced.
+ROUTED = f"{TRAFFIC.name} AS h"
 COST = known_cost("h")
 HOURS_NOTE = "Times are UTC. Sums are made of whole hours; the first one counts whole."
+WHOLE_HOURS = "Whole hours, UTC."
 
 
 def hourly(view: View, table: str = "h") -> tuple[str, dict[str, Value]]:
-    """Condition and parameters over `MOVEMENTS`."""
+    """Condition and parameters over `MOVEMENTS` or `ROUTED`."""
     return view.filters.where(table, time="Hour")
 
 

@@ -12,7 +12,7 @@ from spanledger.ui.charts import HALF, stacked
 from spanledger.ui.flows import flows
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import ABSENT, calls, step_of
+from spanledger.ui.sql import ABSENT, ROUTED, hourly, step_of
 from spanledger.ui.tables import Column, table
 
 _DAY = 86400
@@ -23,7 +23,7 @@ _APP, _PROVIDER = ABSENT.format(column="p.App"), ABSENT.format(column="p.Provide
 
 @page("/guardrails", "Guardrails and privacy", "guardrails")
 def body(view: View) -> Node:
-    where, parameters = calls(view)
+    where, parameters = hourly(view)
     # The view counts by day, app, team and provider: other filters cannot narrow it.
     chosen, of_days = view.filters.where("p", period=False, columns={"Environment": "", "Model": ""})
     days = f"p.Day >= toDate({{since:DateTime64(6, 'UTC')}}) AND p.Day <= toDate({{until:DateTime64(6, 'UTC')}}) AND {chosen}"
@@ -37,12 +37,12 @@ def body(view: View) -> Node:
 
 def _rates(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     sql = f"""SELECT Guardrail, App, Refused, Calls, Refused / Calls AS Rate FROM (
-SELECT {ABSENT.format(column="c.App")} AS App, c.RefusedBy AS Guardrail, count() AS Refused, sum(count()) OVER (PARTITION BY App) AS Calls
-FROM llm_calls AS c
+SELECT {ABSENT.format(column="h.App")} AS App, h.RefusedBy AS Guardrail, sum(h.Calls) AS Refused, sum(sum(h.Calls)) OVER (PARTITION BY App) AS Calls
+FROM {ROUTED}
 WHERE {where}
 GROUP BY App, Guardrail
 )
-WHERE Guardrail != ''
+WHERE Guardrail != '' AND Refused != 0
 ORDER BY Rate DESC, Guardrail, App
 LIMIT 30"""
     columns = (
@@ -61,10 +61,11 @@ LIMIT 30"""
 
 def _refusals(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     seconds = step_of(view.filters.seconds)
-    sql = f"""SELECT toStartOfInterval(toDateTime(c.Timestamp, 'UTC'), INTERVAL {seconds} SECOND, 'UTC') AS time, c.RefusedBy AS series, count() AS value
-FROM llm_calls AS c
-WHERE {where} AND c.RefusedBy != ''
+    sql = f"""SELECT toStartOfInterval(h.Hour, INTERVAL {seconds} SECOND, 'UTC') AS time, h.RefusedBy AS series, sum(h.Calls) AS value
+FROM {ROUTED}
+WHERE {where} AND h.RefusedBy != ''
 GROUP BY time, series
+HAVING value != 0
 ORDER BY time, series"""
     return _over(view, "Refusals", sql, parameters, seconds, "By who refused.", "Nothing was refused in this period.")
 

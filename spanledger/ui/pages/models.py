@@ -6,18 +6,19 @@ from functools import partial
 
 import polars as pl
 
+from exporters.clickhouse.hourly import TRAFFIC
 from spanledger.ui import units
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import HALF, lines, stacked
 from spanledger.ui.flows import flows
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import ABSENT, CALL_MODEL, calls, step_of
+from spanledger.ui.sql import ABSENT, COST, ROUTED, calls, hourly, step_of
 from spanledger.ui.tables import Column, Row, table
 from spanledger.ui.weights import configured
 
-_SERVED = ABSENT.format(column=CALL_MODEL)
-_ASKED = ABSENT.format(column="c.RequestModel")
+_SERVED = ABSENT.format(column="h.Model")
+_ASKED = ABSENT.format(column="h.RequestModel")
 _LINES = 20
 _MOST_ROWS = 60
 #: How far a share may be off what is configured, as the processor behaviour has it by default.
@@ -27,7 +28,7 @@ _NO_POLICY = "No routing policy judged calls of this period: the processor routi
 
 @page("/models", "Models and routing", "models")
 def body(view: View) -> Node:
-    where, parameters = calls(view)
+    where, parameters = hourly(view)
     return e(
         "div.grid",
         _flow(view, where, parameters),
@@ -36,15 +37,16 @@ def body(view: View) -> Node:
         _premium(view, where, parameters),
         _verdicts(view, where, parameters),
         _avoidable(view, where, parameters),
-        _load(view, where, parameters),
+        _load(view),
     )
 
 
 def _flow(view: View, where: str, parameters: dict[str, Value]) -> Markup:
-    sql = f"""SELECT {_ASKED} AS source, {_SERVED} AS target, count() AS value
-FROM llm_calls AS c
+    sql = f"""SELECT {_ASKED} AS source, {_SERVED} AS target, sum(h.Calls) AS value
+FROM {ROUTED}
 WHERE {where}
 GROUP BY source, target
+HAVING value != 0
 ORDER BY value DESC, source, target
 LIMIT 30"""
     return figure(view, "Asked and served", sql, partial(flows, label="From the models asked for to those that served"), parameters=parameters, wide=True, note="Calls, from the model or alias that was asked for (left) to the model that served (right). The thirty widest.")  # fmt: skip
@@ -109,11 +111,12 @@ def _quality(row: Row) -> Node:
 def _premium(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     seconds = step_of(view.filters.seconds)
     sql = f"""SELECT time, series, value FROM (
-SELECT toStartOfInterval(toDateTime(c.Timestamp, 'UTC'), INTERVAL {seconds} SECOND, 'UTC') AS time,
-countIf(c.ModelTier = 1) / count() AS v0, toFloat64(sumIf(c.CostUSD, c.ModelTier = 1)) / nullIf(toFloat64(sum(c.CostUSD)), 0) AS v1
-FROM llm_calls AS c
-WHERE {where} AND c.ModelTier IS NOT NULL
+SELECT toStartOfInterval(h.Hour, INTERVAL {seconds} SECOND, 'UTC') AS time,
+sumIf(h.Calls, h.ModelTier = 1) / sum(h.Calls) AS v0, toFloat64(sumIf(h.CostUSD, h.ModelTier = 1)) / nullIf(toFloat64(sum(h.CostUSD)), 0) AS v1
+FROM {ROUTED}
+WHERE {where} AND h.ModelTier != 0
 GROUP BY time
+HAVING sum(h.Calls) != 0
 )
 ARRAY JOIN ['of calls', 'of spend'] AS series, [v0, v1] AS value
 ORDER BY time, series"""
@@ -126,10 +129,11 @@ ORDER BY time, series"""
 
 def _verdicts(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     seconds = step_of(view.filters.seconds)
-    sql = f"""SELECT toStartOfInterval(toDateTime(c.Timestamp, 'UTC'), INTERVAL {seconds} SECOND, 'UTC') AS time, replaceAll(c.RouteVerdict, '_', ' ') AS series, count() AS value
-FROM llm_calls AS c
-WHERE {where} AND c.RouteVerdict != ''
+    sql = f"""SELECT toStartOfInterval(h.Hour, INTERVAL {seconds} SECOND, 'UTC') AS time, replaceAll(h.RouteVerdict, '_', ' ') AS series, sum(h.Calls) AS value
+FROM {ROUTED}
+WHERE {where} AND h.RouteVerdict != ''
 GROUP BY time, series
+HAVING value != 0
 ORDER BY time, series"""
 
     def chart(frame: pl.DataFrame) -> Node:
@@ -139,12 +143,13 @@ ORDER BY time, series"""
 
 
 def _avoidable(view: View, where: str, parameters: dict[str, Value]) -> Markup:
-    sql = f"""SELECT {ABSENT.format(column="c.Team")} AS Team, c.Route AS Route, c.ExpectedModel AS Expected, {_SERVED} AS Served, c.RouteVerdict AS Verdict,
-count() AS Calls, sum(c.CostUSD) AS USD, sum(c.AvoidableCostUSD) AS Avoidable
-FROM llm_calls AS c
-WHERE {where} AND c.AvoidableCostUSD > 0
+    sql = f"""SELECT {ABSENT.format(column="h.Team")} AS Team, h.Route AS Route, h.ExpectedModel AS Expected, {_SERVED} AS Served, h.RouteVerdict AS Verdict,
+sum(h.Calls) AS Calls, {COST} AS USD, sum(h.AvoidableCostUSD) AS Avoidable
+FROM {ROUTED}
+WHERE {where} AND h.RouteVerdict != ''
 GROUP BY Team, Route, Expected, Served, Verdict
-ORDER BY Avoidable DESC NULLS LAST, Calls DESC, Team, Served
+HAVING Avoidable > 0
+ORDER BY Avoidable DESC, Calls DESC, Team, Served
 LIMIT 20"""
     columns = (
         Column(
@@ -162,16 +167,26 @@ LIMIT 20"""
     return figure(view, "Avoidable cost", sql, partial(table, columns=columns, caption="Avoidable cost"), parameters=parameters, wide=True, note="What the calls cost more than the expected model would have for the same tokens.", empty="No call of this period cost more than its route's model would have, or no policy judged any.")  # fmt: skip
 
 
-def _load(view: View, where: str, parameters: dict[str, Value]) -> Markup:
+def _load(view: View) -> Markup:
     groups = view.source.weights
-    key = "c.ApiKey" if any(group.by == "api_key" for group in groups) else "''"
-    sql = f"""SELECT {_ASKED} AS Asked, {ABSENT.format(column="c.Provider")} AS Provider, c.Deployment AS Deployment, c.Region AS Region, {key} AS ApiKey, count() AS Calls,
-count() / sum(count()) OVER (PARTITION BY Asked) AS Share, 1 / count() OVER (PARTITION BY Asked) AS Even, countIf(c.StatusCode = 'Error') / count() AS Failed,
-countIf(c.ErrorType = '429' OR c.ErrorType ILIKE '%rate%limit%' OR c.ErrorType ILIKE '%throttl%') AS Limited, quantile(0.95)(c.Duration) AS P95
-FROM llm_calls AS c
+    if any(group.by == "api_key" for group in groups):  # the sums have no keys
+        where, parameters = calls(view)
+        source, alias, key = "llm_calls AS c", "c", "c.ApiKey"
+        measures = {m.name: m.of_calls for m in TRAFFIC.measures}
+    else:
+        where, parameters = hourly(view)
+        source, alias, key = ROUTED, "h", "''"
+        measures = {m.name: f"sum(h.{m.name})" for m in TRAFFIC.measures}
+    asked, provider = (ABSENT.format(column=f"{alias}.{name}") for name in ("RequestModel", "Provider"))
+    sql = f"""SELECT Asked, Provider, Deployment, Region, ApiKey, Calls, Calls / sum(Calls) OVER (PARTITION BY Asked) AS Share, 1 / count() OVER (PARTITION BY Asked) AS Even,
+Failures / Calls AS Failed, Limited, Answered / nullIf(Calls - Failures, 0) AS Took
+FROM (SELECT {asked} AS Asked, {provider} AS Provider, {alias}.Deployment AS Deployment, {alias}.Region AS Region, {key} AS ApiKey,
+{measures["Calls"]} AS Calls, {measures["FailedCalls"]} AS Failures, {measures["LimitedCalls"]} AS Limited, {measures["AnsweredTime"]} AS Answered
+FROM {source}
 WHERE {where}
 GROUP BY Asked, Provider, Deployment, Region, ApiKey
-ORDER BY sum(count()) OVER (PARTITION BY Asked) DESC, Asked, Calls DESC, Provider, Deployment, Region, ApiKey
+HAVING Calls != 0)
+ORDER BY sum(Calls) OVER (PARTITION BY Asked) DESC, Asked, Calls DESC, Provider, Deployment, Region, ApiKey
 LIMIT 1000"""
     wanted = Column("Configured", "Configured", cell=_wanted, number=True) if groups else Column("Even", "Even share", units.share, number=True)  # fmt: skip
     columns = (
@@ -182,7 +197,7 @@ LIMIT 1000"""
         wanted,
         Column("Failed", "Failed", units.share, number=True, minor=True),
         Column("Limited", "Rate limits", units.count, number=True, minor=True),
-        Column("P95", "p95", units.took, number=True, minor=True),
+        Column("Took", "A call takes", units.took, number=True, minor=True),
     )  # fmt: skip
 
     def chart(frame: pl.DataFrame) -> Node:

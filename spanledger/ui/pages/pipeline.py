@@ -13,7 +13,7 @@ from spanledger.ui.ask import Value
 from spanledger.ui.charts import HALF, lines, meter, stacked
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import step_of
+from spanledger.ui.sql import COST, ROUTED, step_of
 from spanledger.ui.tables import Column, facts, table, tile
 
 #: A wait that somebody should look at, seconds; and a share of a queue's room.
@@ -201,19 +201,19 @@ LIMIT 50"""
 
 
 def _books(view: View) -> Markup:
-    """Which books priced the calls: the rule's model is cut off."""
-    sql = """SELECT if(c.PriceSource = '', concat('none: ', replaceAll(c.PriceStatus, '_', ' ')), arrayStringConcat(arraySlice(splitByChar(' ', c.PriceSource), 1, 2), ' ')) AS Book,
-count() AS Calls, sum(c.CostUSD) AS USD, toDateTime64(max(c.Timestamp), 0, 'UTC') AS Last
-FROM llm_calls AS c
-WHERE c.Timestamp >= {since:DateTime64(6, 'UTC')} AND c.Timestamp < {until:DateTime64(6, 'UTC')}
+    """Which books priced the calls."""
+    sql = f"""SELECT if(h.PriceBook = '', concat('none: ', replaceAll(h.PriceStatus, '_', ' ')), h.PriceBook) AS Book, sum(h.Calls) AS Calls, {COST} AS USD, toDateTime64(max(h.Hour), 0, 'UTC') AS Last
+FROM {ROUTED}
+WHERE h.Hour >= toStartOfHour({{since:DateTime64(6, 'UTC')}}) AND h.Hour < {{until:DateTime64(6, 'UTC')}}
 GROUP BY Book
+HAVING Calls != 0
 ORDER BY Calls DESC, Book
 LIMIT 20"""
     columns: Sequence[Column] = (
         Column("Book", "Price book"),
         Column("Calls", "Calls", units.count, number=True),
         Column("USD", "Cost", units.usd, number=True, minor=True),
-        Column("Last", "Last (UTC)", cell=lambda row: e("span.nowrap", f"{row['Last']:%d %b %H:%M}")),
+        Column("Last", "Last hour (UTC)", cell=lambda row: e("span.nowrap", f"{row['Last']:%d %b %H:%M}")),
     )
     return figure(view, "Price books", sql, partial(table, columns=columns, caption="Price books"), parameters=_times(view), note=f"What priced the calls. In force here: {_book()}.", empty="No calls in this period.")  # fmt: skip
 
