@@ -87,6 +87,7 @@ class Observation:
     evidence: tuple[Evidence, ...] = ()
     ends_ns: int | None = None  # when it is over whatever comes: the end of the window that it is about
     quiet_ns: int | None = None  # resolve when nothing was observed for so long; None: only an observation resolves
+    elsewhere: bool = False  # another collector tells of it, whose word stands above this one's: no transitions here
     count: int = 1
     since_ns: int | None = None  # None: at_ns
     shown: Shown | None = field(default=None, compare=False)  # all spans that show it, where these are more than the evidence
@@ -95,7 +96,6 @@ class Observation:
     def first_ns(self) -> int:
         """When it was seen first."""
         return self.at_ns if self.since_ns is None else self.since_ns
-    elsewhere: bool = False  # another collector tells of it, whose word stands above this one's: no transitions here
 
 
 @dataclass(frozen=True, slots=True)
