@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
 from struct import Struct
 
 import numpy as np
@@ -10,28 +10,44 @@ import polars as pl
 
 from collector.batch import SpanBatch
 from collector.columns import FINDINGS
+from collector.findings import Observation
+from collector.otlp.tables import I64
 
 _WORDS = Struct("<qqq")  # a trace id and a span id, as `SpanTable.ids` has them
+#: Kinds that can be told apart by the bits of one number.
+_MOST = 63
 
 
 def marked(batch: SpanBatch) -> SpanBatch:
     """The batch with the kinds of findings that each span is evidence of. As it is where nothing was observed."""
-    kinds: dict[tuple[int, ...], set[str]] = defaultdict(set)
-    for observation in batch.observed:
-        if observation.holds:
-            for evidence in observation.evidence:
-                if len(evidence.trace_id) == 32 and len(evidence.span_id) == 16:
-                    kinds[_WORDS.unpack(bytes.fromhex(evidence.trace_id + evidence.span_id))].add(observation.kind)
-    if not kinds or not len(batch):
+    if not len(batch):
         return batch
-    ids = batch.otlp.spans.ids
-    rows = np.flatnonzero(np.isin(ids[2], np.array([span for _, _, span in kinds], np.int64)))
-    texts: list[str | None] = [None] * len(batch)
-    found = False
-    for row, *words in np.vstack([rows, ids[:3, rows]]).T.tolist():
-        told = kinds.get(tuple(words))
-        if told:
-            texts[row], found = ",".join(sorted(told)), True
-    if not found:
+    ids, kinds = batch.otlp.spans.ids, sorted({one.kind for one in batch.observed if one.holds})[:_MOST]
+    bits = np.zeros(len(batch), np.int64)  # by row, of the kinds that it shows
+    for number, kind in enumerate(kinds):
+        words = _words([one for one in batch.observed if one.holds and one.kind == kind])
+        rows = np.flatnonzero(np.isin(ids[2], words[:, 2]))
+        known = set(map(tuple, words[np.isin(words[:, 2], ids[2, rows])].tolist()))
+        told = [row for row, *own in np.vstack([rows, ids[:3, rows]]).T.tolist() if tuple(own) in known]
+        bits[told] |= np.int64(1) << np.int64(number)
+    if not bits.any():
         return batch
-    return batch.with_(spans=batch.spans.with_columns(pl.Series(FINDINGS.name, texts, dtype=FINDINGS.dtype)))
+    found, codes = np.unique(bits, return_inverse=True)
+    texts = [",".join(kind for number, kind in enumerate(kinds) if one >> number & 1) or None for one in found.tolist()]
+    column = pl.Series(FINDINGS.name, texts, dtype=FINDINGS.dtype)[codes]
+    return batch.with_(spans=batch.spans.with_columns(column))
+
+
+def _words(observations: Sequence[Observation]) -> I64:
+    """[spans, 3], the ids of the spans that show them."""
+    single = [
+        _WORDS.unpack(bytes.fromhex(one.trace_id + one.span_id))
+        for observation in observations if observation.shown is None
+        for one in observation.evidence if len(one.trace_id) == 32 and len(one.span_id) == 16
+    ]  # fmt: skip
+    parts = [np.array(single, np.int64).reshape(-1, 3)]
+    for shown in (one.shown for one in observations if one.shown is not None):
+        whole = (shown.traces.str.len_bytes() == 32) & (shown.spans.str.len_bytes() == 16)
+        texts = (shown.traces + shown.spans).filter(whole).str.decode("hex")
+        parts.append(np.frombuffer(b"".join(texts.to_list()), "<i8").reshape(-1, 3).astype(np.int64))
+    return np.concatenate(parts)

@@ -84,7 +84,7 @@ class FindingsBook:
         for observation in observed:
             one = observation
             if latest_ns is not None and one.at_ns > latest_ns:
-                one = replace(one, at_ns=latest_ns)
+                one = replace(one, at_ns=latest_ns, since_ns=min(one.first_ns, latest_ns))
             self._clock = max(self._clock, one.at_ns)
             about.setdefault(self._key(one), []).append(one)
         for key, observations in about.items():
@@ -137,7 +137,7 @@ class FindingsBook:
         done = 0
         while done < len(observations):
             one, episode = observations[done], self._episodes.get(key)
-            belongs = episode is not None and (episode.until is None or one.at_ns <= episode.until)
+            belongs = episode is not None and (episode.until is None or one.first_ns <= episode.until)
             if episode is not None and belongs and one.holds:
                 done += self._update(key, episode, observations, done)
                 continue
@@ -154,12 +154,12 @@ class FindingsBook:
     def _open(self, key: bytes, one: Observation) -> None:
         subject = tuple(sorted(one.subject))
         finding = Finding(
-            id=digest(one.kind, subject, str(one.at_ns)).hex(), kind=one.kind, subject=subject, state=State.OPEN, severity=one.severity,
-            first_seen_ns=one.at_ns, last_seen_ns=one.at_ns, observations=1, measured=one.measured, expected=one.expected, unit=one.unit,
-            cost_pico=one.cost_pico, message=one.message, evidence=first((), one.evidence), version=2,
+            id=digest(one.kind, subject, str(one.first_ns)).hex(), kind=one.kind, subject=subject, state=State.OPEN, severity=one.severity,
+            first_seen_ns=one.first_ns, last_seen_ns=one.at_ns, observations=one.count, measured=one.measured, expected=one.expected, unit=one.unit,
+            cost_pico=one.cost_pico, message=one.message, evidence=first((), one.evidence), version=2 * one.count,
             ends_ns=one.ends_ns,
         )  # fmt: skip
-        self._put(key, Episode(finding, 1, one.quiet_ns, one.elsewhere), Transition.OPENED)
+        self._put(key, Episode(finding, one.count, one.quiet_ns, one.elsewhere), Transition.OPENED)
 
     def _update(self, key: bytes, episode: Episode, observations: Sequence[Observation], start: int) -> int:
         """More of the same, from `start` on as many as belong to the episode, all at once: a policy that every second call breaks
@@ -169,11 +169,12 @@ class FindingsBook:
         recovered = was.resolution is Resolution.RECOVERED
         until, last, quiet, cost = episode.until, was.last_seen_ns, episode.quiet_ns, was.cost_pico
         says: Finding | Observation = was
-        severity, evidence, end = was.severity, was.evidence, start
+        severity, evidence, end, count = was.severity, was.evidence, start, 0
         for one in itertools.islice(observations, start, None):
-            if not one.holds or (until is not None and one.at_ns > until):
+            if not one.holds or (until is not None and one.first_ns > until):
                 break
             end += 1
+            count += one.count
             if one.at_ns >= last and not recovered:
                 says, quiet = one, one.quiet_ns
                 until = None if quiet is None else one.at_ns + quiet
@@ -182,7 +183,7 @@ class FindingsBook:
             if one.cost_pico is not None:
                 cost = (cost or 0) + one.cost_pico
             evidence = first(evidence, one.evidence)
-        changes = episode.changes + end - start
+        changes = episode.changes + count
         finding = replace(
             was,
             # What was quiet is open again, until the clock is found to be past its new end.
@@ -191,7 +192,7 @@ class FindingsBook:
             resolved_ns=was.resolved_ns if recovered else None,
             severity=severity,
             last_seen_ns=last,
-            observations=was.observations + end - start,
+            observations=was.observations + count,
             measured=says.measured,
             expected=says.expected,
             unit=says.unit,

@@ -6,7 +6,7 @@ A call that comes again, in a better version, is noticed once: of its money only
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,18 @@ from collector.batch import SpanBatch
 from collector.columns import PICO_PER_USD
 from collector.findings import Evidence, Observation, Severity, Subject
 from collector.ledger.rows import equal_to
+from collector.otlp.tables import I64
 from collector.sums import served_model
 from processors.routing.attempts import Answer
 from processors.routing.config import Rule, pattern_of
+from processors.routing.folding import Fold, folds
 from processors.routing.names import bare, undated
 from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, coded, fitting
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
 NOBODY = "(unknown)"
+NOTHING = pl.DataFrame()
 #: Operations that answer with text of a length which a request can bound.
 _BOUNDED = ("chat", "text_completion", "generate_content")
 _READ = (
@@ -108,9 +111,10 @@ def observed(
     found = [_fallback(one, quiet_ns) for one in fallbacks]
     for kind, holds in _checks(policy):
         now = _rows(batch.calls, holds(batch.calls, columns) & in_force)
-        before = _rows(batch.replaced, holds(batch.replaced, old)) if len(old) else []
-        found += _moved(kind, now, before, quiet_ns)
-    return sorted(found, key=lambda one: (one.at_ns, one.kind, one.evidence[0].span_id))
+        before = _rows(batch.replaced, holds(batch.replaced, old)) if len(old) else NOTHING
+        if now is not NOTHING or before is not NOTHING:
+            found += _moved(kind, now, before, quiet_ns)
+    return sorted(found, key=lambda one: (one.first_ns, one.kind, one.evidence[0].span_id))
 
 
 #: Of the calls of a frame, and of the same calls as columns.
@@ -193,44 +197,42 @@ def _unknown(frame: pl.DataFrame, _: Columns) -> Mask:
     return fitting(frame["error_type"], lambda name: _UNKNOWN.search(name) is not None)
 
 
-def _rows(frame: pl.DataFrame, mask: Mask) -> list[Row]:
+def _rows(frame: pl.DataFrame, mask: Mask) -> pl.DataFrame:
     """The rows, as far as observations need them; what is not known has a word for it."""
     if not mask.any():
-        return []
-    part = frame.select(*_READ, served_model(frame).alias("model"), pl.col("refused_by").alias("guardrail"))
-    names = ("team", "app", "provider", "region", "route", "model", "guardrail")
-    named = pl.col(names).fill_null("")
-    return (
-        part.filter(pl.Series(mask))
-        .with_columns(pl.when(named == "").then(pl.lit(NOBODY)).otherwise(named).name.keep())
-        .to_dicts()
-    )
+        return NOTHING
+    part = frame.filter(pl.Series(mask))
+    part = part.select(*_READ, served_model(part).alias("model"), pl.col("refused_by").alias("guardrail"))
+    named = pl.col("team", "app", "provider", "region", "route", "model", "guardrail").fill_null("")
+    return part.with_columns(pl.when(named == "").then(pl.lit(NOBODY)).otherwise(named).name.keep())
 
 
-def _moved(kind: Kind, now: Sequence[Row], before: Sequence[Row], quiet_ns: int) -> list[Observation]:
+def _moved(kind: Kind, now: pl.DataFrame, before: pl.DataFrame, quiet_ns: int) -> Iterator[Observation]:
     """What the calls show that the versions before did not. Money moves by the difference, down too."""
-    old = {row["call_id"]: row for row in before}
-    found = []
-    for row in now:
-        was = old.pop(row["call_id"], None)
-        same = was is not None and kind.subject(was) == kind.subject(row)
-        cost = _money(kind, row)
-        if was is not None and same:
-            cost -= _money(kind, was)
-            if not cost:
-                continue
-        elif was is not None:
-            old[row["call_id"]] = was
-        found.append(_observation(kind, row, cost, quiet_ns))
-    gone = [row for row in old.values() if kind.money and _money(kind, row)]
-    return found + [_observation(kind, row, -_money(kind, row), quiet_ns) for row in gone]
+    cost = _money(kind, now)
+    if len(before):
+        keys = ["call_id", *kind.about]
+        was = before.select(*keys, pl.Series("was", _money(kind, before))).unique("call_id", keep="last", maintain_order=True)  # fmt: skip
+        moved = now.select(*keys).join(was, on=keys, how="left", maintain_order="left")["was"] if len(now) else was["was"][:0]  # fmt: skip
+        cost = cost - moved.fill_null(0).to_numpy()
+        kept = moved.is_null().to_numpy() | (cost != 0)
+        gone = was.join(now.select(*keys), on=keys, how="anti") if len(now) else was
+        back = before.filter(pl.col("call_id").is_in(gone.filter(pl.col("was") != 0)["call_id"].implode()))
+        now = pl.concat([now.filter(pl.Series(kept)), back]) if len(now) else back
+        cost = np.concatenate([cost[kept], -_money(kind, back)])
+    if not len(now):
+        return
+    rows, found = folds(now, kind.about, cost, quiet_ns)
+    for one in found:
+        yield _observation(kind, rows.row(one.newest, named=True), one, quiet_ns)
 
 
-def _money(kind: Kind, row: Row) -> int:
-    return row[kind.money] or 0 if kind.money else 0
+def _money(kind: Kind, rows: pl.DataFrame) -> I64:
+    """The money at stake of each, in pico-USD."""
+    return distinct.integers(rows[kind.money])[0] if kind.money and len(rows) else np.zeros(len(rows), np.int64)
 
 
-def _observation(kind: Kind, row: Row, cost: int, quiet_ns: int) -> Observation:
+def _observation(kind: Kind, row: Row, fold: Fold, quiet_ns: int) -> Observation:
     priced = kind.money is not None
     return Observation(
         kind=kind.name,
@@ -241,9 +243,12 @@ def _observation(kind: Kind, row: Row, cost: int, quiet_ns: int) -> Observation:
         measured=_usd(row["cost_pico"]) if priced else None,
         expected=_usd(row["expected_cost_pico"]) if priced else None,
         unit="USD" if priced else "",
-        cost_pico=cost if priced else None,
-        evidence=(Evidence(row["trace_id"] or "", row["span_id"] or ""),),
+        cost_pico=fold.cost_pico if priced else None,
+        evidence=fold.evidence,
         quiet_ns=quiet_ns,
+        count=fold.calls,
+        since_ns=fold.first_ns,
+        shown=fold.shown if fold.calls > len(fold.evidence) else None,
     )
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -16,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from collector.columns import PICO_PER_USD
 from collector.component import Context, Processor
-from collector.findings import Observation, Severity
+from collector.findings import Finding, Observation, Severity
 from config.errors import ConfigError
 from config.loader import load_part, loads
 from processors.routing import Policy, PolicyConfig, Routing, RoutingConfig
@@ -27,6 +28,7 @@ from processors.routing.names import same_model
 from processors.routing.policy import OK, UNKNOWN
 from tests import ledger_rows
 from tests.bill import CAPTURES, Pipeline, pipeline, requests
+from tests.findings_kit import new_book
 from tests.ledger_kit import Memory
 from tests.spans_kit import NOON_NS, request, span
 
@@ -422,14 +424,19 @@ def test_what_is_noticed_does_not_depend_on_batches_or_restarts() -> None:
     config = RoutingConfig.model_validate(
         {"routes": [{"route_to": "gpt-3.5-turbo"}], "rules": [{"deny_models": ["gpt-4"]}]}
     )
-    seen = []
+    seen: list[dict[str, Finding]] = []
     for size in (len(bodies), 1, 7):
         with routed(config) as running:
             found: list[Observation] = []
+            book = new_book()
+            findings: dict[str, Finding] = {}
             for start in range(0, len(bodies), size):
-                found += running.take(bodies[start : start + size]).observed
+                observed = running.take(bodies[start : start + size]).observed
+                findings |= {one.id: replace(one, transitions=()) for one in book.take(observed, 0)}
+                found += observed
                 running.restart()
-        seen.append(sorted(map(str, found)))
+        assert (max(one.count for one in found) > 1) == (size > 1), "calls of a batch are told of together"
+        seen.append(findings)
     assert seen[0] == seen[1] == seen[2]
     assert {one.kind for one in found} == {"routing.fallback", "routing.premium_instead", "routing.model_not_allowed"}
 

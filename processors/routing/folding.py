@@ -1,0 +1,66 @@
+"""Many calls that show the same about the same subject are one observation: a policy that every call breaks costs little more than one
+that none does.
+
+The book (`collector.findings_book`) makes of it what it would make of one for each call: so what is folded lies close together in time,
+and its first spans are the evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from collector import distinct
+from collector.episodes import first
+from collector.findings import Evidence, Shown
+from collector.otlp.tables import I64
+
+#: Added up apart, so that no sum of whatever calls say leaves 64 bits.
+_LOW = np.int64(2**32 - 1)
+
+
+class Fold(NamedTuple):
+    """Calls that are one observation."""
+
+    newest: int  # row of the one that is told of
+    first_ns: int
+    calls: int
+    cost_pico: int
+    evidence: tuple[Evidence, ...]
+    shown: Shown
+
+
+def folds(rows: pl.DataFrame, about: Sequence[str], cost: I64, quiet_ns: int) -> tuple[pl.DataFrame, Iterator[Fold]]:
+    """Rows in order of time, subject by subject, and what they are together: those with the same `about`, none of them later than
+    `quiet_ns` after the one before.
+    """
+    codes, _ = distinct.combinations(rows, about)
+    order = rows.select(pl.Series("code", codes), "start_ns", "span_id", pl.int_range(pl.len()).alias("row")).sort("code", "start_ns", "span_id", maintain_order=True)["row"].to_numpy()  # fmt: skip
+    rows, codes, cost = rows[order], codes[order], cost[order]
+    at = rows["start_ns"].to_numpy()
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(codes) != 0) | (np.diff(at) > quiet_ns)]))
+    ends = np.append(starts[1:], len(rows))
+    high, low = np.add.reduceat(cost >> 32, starts), np.add.reduceat(cost & _LOW, starts)
+    traces, spans = (rows[name].fill_null("") for name in ("trace_id", "span_id"))
+
+    def made() -> Iterator[Fold]:
+        for start, end, more, less in zip(*(of.tolist() for of in (starts, ends, high, low)), strict=True):
+            shown = Shown(traces[start:end], spans[start:end])
+            yield Fold(end - 1, int(at[start]), end - start, (more << 32) + less, _evidence(shown), shown)
+
+    return rows, made()
+
+
+def _evidence(shown: Shown) -> tuple[Evidence, ...]:
+    """The first few."""
+    known: tuple[Evidence, ...] = ()
+    for at in range(0, len(shown.traces), 16):
+        part = zip(shown.traces[at : at + 16].to_list(), shown.spans[at : at + 16].to_list(), strict=True)
+        more = first(known, (Evidence(trace, span) for trace, span in part))
+        if more is known:  # there are as many as are kept
+            return known
+        known = more
+    return known
