@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from exporters.clickhouse.hourly import MODEL
+from spanledger.cli.cost_source import Period, source
 from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, open_ledger
 from spanledger.cli.shell import CommandError, ConfigOption, SetOption, err, examples, out, usage
 from spanledger.cli.show import Format, count, money, print_csv, print_json
 from spanledger.cli.spark import cells, cells_sql, spark
-from spanledger.cli.when import literal, moment
+from spanledger.cli.when import moment
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,9 +44,7 @@ DIMENSIONS: dict[str, Dimension] = {
     "key": _owner("ApiKey", "API key"),
     "environment": _owner("Environment", "Environment"),
     "cost_centre": _owner("CostCentre", "Cost centre"),
-    "model": Dimension(
-        "multiIf(UpstreamModel != '', UpstreamModel, ResponseModel != '', ResponseModel, RequestModel)", "Model", "(unknown)"
-    ),
+    "model": Dimension(MODEL, "Model", "(unknown)"),
     "requested_model": Dimension("RequestModel", "Requested model", "(unknown)"),
     "served_model": Dimension("ResponseModel", "Served model", "(unknown)"),
     "provider": Dimension("Provider", "Provider", "(unknown)"),
@@ -112,12 +112,10 @@ def costs(
     digit. What has no owner and what has no price is said in lines of its own.
     """  # fmt: skip
     names = _dimensions(by)
-    where = _where(since, until)
+    period = _period(since, until)
     with open_ledger(config, set_, dsn, admin, token) as ledger:
-        report = _ask(ledger, names, where, limit)
-        trends = (
-            _trends(ledger, names, since, until, limit) if format_ is Format.TABLE and report.total["calls"] else {}
-        )
+        report = _ask(ledger, names, period, limit)
+        trends = _trends(ledger, names, period, limit) if format_ is Format.TABLE and report.total["calls"] else {}
     if format_ is Format.TABLE:
         _print(report, names, since, until, trends)
     else:
@@ -154,32 +152,40 @@ def _dimensions(by: str) -> list[str]:
     return names
 
 
-def _where(since: str, until: str | None) -> str:
+def _period(since: str, until: str | None) -> Period:
     now = datetime.now(tz=UTC)
     start = moment(since, "--since", now)
     end = moment(until, "--until", now) if until is not None else None
     if start is not None and end is not None and start >= end:
         usage("--since is not before --until")
-    bounds = [f"Timestamp >= {literal(start)}"] if start is not None else []
-    bounds += [f"Timestamp < {literal(end)}"] if end is not None else []
-    return " AND ".join(bounds) or "1"
+    return Period(start, end)
 
 
-def _ask(ledger: Ledger, names: list[str], where: str, limit: int) -> Report:
+def _keys(names: list[str]) -> tuple[str, str]:
+    """SQL of the dimensions as columns, and their names."""
+    return (
+        ", ".join(f"toString({'served' if n == 'model' else DIMENSIONS[n].sql}) AS d{i}" for i, n in enumerate(names)),
+        ", ".join(f"d{i}" for i in range(len(names))),
+    )
+
+
+#: The order of lines. What no call of a line has is unknown, and last.
+_TOTAL = "if(sum(priced) = 0, NULL, sum(cost))"
+
+
+def _ask(ledger: Ledger, names: list[str], period: Period, limit: int) -> Report:
     """Lines and total come from one query, so that they agree while calls come in."""
     owner = next((n for n in names if n in _OWNERS), "team")
     nobody = f"toString({DIMENSIONS[owner].sql}) IN ('', '{UNATTRIBUTED}')"
-    no_price = "CostUSD IS NULL AND StatusCode != 'Error'"  # a failed call is not billed: nothing is missing
     measures = (
-        f"count(), countIf(StatusCode = 'Error'), sum(InputTokens), sum(CacheReadTokens), sum(OutputTokens), "
-        f"sum(CostUSD) AS cost, countIf({no_price}), countIf({nobody}), sumIf(CostUSD, {nobody})"
+        f"sum(calls), sum(failed), sum(input_tokens), sum(cache_read_tokens), sum(output_tokens), "
+        f"{_TOTAL} AS total, sum(unpriced), sumIf(calls, {nobody}), sumIf(cost, {nobody})"
     )
-    keys = ", ".join(f"toString({DIMENSIONS[n].sql}) AS d{i}" for i, n in enumerate(names))
-    group = ", ".join(f"d{i}" for i in range(len(names)))
-    # Every part of these statements stands in this file or is a number or a time that was parsed.
+    keys, group = _keys(names)
+    # Every part of these statements stands in this program or is a number or a time that was parsed.
     answer = ledger.query(
-        f"SELECT {keys}, {measures} FROM llm_calls WHERE {where} GROUP BY {group} WITH TOTALS "  # noqa: S608
-        f"ORDER BY cost DESC NULLS LAST, count() DESC, {group} LIMIT {limit}"
+        f"SELECT {keys}, {measures} FROM {source([*names, owner], period)} GROUP BY {group} WITH TOTALS HAVING sum(calls) != 0 "  # noqa: S608
+        f"ORDER BY total DESC NULLS LAST, sum(calls) DESC, {group} LIMIT {limit}"
     )
     width = len(names)
     lines = [
@@ -190,32 +196,36 @@ def _ask(ledger: Ledger, names: list[str], where: str, limit: int) -> Report:
     rest = {name: total[name] - sum(line[name] for _, line in lines) for name in total}
     if any(rest.values()):
         lines.append((["(others)"] + [""] * (width - 1), rest))
-    model = DIMENSIONS["model"].sql
+    if not total["unpriced"]:
+        return Report(lines, total, owner, [], ledger.where)
     unpriced = ledger.query(
-        f"SELECT PriceStatus, count() AS n, groupUniqArrayIf(4)({model}, {model} != '') FROM llm_calls "  # noqa: S608
-        f"WHERE ({where}) AND {no_price} GROUP BY PriceStatus ORDER BY n DESC"
+        f"SELECT PriceStatus, count() AS n, groupUniqArrayIf(4)(served, served != '') FROM {source(['price_status'], period)} "  # noqa: S608
+        f"WHERE unpriced GROUP BY PriceStatus ORDER BY n DESC"
     ).rows
     return Report(lines, total, owner, [(s, int(n), m) for s, n, m in unpriced], ledger.where)
 
 
 #: Parts of the period that a sparkline shows.
 _TREND = 12
+_HOURS_MEAN_LITTLE = timedelta(days=3)
 #: What lines stand for, as shown → USD in each part of the period. The total's key is empty.
 Trends = dict[tuple[str, ...], list[float]]
 
 
-def _trends(ledger: Ledger, names: list[str], since: str, until: str | None, limit: int) -> Trends:
-    """How the cost of each line went. None for a period without a beginning, or for lines that are times themselves."""
-    now = datetime.now(tz=UTC)
-    start, end = moment(since, "--since", now), moment(until, "--until", now) if until is not None else now
-    if start is None or end is None or {"day", "hour"} & set(names):
+def _trends(ledger: Ledger, names: list[str], period: Period, limit: int) -> Trends:
+    """How the cost of each line went. None for a period without a beginning, or for lines that are times themselves.
+
+    A line is a dozen characters: where each stands for many hours, what an hour had may stand in the part that the hour began in.
+    """
+    start, end = period.start, period.end or datetime.now(tz=UTC)
+    if start is None or end <= start or {"day", "hour"} & set(names):
         return {}
-    keys = ", ".join(f"toString({DIMENSIONS[n].sql}) AS d{i}" for i, n in enumerate(names))
-    group = ", ".join(f"d{i}" for i in range(len(names)))
+    keys, group = _keys(names)
+    within = Period(start, end)
+    rows = source(names if end - start >= _HOURS_MEAN_LITTLE else ["call"], within)
     answer = ledger.query(
-        f"SELECT {keys}, {cells_sql('CostUSD', start, end, _TREND)} AS trend FROM llm_calls "  # noqa: S608
-        f"WHERE Timestamp >= {literal(start)} AND Timestamp < {literal(end)} GROUP BY {group} WITH TOTALS "
-        f"ORDER BY sum(CostUSD) DESC NULLS LAST, count() DESC, {group} LIMIT {limit}"
+        f"SELECT {keys}, {cells_sql('cost', start, end, _TREND)} AS trend FROM {rows} GROUP BY {group} WITH TOTALS HAVING sum(calls) != 0 "  # noqa: S608
+        f"ORDER BY {_TOTAL} DESC NULLS LAST, sum(calls) DESC, {group} LIMIT {limit}"
     )
     found = {
         tuple(v or DIMENSIONS[n].absent for n, v in zip(names, row, strict=False)): cells(row[-1], _TREND)

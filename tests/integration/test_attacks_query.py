@@ -271,10 +271,11 @@ def test_a_query_leaves_nothing_in_the_next_ones_session(house: House) -> None:
 def test_names_in_the_ledger_are_text_in_costs(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A team called like a statement is a line of the table, in the command line as in SQL."""
     from spanledger.cli import costs
+    from spanledger.cli.cost_source import Period
     from spanledger.cli.ledger import Ledger
 
     ledger = Ledger("the house", lambda sql: house.ask(sql, default_format="JSONCompact").content)
-    report = costs._ask(ledger, ["team", "model"], "1", 50)
+    report = costs._ask(ledger, ["team", "model"], Period(None, None), 50)
     assert [NASTY, "gpt-4o"] in [keys for keys, _ in report.lines]
 
 

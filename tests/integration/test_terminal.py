@@ -3,9 +3,11 @@ against SQL, and what they look like on a narrow terminal."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import parse_dsn
 from exporters.clickhouse.ddl import Layout
 from exporters.clickhouse.migrate import migrate
+from spanledger.moments import moment
 from spanledger.ui import units
 from tests.cli_kit import run
 
@@ -157,6 +160,39 @@ def test_costs_have_sparklines(dsn: str, capsys: pytest.CaptureFixture[str]) -> 
     assert len(re.findall(rf"{BARS}{{12}}", shown)) == 4
     for words in (["--by", "day", "--since", "7d"], ["--since", "all"]):
         assert not re.search(rf"{BARS}{{12}}", run(capsys, "costs", "--dsn", dsn, *words).ok())
+
+
+@pytest.mark.parametrize(
+    ("by", "since", "until"),
+    [
+        ("team,model", "30h", None),
+        ("user", "2d", "50m"),
+        ("provider,environment", "all", "36h"),
+        ("day", "5d", "1d"),
+        ("hour,app", "100m", None),
+        ("app", "40m", "10m"),
+        ("team,key", "30h", "2h"),  # the sums have no keys
+    ],
+)
+def test_costs_of_whole_hours_and_what_is_left_at_both_ends_are_the_calls(
+    by: str,
+    since: str,
+    until: str | None,
+    dsn: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the last digit of every figure of every line, as if all of it were asked of the calls."""
+    # The time that a command takes must not move the ends of the period.
+    fixed = datetime.now(tz=UTC)
+    words = ["costs", "--dsn", dsn, "--by", by, "--limit", "10000", "--format", "json"]
+    for option, value in (("--since", since), ("--until", until)):
+        at = moment(value, fixed) if value not in (None, "all") else value
+        words += [] if at is None else [option, at if isinstance(at, str) else f"{at:%Y-%m-%dT%H:%M:%S}"]
+    summed = json.loads(run(capsys, *words).ok(), parse_float=Decimal)
+    monkeypatch.setattr("spanledger.cli.cost_source.OF_HOURS", frozenset())
+    of_calls = json.loads(run(capsys, *words).ok(), parse_float=Decimal)
+    assert [line for line in summed if line["cost_usd"] != 5000] == of_calls != []  # of the movement that has no call
 
 
 @pytest.mark.parametrize("width", [50, 80, 140])

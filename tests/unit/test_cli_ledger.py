@@ -95,9 +95,9 @@ def test_costs_as_csv(capsys):
     ("words", "in_sql"),
     [
         ([], ["toString(Team) AS d0", "AS d1", "Timestamp >= toDateTime64('20", "LIMIT 50"]),
-        (["--by", "env,key", "--since", "all"], ["toString(Environment) AS d0", "toString(ApiKey) AS d1", "WHERE 1 "]),
+        (["--by", "env,key", "--since", "all"], ["toString(Environment) AS d0", "toString(ApiKey) AS d1", "FROM llm_calls WHERE 1)"]),
         (["--by", "day", "--since", "2026-11-01", "--until", "2026-12-01"],
-         ["Timestamp >= toDateTime64('2026-11-01 00:00:00.000000', 9, 'UTC')", "Timestamp < toDateTime64('2026-12-01 00:00:00.000000'"]),
+         ["FROM llm_costs_hourly_sums WHERE Hour >= toDateTime64('2026-11-01 00:00:00.000000', 9, 'UTC')", "Hour < toDateTime64('2026-12-01 00:00:00.000000'"]),
         (["--since", "2026-11-24T13:00+01:00"], ["toDateTime64('2026-11-24 12:00:00.000000', 9, 'UTC')"]),
     ],
 )  # fmt: skip
