@@ -126,7 +126,10 @@ class Exchange:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.exchange()
+            try:
+                self.exchange()
+            except Exception as error:  # whatever it is, the next round may do better
+                logger.error("exporter %s: exchanging shares raised %s", self._name, type(error).__name__)
             self._stop.wait(EVERY_S)
         self._shares.close()
 

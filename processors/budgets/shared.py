@@ -127,8 +127,8 @@ class Shared:
 
     @property
     def count(self) -> int:
-        """Entries, about."""
-        return sum(map(len, self._committed.values())) + len(self._changed)
+        """Entries, about. From any thread."""
+        return sum(map(len, list(self._committed.values()))) + len(self._changed)
 
     def get(self, key: Key) -> Entry:
         """An entry as it is within the batch."""

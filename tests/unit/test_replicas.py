@@ -99,10 +99,15 @@ def test_while_the_store_is_away_listeners_are_told_so_and_it_is_said_once(error
     assert "can be read again" in caplog.text
 
 
-def test_it_runs_until_it_is_stopped_and_gives_the_connection_back() -> None:
-    store = Store()
-    made, woken, _ = exchange(store, Listener("0a", needs=True))
+def test_it_runs_until_it_is_stopped_whatever_a_listener_raises_and_gives_the_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr("collector.replicas.EVERY_S", 0.01)
+    store, one = Store(), Listener("0a", needs=True)
+    monkeypatch.setattr(one, "wanted", iter([{}, {"0a": 5}, {}]).__next__)  # then it raises, round by round
+    made, woken, _ = exchange(store, one)
     made.start()
-    wait_for(lambda: len(woken) > 0)
+    wait_for(lambda: len(woken) == 3)
+    monkeypatch.undo()
+    seen = len(woken)
+    wait_for(lambda: len(woken) > seen)
     made.stop()
     assert store.closed
