@@ -107,7 +107,7 @@ def main() -> None:
         "--setup",
         choices=SETUPS,
         default="store",
-        help="store: to ClickHouse; chain: redacted, to OTLP; control: store with what watches calls, beside store without",
+        help="store: to ClickHouse; chain: redacted, to OTLP; control: store with what watches calls, beside store without; broken: as control, with rules that every call breaks",
     )
     parser.add_argument("--per-request", type=int, nargs="+", default=[1000], help="spans per request (default 1000)")
     parser.add_argument("--spans", type=int, default=100_000, help="spans per run")

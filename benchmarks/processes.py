@@ -122,6 +122,12 @@ SETUPS = {
         {"guardrails": "", **_PRICED, **_CONTROLS},
         'clickhouse: {dsn: "{sink}/spanledger"}',
     ),
+    "broken": Setup(
+        "as control, with rules that every call breaks",
+        (),
+        {"guardrails": "", **_PRICED, **_CONTROLS, "routing": '{rules: [{deny_models: ["*"], deny_providers: ["*"]}]}'},
+        'clickhouse: {dsn: "{sink}/spanledger"}',
+    ),
 }
 
 

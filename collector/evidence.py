@@ -14,6 +14,7 @@ from collector.findings import Observation
 from collector.otlp.tables import I64
 
 _WORDS = Struct("<qqq")  # a trace id and a span id, as `SpanTable.ids` has them
+_NAMES = ["trace", "of", "span"]
 #: Kinds that can be told apart by the bits of one number.
 _MOST = 63
 
@@ -27,9 +28,10 @@ def marked(batch: SpanBatch) -> SpanBatch:
     for number, kind in enumerate(kinds):
         words = _words([one for one in batch.observed if one.holds and one.kind == kind])
         rows = np.flatnonzero(np.isin(ids[2], words[:, 2]))
-        known = set(map(tuple, words[np.isin(words[:, 2], ids[2, rows])].tolist()))
-        told = [row for row, *own in np.vstack([rows, ids[:3, rows]]).T.tolist() if tuple(own) in known]
-        bits[told] |= np.int64(1) << np.int64(number)
+        if len(rows):
+            own = pl.DataFrame(ids[:3, rows].T, schema=_NAMES).with_columns(pl.Series("row", rows))
+            told = own.join(pl.DataFrame(words, schema=_NAMES), on=_NAMES, how="semi")["row"].to_numpy()
+            bits[told] |= np.int64(1) << np.int64(number)
     if not bits.any():
         return batch
     found, codes = np.unique(bits, return_inverse=True)
