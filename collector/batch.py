@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import polars as pl
 
 from collector.columns import CALL_COLUMNS, REPORT_COLUMNS, SPAN_COLUMNS, nulls, schema
+from collector.counting import Share
 from collector.findings import Finding, Observation
 from collector.otlp.tables import U8, Traces
-from collector.replicas import Share
 from collector.signals import Signal
 
 #: Frames without rows, made once: making one costs as much as a thousand spans.

@@ -28,8 +28,7 @@ from collector.signals import Signal
 if TYPE_CHECKING:
     from collector.batch import RequestBatch, SpanBatch
     from collector.columns import Column
-    from collector.history import History
-    from collector.replicas import Listener, Shares
+    from collector.counting import History, Listener, Shares
     from collector.verdict import Verdicts
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

@@ -1,4 +1,4 @@
-"""What a store of calls knows of the time before: for processors that count, and begin later than the ledger did.
+"""What a store of calls knows of the time before, brought to processors that count and begin later than the ledger did.
 
 A processor that has counted from the first call on holds, between two batches, sums over the calls in force: every batch
 moves them by its calls minus what these replace. Once everything that a pipeline has committed is delivered, a store has
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
+from collector.counting import History
 from collector.delivery import TICK_S, Outlet
 from collector.errors import DeliveryError, StoreError
 from collector.store import StateStore
-from collector.windows import Window
 
 logger = logging.getLogger(__name__)
 
@@ -24,36 +22,6 @@ logger = logging.getLogger(__name__)
 WAIT_S = 30.0
 #: How often it is asked again after that.
 AGAIN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Summed:
-    """What the calls of some values, in one window, add up to. `values`: by the asked dimensions, empty for none."""
-
-    period: int
-    values: tuple[str, ...]
-    cost_pico: int
-    tokens: int  # input and output
-    calls: int
-    last_ns: int  # start of the newest one
-    collector: str = ""  # that wrote these calls
-
-
-class History(Protocol):
-    """A store's calls in force. Methods raise `DeliveryError` where it does not answer."""
-
-    def newest_ns(self) -> int:
-        """Start of the newest call; 0 where there is none."""
-        ...
-
-    def kept_since_ns(self, now_ns: int) -> int:
-        """From when on it keeps calls; 0: all."""
-        ...
-
-    def sums(self, dimensions: Sequence[str], window: Window, since_ns: int) -> list[Summed]:
-        """Exact sums of the calls that started at `since_ns` or later, by names of `collector.sums.COUNTED_BY`. What is of
-        the same window and values may come in parts, which add up, those of several collectors always do."""
-        ...
 
 
 class Recall:

@@ -17,17 +17,14 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from collector.counting import Listener, Share, Shares
 from collector.errors import DeliveryError
 from collector.once import once
-
-if TYPE_CHECKING:
-    from collector.store import StateStore
+from collector.store import StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -40,58 +37,6 @@ OVERLAP_NS = 60 * 10**9
 #: Rounds that fail before it is said: the tables may be about to be made.
 _SAID_AFTER = 3
 _NAMESPACE, _ID = "collector", b"id"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one collector has counted in one counter: of a scope, in a window, of some values. Of two versions the higher one holds.
-
-    said: lines whose crossing it tells of, and since when (Unix ns) it wants to; of those that it has told of, minus the time
-        of the finding
-    """
-
-    scope: str
-    period: int
-    values: tuple[str, ...]
-    collector: str
-    version: int
-    cost_pico: int
-    tokens: int
-    calls: int
-    last_ns: int  # start of the newest call
-    said: Mapping[str, int]
-    dimensions: tuple[str, ...] = ()
-
-    @property
-    def amounts(self) -> tuple[int, int, int]:
-        """Pico-USD, tokens, calls."""
-        return self.cost_pico, self.tokens, self.calls
-
-
-class Shares(Protocol):
-    """A store that several collectors write their shares to. Raises `DeliveryError` where it does not answer."""
-
-    def read(self, since: Mapping[str, int], written_ns: int) -> tuple[list[Share], int]:
-        """Shares of all collectors, this one's own too, of windows that begin at `since` (by scope) or later, written at
-        `written_ns` (the store's clock) or later; and when the newest was written."""
-        ...
-
-    def close(self) -> None:
-        """Give everything back; `read` takes it again."""
-        ...
-
-
-class Listener(Protocol):
-    """Who wants to know shares. Called from the exchange's thread."""
-
-    def wanted(self) -> Mapping[str, int]:
-        """Scopes, and from which window on."""
-        ...
-
-    def hear(self, shares: Sequence[Share] | None, began_ns: int) -> bool:
-        """What was read; None: the store did not answer. `began_ns`: when it was asked. Whether a batch is needed to act on
-        it, or on the time that has passed."""
-        ...
 
 
 class Exchange:
@@ -187,4 +132,4 @@ def collector_id(store: StateStore) -> str:
     return made
 
 
-__all__ = ["Exchange", "Listener", "Share", "Shares", "collector_id"]
+__all__ = ["Exchange", "collector_id"]

@@ -12,16 +12,12 @@ import threading
 import time
 import traceback
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from collector.store import DeadLetters
+from collector.store import DeadLetters, Outbox
 from config.model import LogsConfig
-
-if TYPE_CHECKING:
-    from collector.delivery import Delivery
-    from collector.pipeline import Pipeline
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -33,6 +29,36 @@ def new_registry() -> CollectorRegistry:
     build = Gauge("spanledger_build", "The version that runs; always 1.", ["version"], registry=registry)
     build.labels(version("spanledger")).set(1)
     return registry
+
+
+class Backlog(Protocol):
+    """A pipeline, as far as metrics tell of it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Items and bytes."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest has waited."""
+
+
+class Attempts(Protocol):
+    """An exporter's deliveries, as far as metrics tell of them."""
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest has waited."""
+
+    @property
+    def attempts(self) -> int: ...
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds until the next attempt."""
 
 
 class PipelineMetrics:
@@ -53,7 +79,7 @@ class PipelineMetrics:
         self._waiting = Gauge("spanledger_pipeline_queue_bytes", "Bytes that wait in the inbox.", label, registry=registry)  # fmt: skip
         self._lag = Gauge("spanledger_pipeline_queue_oldest_seconds", "How long the oldest request has waited in the inbox.", label, registry=registry)  # fmt: skip
 
-    def watch(self, pipeline: Pipeline) -> None:
+    def watch(self, pipeline: Backlog) -> None:
         """Tell a pipeline's backlog whenever somebody asks."""
         self._items.labels(pipeline.id).set_function(lambda: pipeline.waiting[0])
         self._waiting.labels(pipeline.id).set_function(lambda: pipeline.waiting[1])
@@ -86,12 +112,11 @@ class ExporterMetrics:
         self._attempts = Gauge("spanledger_exporter_attempts", "Failed attempts at the delivery that is next.", label, registry=registry)  # fmt: skip
         self._next = Gauge("spanledger_exporter_next_attempt_seconds", "Time until the next attempt; 0: none is waited for.", label, registry=registry)  # fmt: skip
 
-    def watch(self, delivery: Delivery) -> None:
+    def watch(self, name: str, outbox: Outbox, max_bytes: int, delivery: Attempts) -> None:
         """Tell an exporter's backlog, and how its attempts go, whenever somebody asks."""
-        name, outbox = delivery.outlet.name, delivery.outlet.outbox
         self._size.labels(name).set_function(lambda: outbox.bytes)
         self._count.labels(name).set_function(lambda: outbox.count)
-        self._capacity.labels(name).set(delivery.outlet.max_bytes)
+        self._capacity.labels(name).set(max_bytes)
         self._lag.labels(name).set_function(lambda: delivery.lag)
         self._attempts.labels(name).set_function(lambda: delivery.attempts)
         self._next.labels(name).set_function(lambda: delivery.wait or 0.0)

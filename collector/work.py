@@ -16,11 +16,11 @@ from typing import Any, Generic, TypeVar
 
 from collector.batch import Position, RequestBatch, SpanBatch
 from collector.component import Payload, Processor, Stage
+from collector.counting import History
 from collector.delivery import Outlet
 from collector.dialects import normalise
 from collector.evidence import marked
 from collector.findings_book import FindingsBook
-from collector.history import History
 from collector.ledger import Ledger
 from collector.otlp.decode import read
 from collector.signals import Signal

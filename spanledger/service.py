@@ -129,7 +129,7 @@ class Service:
             outlet = Outlet(f"{id_}/{name}", exporter, self.store.outbox(f"{id_}/{name}"), options.sending_queue.max_size)  # fmt: skip
             outlets.append(outlet)
             self.deliveries.append(Delivery(outlet, options.retry_on_failure, self._exporter_metrics))
-            self._exporter_metrics.watch(self.deliveries[-1])
+            self._exporter_metrics.watch(outlet.name, outlet.outbox, outlet.max_bytes, self.deliveries[-1])
         with self.store.reader() as reader:
             queue = self.inbox.queue(id_, after=reader.position(id_))
         work = self._work(id_, signal, processors, outlets)

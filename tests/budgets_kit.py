@@ -10,9 +10,8 @@ from prometheus_client import CollectorRegistry
 
 from collector.columns import PICO_PER_USD
 from collector.component import Context
+from collector.counting import History, Share, Summed
 from collector.findings import Finding, Observation
-from collector.history import History, Summed
-from collector.replicas import Share
 from collector.windows import Window
 from processors.budgets import Budgets, BudgetsConfig
 from tests.findings_kit import NOON_NS, Memory, new_book

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from collector.columns import CALL_COLUMNS
-from collector.history import Summed
+from collector.counting import Summed
 from collector.sums import COUNTED_BY, LAST_NS
 from collector.windows import QUARTER_NS, Rolling, Window
 from exporters.clickhouse import schema

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 import pyarrow as pa
 
-from collector.replicas import Share
+from collector.counting import Share
 from collector.sums import LAST_NS
 from exporters.clickhouse import schema
 from exporters.clickhouse.arrow import record_batch

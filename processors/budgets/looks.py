@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from collector.component import Snapshot, StateReader
-from collector.replicas import Share
+from collector.counting import Share
 from processors.budgets import shared
 from processors.budgets.counters import COUNTER, SCOPE, SINCE, ZERO, Counter, Counters, Key, Since, eight, name_of, read
 from processors.budgets.moves import Values

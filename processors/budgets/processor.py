@@ -21,12 +21,11 @@ from prometheus_client import Counter as Metric
 
 from collector.batch import SpanBatch
 from collector.component import Context, Processor, Snapshot, Stage, StateReader, StateWriter
+from collector.counting import History, Listener, Share
 from collector.distinct import integers
 from collector.findings import Observation
-from collector.history import History
 from collector.once import once
 from collector.otlp.tables import I64
-from collector.replicas import Listener, Share
 from collector.sums import AHEAD_NS
 from collector.verdict import Verdicts
 from processors.budgets import alerts

@@ -17,8 +17,8 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from collector.component import StateReader, StateWriter
+from collector.counting import Share
 from collector.findings import Evidence, Observation, Severity
-from collector.replicas import Share
 from processors.budgets.counters import Counter, Key, Told, eight, name_of, period_of
 from processors.budgets.moves import Values
 from processors.budgets.scopes import Scope

@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from collector.component import Context
+from collector.counting import Share
 from collector.errors import SpanledgerError
-from collector.replicas import Share, collector_id
+from collector.replicas import collector_id
 from collector.store import Sealer, StateStore
 from config import load
 from exporters.clickhouse.config import ClickHouseConfig

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from collector.counting import Summed
 from collector.findings import Severity, Transition
-from collector.history import Summed
 from collector.verdict import decide
 from collector.windows import Window
 from config.loader import load_part

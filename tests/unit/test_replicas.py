@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import pytest
 from prometheus_client import CollectorRegistry
 
+from collector.counting import Share
 from collector.errors import Retryable
-from collector.replicas import OVERLAP_NS, Exchange, Share
+from collector.replicas import OVERLAP_NS, Exchange
 from tests.pipeline_kit import wait_for
 
 SHARE = Share("0a", 0, ("x",), "two", 1, 10, 1, 1, 1, {})
