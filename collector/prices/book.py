@@ -22,6 +22,8 @@ from collector.prices.rates import Rates
 #: Tiers under which a call is billed as if no tier had been named.
 STANDARD_TIERS = frozenset({"default", "standard", "auto", "standard_only", "on_demand", "on-demand"})
 _REGION_PREFIX = re.compile(r"^(?:us|eu|apac|jp|au|ca|us-gov|global)\.(?=[a-z0-9]+\.)")
+#: Bedrock\'s ids name the maker: `anthropic.claude-…`, `amazon.nova-…`.
+_VENDOR_PREFIX = re.compile(r"^(?:amazon|anthropic|meta|mistral|cohere|ai21|deepseek)\.(?=[a-z])")
 _PACKAGE = version("genai-prices")  # asked for at every price: looked up once
 
 
@@ -162,8 +164,14 @@ class Book:
             stripped = _REGION_PREFIX.sub("", bare)
             if stripped != bare:
                 yield from once(provider, stripped, f"the call says {named}, region taken off")
+            for vendor in names["vendors"].get(provider.id, ()):
+                yield from once(provider, f"{vendor}.{bare}", f"the call says {named}, {vendor} put before")
         if own_hosted:
             return
+        if _REGION_PREFIX.match(bare) or _VENDOR_PREFIX.match(bare):
+            seller = find_provider_by_id(snapshot.providers, "aws")
+            yield from once(seller, bare, "only Bedrock names models so")
+            yield from once(seller, _REGION_PREFIX.sub("", bare), "only Bedrock names models so, region taken off")
         guessed = next((p for p in snapshot.providers if p.model_match and p.model_match.is_match(bare.lower())), None)
         yield from once(guessed, bare, "the name suggests it")
         for maker in names["makers"]:

@@ -172,3 +172,120 @@ def test_smolagents_never_tells_cached_tokens() -> None:
 def test_no_input_beside_an_output_was_not_counted(write: int) -> None:
     found = report({**CLAUDE, "gen_ai.usage.input_tokens": 0, WRITE: write})
     assert facts(found, "input_tokens", "output_tokens") == (None, 20)
+
+
+class TestGoogleAdk:
+    SCOPE = "gcp.vertex.agent"
+    ANSWER = '{"finish_reason":"STOP","usage_metadata":{"candidates_token_count":80,"cached_content_token_count":288,"prompt_token_count":1114,"thoughts_token_count":512,"total_token_count":1706}}'  # fmt: skip
+
+    def test_version_1_tells_parts_inside_the_answer(self) -> None:
+        told = {"gen_ai.request.model": "gemini-2.5-flash", "gen_ai.usage.input_tokens": 1114, "gen_ai.usage.output_tokens": 80, "gcp.vertex.agent.session_id": "s"}  # fmt: skip
+        found = report({**told, "gcp.vertex.agent.llm_response": self.ANSWER}, scope=self.SCOPE, name="call_llm")
+        assert facts(found, "input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens") == (1114, 288, 592, 512)  # fmt: skip
+        assert facts(found, "conversation_id", "operation") == ("s", "generate_content")
+        hidden = report({**told, "gcp.vertex.agent.llm_response": "{}"}, scope=self.SCOPE, name="call_llm")
+        assert facts(hidden, "usage_flags") == (["no_cache_counts"],)
+
+    def test_version_2_follows_the_conventions(self) -> None:
+        told = {**CLAUDE, "gen_ai.operation.name": "generate_content", "gen_ai.usage.reasoning.output_tokens": 12}
+        found = report(told, scope=self.SCOPE, version="2.13.0")
+        assert facts(found, "dialect", "role", "output_tokens", "usage_flags") == ("google_adk", "call", 20, None)
+
+    def test_openinference_writes_call_over_call_on_the_agents_span(self) -> None:
+        told = {**CLAUDE, "gen_ai.operation.name": "invoke_agent", "openinference.span.kind": "LLM", READ: 60}
+        found = report(told, scope=self.SCOPE)
+        assert facts(found, "role", "operation", "cache_read_tokens") == ("call", "chat", 60)
+        assert facts(found, "usage_flags") == (["estimated:overwritten"],)
+        agent = {**CLAUDE, "gen_ai.operation.name": "invoke_agent"}
+        assert facts(report(agent, scope=self.SCOPE), "role") == ("rollup",)
+
+
+class TestLiteLLM:
+    def test_callbacks_that_write_openinference(self) -> None:
+        """Scenario: arize_phoenix and langfuse_otel: OpenInference's attributes in LiteLLM's scope, its own object inside."""
+        metadata = '{"user_api_key_alias": "k", "user_api_key_team_alias": "red", "user_api_key_hash": "h", "usage_object": {"prompt_tokens": 6564, "prompt_tokens_details": {"cached_tokens": 4544, "audio_tokens": 3, "cache_creation_token_details": {"ephemeral_5m_input_tokens": 330, "ephemeral_1h_input_tokens": 428}}, "completion_tokens_details": {"reasoning_tokens": 7}}}'  # fmt: skip
+        told = {
+            "openinference.span.kind": "LLM",
+            "langfuse.observation.type": "generation",
+            "llm.request.type": "completion",
+            "llm.is_streaming": "False",
+            "llm.provider": "anthropic",
+            "llm.model_name": "claude-sonnet-4-5",
+            "llm.response.model": "claude-sonnet-4-5-20250929",
+            "llm.response.id": "chatcmpl-1",
+            "llm.token_count.prompt": 6564,
+            "llm.token_count.completion": 132,
+            "llm.token_count.prompt_details.cache_read": 4544,
+            "llm.token_count.prompt_details.cache_write": 758,
+            "llm.cost.total": 0.0109347,
+            "session.id": "s-1",
+            "user.id": "u-1",
+            "metadata": metadata,
+        }
+        found = report(told, scope="litellm", name="litellm_request")
+        assert facts(found, "dialect", "role", "rank", "provider", "upstream_model", "response_model") == ("litellm_openinference", "call", 1, "anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5-20250929")  # fmt: skip
+        assert facts(found, "input_tokens", "output_tokens", "cache_read_tokens") == (6564, 132, 4544)
+        assert facts(found, "cache_write_tokens", "cache_write_1h_tokens", "reasoning_tokens") == (758, 428, 7)
+        assert facts(found, "response_id", "reported_cost_pico", "usage_flags") == ("chatcmpl-1", 10_934_700_000, None)
+        assert facts(found, "gateway_key_alias", "gateway_team", "claimed_user", "conversation_id") == ("k", "red", "u-1", "s-1")  # fmt: skip
+
+    @pytest.mark.parametrize(("details", "flags"), [("None", ["estimated:litellm"]), ("{'cached_tokens': 0}", None)])
+    def test_a_stream_that_the_sdk_counts_by_itself(self, details: str, flags: list[str] | None) -> None:
+        told = {**CLAUDE, "gen_ai.system": "openai", "gen_ai.provider.name": "openai", "llm.request.type": "completion", "llm.is_streaming": "True", "metadata.usage_object": f"{{'prompt_tokens': 12, 'prompt_tokens_details': {details}}}"}  # fmt: skip
+        assert facts(report(told, scope="litellm"), "usage_flags") == (flags,)
+        proxy = report({**told, "metadata.user_api_key_hash": "h"}, scope="litellm")
+        assert facts(proxy, "usage_flags") == (None,), "the proxy asks for usage itself"
+
+
+class TestOpenLit:
+    def test_anthropics_input_is_raw_and_its_zero_cost_is_none(self) -> None:
+        found = report({**CLAUDE, READ: 60, "gen_ai.usage.cost": 0}, scope="openlit.instrumentation.anthropic")
+        assert facts(found, "dialect", "input_tokens", "reported_cost_pico") == ("openlit", 160, None)
+
+    def test_a_stream_that_it_counts_by_itself(self) -> None:
+        told = {**CLAUDE, "gen_ai.request.stream": True, "gen_ai.response.finish_reasons": ["stop"]}
+        how = {"scope": "openlit.instrumentation.openai"}
+        assert facts(report(told, **how), "usage_flags") == (["estimated:openlit"],)
+        assert facts(report({**told, READ: 0}, **how), "usage_flags") == (None,)
+
+    def test_the_tier_of_a_stream_of_responses_is_not_known(self) -> None:
+        told = {**CLAUDE, "openai.api.type": "responses", "openai.response.service_tier": "default"}
+        how = {"scope": "openlit.instrumentation.openai"}
+        assert facts(report(told, **how), "service_tier") == ("default",)
+        assert facts(report({**told, "gen_ai.request.stream": True}, **how), "service_tier") == (None,)
+
+    def test_langchains_anthropic_is_no_model(self) -> None:
+        told = {**CLAUDE, "gen_ai.request.model": "anthropic", "gen_ai.request.stream": False, READ: 0}
+        found = report(told, scope="openlit.instrumentation.langchain")
+        assert facts(found, "request_model", "usage_flags") == (None, ["estimated:openlit"])
+
+
+class TestStrands:
+    @pytest.mark.parametrize(
+        ("key", "model", "total"),
+        [
+            (READ, "us.anthropic.claude-sonnet-4-5", 100),
+            ("gen_ai.usage.cache_read_input_tokens", "us.anthropic.claude-sonnet-4-5", 160),
+        ],
+    )
+    def test_what_input_holds_since_it_follows_the_conventions(self, key: str, model: str, total: int) -> None:
+        told = {**CLAUDE, "gen_ai.request.model": model, key: 60}
+        del told["gen_ai.provider.name"]
+        found = report({**told, "gen_ai.system": "strands-agents"}, scope="strands.telemetry.tracer", name="chat")
+        assert facts(found, "input_tokens", "provider") == (total, "aws.bedrock")
+
+
+def test_mlflow_traces_a_framework_and_the_client_below_it_in_one_scope() -> None:
+    told = {"mlflow.spanType": '"CHAT_MODEL"', "mlflow.message.format": '"langchain"', "mlflow.llm.model": '"gpt-4.1"'}
+    assert facts(report(told, scope="mlflow.tracing.provider"), "role") == ("wrapper",)
+    counted = {**told, "mlflow.chat.tokenUsage": '{"input_tokens": 5, "output_tokens": 2}'}
+    assert facts(report(counted, scope="mlflow.tracing.provider"), "role") == ("rollup",)
+    client = {**counted, "mlflow.message.format": '"openai"'}
+    assert facts(report(client, scope="mlflow.tracing.provider"), "role") == ("call",)
+
+
+def test_llama_index_marks_a_step_before_the_call_as_one() -> None:
+    told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4.1"}
+    how = {"scope": "openinference.instrumentation.llama_index"}
+    assert report(told, **how, name="OpenAI._prepare_chat_with_tools") is None
+    assert facts(report(told, **how, name="OpenAI.astream_chat"), "role") == ("call",)

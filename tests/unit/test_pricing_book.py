@@ -220,3 +220,22 @@ def test_no_model_of_the_book_is_free_by_accident():
             values = [v.base if hasattr(v, "base") else v for k, v in price.__dict__.items() if v is not None and "search" not in k and "execution" not in k]  # fmt: skip
             if any(values) and not rates.unmeasured:
                 assert rates.coefficients.any() or rates.per_call, f"{provider.id}/{model.id}"
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [("nova-pro-v1:0", "aws.bedrock"), ("amazon.nova-pro-v1:0", None), ("us.amazon.nova-pro-v1:0", None)],
+)
+def test_bedrocks_ids_with_their_maker_or_without(model, provider):
+    """Traceloop takes the maker off; Strands names no provider; only Bedrock's own ids name a maker before a dot."""
+    found, _ = Book().find(Wanted((model,), provider, None, AT))
+    assert found is not None
+    assert found.provider == "aws"
+
+
+def test_a_regional_id_costs_what_bedrock_asks_whoever_names_it():
+    named, _ = Book().find(Wanted(("us.anthropic.claude-sonnet-4-5-20250929-v1:0",), "aws.bedrock", None, AT))
+    alone, _ = Book().find(Wanted(("us.anthropic.claude-sonnet-4-5-20250929-v1:0",), None, None, AT))
+    assert named is not None
+    assert alone is not None
+    assert (alone.provider, alone.rates.cost({"input_tokens": 10})) == ("aws", named.rates.cost({"input_tokens": 10}))
