@@ -246,6 +246,7 @@ class Budgets(Processor[BudgetsConfig]):
 
     def _shares(self, position: int) -> Iterator[Share]:
         """What this batch changed of this collector's share, or all of it, with what the ledger says of others."""
+        self.shared.published = OWN + position
         scopes = {scope.key: scope for scope in self._scopes}
         changed = {*self.counters.changed, *self.shared.reclaimed}
         if self._all_shares:

@@ -67,7 +67,8 @@ class Shared:
         self._heard: dict[tuple[Key, str], Share] = {}  # by counter and collector: not taken into a batch yet
         self._taken: dict[tuple[Key, str], Share] = {}  # by the batch
         self._gone: list[bytes] = []  # names of what is counted no more
-        self._said_full = False
+        self.published = 0  # the newest version of this collector's shares
+        self._said: set[str] = set()  # that was said in the log
         self._echoes: dict[tuple[Key, str], int] = {}  # own claims that were read back, and when
 
     # From any thread ------------------------------------------------------------------------------------------------
@@ -77,15 +78,12 @@ class Shared:
         news: dict[tuple[Key, str], Share] = {}
         for share in shares or ():
             key = _key(share)
-            if share.collector != self.collector:
-                known = self.standing(key)
-                if known is NOTHING and self.count + len(news) >= self._most:
-                    self._full()
-                elif _newer(known, share):
-                    news[key, share.collector] = share
-            elif key in self._claimed:
-                for line in share.said:
-                    self._echoes.setdefault((key, line), began_ns)
+            if share.collector == self.collector:
+                self._read_back(key, share, began_ns)
+            elif (known := self.standing(key)) is NOTHING and self.count + len(news) >= self._most:
+                self._say("other collectors have more counters than max_counters; of further ones their part is not known here")  # fmt: skip
+            elif _newer(known, share):
+                news[key, share.collector] = share
         with self._lock:
             self._heard |= news
             self._asked_ns = began_ns
@@ -93,10 +91,18 @@ class Shared:
                 self.read_ns = began_ns
         return bool(news or self._claimed)
 
-    def _full(self) -> None:
-        if not self._said_full:
-            logger.warning("budgets: other collectors have more counters than max_counters; of further ones their part is not known here")  # fmt: skip
-        self._said_full = True
+    def _read_back(self, key: Key, share: Share, began_ns: int) -> None:
+        """This collector's own word, as everybody can read it by now."""
+        if key in self._claimed:
+            for line in share.said:
+                self._echoes.setdefault((key, line), began_ns)
+        if 0 < self.published < share.version:
+            self._say(f"another collector publishes as {self.collector} too, and neither is added to the other: its data directory must not be a copy")  # fmt: skip
+
+    def _say(self, what: str) -> None:
+        if what not in self._said:
+            logger.error("budgets: %s", what)
+        self._said.add(what)
 
     def standing(self, key: Key) -> Entry:
         """An entry as it is committed."""

@@ -224,3 +224,19 @@ def test_others_counters_are_bounded_and_it_is_said(clock: SimpleNamespace, capl
     assert sum(one.used(team=f"t{n}")["teams"] for n in range(120)) == 100 * 10**12
     assert "more counters than max_counters" in caplog.text
     assert not one.budgets.hear(list(table.rows.values()), clock.now)  # and there is nothing to do about it
+
+
+def test_two_collectors_of_one_id_are_found_out(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    """Scenario: a data directory was copied. The one that is behind sees shares that it never published."""
+    table = Table()
+    one, twin = Replica("one", table, LIMIT), Replica("one", table, LIMIT)
+    one.take([spent("a", 1)])
+    rounds(clock, [one], 2)
+    one.restart()
+    rounds(clock, [one], 2)
+    one.take([spent("b", 1)])
+    rounds(clock, [one], 2)
+    assert "publishes as one too" not in caplog.text
+    twin.take([spent("c", 1)])
+    rounds(clock, [twin], 2)
+    assert caplog.text.count("publishes as one too") == 1
