@@ -7,7 +7,7 @@ and its first spans are the evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -33,25 +33,28 @@ class Fold(NamedTuple):
     shown: Shown
 
 
-def folds(rows: pl.DataFrame, about: Sequence[str], cost: I64, quiet_ns: int) -> tuple[pl.DataFrame, Iterator[Fold]]:
-    """Rows in order of time, subject by subject, and what they are together: those with the same `about`, none of them later than
-    `quiet_ns` after the one before.
+def folds(rows: pl.DataFrame, about: I64, cost: I64, quiet_ns: int) -> Iterator[Fold]:
+    """What rows are together, in order of time: those of a subject (`about`: its number), none of them later than `quiet_ns` after the
+    one before.
     """
-    codes, _ = distinct.combinations(rows, about)
-    order = rows.select(pl.Series("code", codes), "start_ns", "span_id", pl.int_range(pl.len()).alias("row")).sort("code", "start_ns", "span_id", maintain_order=True)["row"].to_numpy()  # fmt: skip
-    rows, codes, cost = rows[order], codes[order], cost[order]
-    at = rows["start_ns"].to_numpy()
-    starts = np.flatnonzero(np.concatenate([[True], (np.diff(codes) != 0) | (np.diff(at) > quiet_ns)]))
+    at = distinct.integers(rows["start_ns"])[0]
+    order = np.lexsort((at, about))
+    if ((np.diff(about[order]) == 0) & (np.diff(at[order]) == 0)).any():
+        ranks = _known(rows["span_id"]).rank("dense").to_numpy()
+        order = np.lexsort((ranks, at, about))
+    at, about, cost = at[order], about[order], cost[order]
+    starts = np.flatnonzero(np.concatenate([[True], (np.diff(about) != 0) | (np.diff(at) > quiet_ns)]))
     ends = np.append(starts[1:], len(rows))
     high, low = np.add.reduceat(cost >> 32, starts), np.add.reduceat(cost & _LOW, starts)
-    traces, spans = (rows[name].fill_null("") for name in ("trace_id", "span_id"))
+    traces, spans = (_known(rows[name])[order] for name in ("trace_id", "span_id"))
+    for start, end, more, less in zip(*(of.tolist() for of in (starts, ends, high, low)), strict=True):
+        shown = Shown(traces[start:end], spans[start:end])
+        cost_pico = (more << 32) + less
+        yield Fold(int(order[end - 1]), int(at[start]), end - start, cost_pico, _evidence(shown), shown)
 
-    def made() -> Iterator[Fold]:
-        for start, end, more, less in zip(*(of.tolist() for of in (starts, ends, high, low)), strict=True):
-            shown = Shown(traces[start:end], spans[start:end])
-            yield Fold(end - 1, int(at[start]), end - start, (more << 32) + less, _evidence(shown), shown)
 
-    return rows, made()
+def _known(ids: pl.Series) -> pl.Series:
+    return ids.fill_null("") if ids.null_count() else ids
 
 
 def _evidence(shown: Shown) -> tuple[Evidence, ...]:

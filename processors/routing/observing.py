@@ -30,7 +30,7 @@ from processors.routing.policy import PREMIUM, VERDICTS, Columns, Policy, Test, 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
 NOBODY = "(unknown)"
-NOTHING = pl.DataFrame()
+_NAMED = ("team", "app", "provider", "region", "route", "model", "guardrail")
 #: Operations that answer with text of a length which a request can bound.
 _BOUNDED = ("chat", "text_completion", "generate_content")
 _READ = (
@@ -109,11 +109,14 @@ def observed(
     old = Columns(batch.replaced)
     in_force = ~batch.calls["withdrawn"].to_numpy() if batch.calls["withdrawn"].any() else True
     found = [_fallback(one, quiet_ns) for one in fallbacks]
+    after, before = _Calls(batch.calls), _Calls(batch.replaced)
     for kind, holds in _checks(policy):
-        now = _rows(batch.calls, holds(batch.calls, columns) & in_force)
-        before = _rows(batch.replaced, holds(batch.replaced, old)) if len(old) else NOTHING
-        if now is not NOTHING or before is not NOTHING:
-            found += _moved(kind, now, before, quiet_ns)
+        now = np.flatnonzero(holds(batch.calls, columns) & in_force)
+        was = np.flatnonzero(holds(batch.replaced, old)) if len(old) else np.empty(0, np.int64)
+        if len(was):
+            found += _moved(kind, after.rows(now), before.rows(was), quiet_ns)
+        elif len(now):
+            found += _told(kind, after, now, after.money(kind)[now], quiet_ns)
     return sorted(found, key=lambda one: (one.first_ns, one.kind, one.evidence[0].span_id))
 
 
@@ -197,39 +200,68 @@ def _unknown(frame: pl.DataFrame, _: Columns) -> Mask:
     return fitting(frame["error_type"], lambda name: _UNKNOWN.search(name) is not None)
 
 
-def _rows(frame: pl.DataFrame, mask: Mask) -> pl.DataFrame:
-    """The rows, as far as observations need them; what is not known has a word for it."""
-    if not mask.any():
-        return NOTHING
-    part = frame.filter(pl.Series(mask))
-    part = part.select(*_READ, served_model(part).alias("model"), pl.col("refused_by").alias("guardrail"))
-    named = pl.col("team", "app", "provider", "region", "route", "model", "guardrail").fill_null("")
-    return part.with_columns(pl.when(named == "").then(pl.lit(NOBODY)).otherwise(named).name.keep())
+class _Calls:
+    """Calls as far as observations need them."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame
+        self._read: pl.DataFrame | None = None
+
+    @property
+    def read(self) -> pl.DataFrame:
+        """The columns, and `model` and `guardrail`."""
+        if self._read is None:
+            more = (served_model(self.frame).alias("model"), self.frame["refused_by"].alias("guardrail"))
+            self._read = self.frame.select(_READ).with_columns(*more)
+        return self._read
+
+    def rows(self, at: I64) -> _Calls:
+        """Some of them."""
+        return _Calls(self.frame if len(at) == len(self.frame) else self.frame[at])
+
+    def row(self, at: int) -> Row:
+        """One of them; what is not known has a word for it."""
+        row = self.read.row(at, named=True)
+        return row | {name: row[name] or NOBODY for name in _NAMED}
+
+    def money(self, kind: Kind) -> I64:
+        """The money at stake of each, in pico-USD."""
+        if kind.money is None or not len(self.frame):
+            return np.zeros(len(self.frame), np.int64)
+        return distinct.integers(self.frame[kind.money])[0]
+
+    def about(self, kind: Kind) -> I64:
+        """The number of each one's subject."""
+        read = self.read
+        codes, first = distinct.combinations(read, kind.about)
+        numbers: dict[tuple[str, ...], int] = {}
+        subjects = read[first].select(kind.about).rows() if len(first) else []
+        of = [numbers.setdefault(tuple([name or NOBODY for name in one]), len(numbers)) for one in subjects]
+        return np.array(of, np.int64)[codes] if of else codes
 
 
-def _moved(kind: Kind, now: pl.DataFrame, before: pl.DataFrame, quiet_ns: int) -> Iterator[Observation]:
+def _moved(kind: Kind, now: _Calls, before: _Calls, quiet_ns: int) -> Iterator[Observation]:
     """What the calls show that the versions before did not. Money moves by the difference, down too."""
-    cost = _money(kind, now)
-    if len(before):
-        keys = ["call_id", *kind.about]
-        was = before.select(*keys, pl.Series("was", _money(kind, before))).unique("call_id", keep="last", maintain_order=True)  # fmt: skip
-        moved = now.select(*keys).join(was, on=keys, how="left", maintain_order="left")["was"] if len(now) else was["was"][:0]  # fmt: skip
-        cost = cost - moved.fill_null(0).to_numpy()
-        kept = moved.is_null().to_numpy() | (cost != 0)
-        gone = was.join(now.select(*keys), on=keys, how="anti") if len(now) else was
-        back = before.filter(pl.col("call_id").is_in(gone.filter(pl.col("was") != 0)["call_id"].implode()))
-        now = pl.concat([now.filter(pl.Series(kept)), back]) if len(now) else back
-        cost = np.concatenate([cost[kept], -_money(kind, back)])
-    if not len(now):
-        return
-    rows, found = folds(now, kind.about, cost, quiet_ns)
-    for one in found:
-        yield _observation(kind, rows.row(one.newest, named=True), one, quiet_ns)
+    both = _Calls(pl.concat([now.frame, before.frame])) if len(now.frame) else before
+    about, money = both.about(kind), both.money(kind)
+    keys = pl.DataFrame([both.frame["call_id"], pl.Series("about", about), pl.Series("money", money)])
+    keys = keys.with_row_index("row")
+    new, old = keys[: len(now.frame)], keys[len(now.frame) :].unique("call_id", keep="last", maintain_order=True)
+    same = ["call_id", "about"]
+    was = new.join(old, on=same, how="left", maintain_order="left")["money_right"]
+    cost = new["money"].to_numpy() - was.fill_null(0).to_numpy()
+    told = was.is_null().to_numpy() | (cost != 0)
+    gone = old.join(new, on=same, how="anti", maintain_order="left").filter(pl.col("money") != 0)
+    at = np.concatenate([new["row"].to_numpy()[told], gone["row"].to_numpy()]).astype(np.int64)
+    if len(at):
+        yield from _told(kind, both, at, np.concatenate([cost[told], -gone["money"].to_numpy()]), quiet_ns)
 
 
-def _money(kind: Kind, rows: pl.DataFrame) -> I64:
-    """The money at stake of each, in pico-USD."""
-    return distinct.integers(rows[kind.money])[0] if kind.money and len(rows) else np.zeros(len(rows), np.int64)
+def _told(kind: Kind, calls: _Calls, at: I64, cost: I64, quiet_ns: int) -> Iterator[Observation]:
+    """What some of the calls show, each with its money."""
+    part = calls.rows(at)
+    for one in folds(part.frame, part.about(kind), cost, quiet_ns):
+        yield _observation(kind, part.row(one.newest), one, quiet_ns)
 
 
 def _observation(kind: Kind, row: Row, fold: Fold, quiet_ns: int) -> Observation:
