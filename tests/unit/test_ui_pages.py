@@ -105,7 +105,7 @@ def test_a_burn_down_ends_at_what_is_left_and_is_not_drawn_where_the_ledger_disa
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(None, "USD", "–"), (5.5, "USD", "$5.50"), (12.34, "%", "12.3%"), (3.0, "calls", "3 calls"), (0.25, "s", "0.25 s"), (7.0, "", "7")],
+    [(None, "USD", "–"), (5.5, "USD", "$5.50"), (12.34, "%", "12.3%"), (3.0, "calls", "3 calls"), (0.25, "s", "250 ms"), (0.344, "share", "34.4%"), (7.0, "", "7")],
 )  # fmt: skip
 def test_measured_values_have_their_unit(value: float | None, unit: str, text: str) -> None:
     assert shown(value, unit) == text

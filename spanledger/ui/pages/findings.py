@@ -174,6 +174,10 @@ def shown(value: float | None, unit: str) -> str:
         return units.DASH
     if unit == "USD":
         return units.usd(value)
+    if unit == "share":
+        return units.share(value)
+    if unit == "s":
+        return units.took(value * 1e9)
     if unit in ("%", "percent"):
         return f"{value:,.1f}%"
     return f"{units.count(value) if value == round(value) else f'{value:,.4g}'} {unit}".strip()

@@ -197,7 +197,7 @@ LIMIT 50"""
         Column("Failed", "Failed", units.count, number=True, minor=True),
         Column("Last", "Last (UTC)", cell=lambda row: e("span.nowrap", f"{row['Last']:%d %b %H:%M:%S}")),
     )
-    return figure(view, "Senders", sql, partial(table, columns=columns, caption="Senders"), parameters=_times(view), empty="No span arrived in this period.")  # fmt: skip
+    return figure(view, "Senders", sql, partial(table, columns=columns, caption="Senders"), parameters=_times(view), wide=True, empty="No span arrived in this period.")  # fmt: skip
 
 
 def _books(view: View) -> Markup:
@@ -215,7 +215,7 @@ LIMIT 20"""
         Column("USD", "Cost", units.usd, number=True, minor=True),
         Column("Last", "Last hour (UTC)", cell=lambda row: e("span.nowrap", f"{row['Last']:%d %b %H:%M}")),
     )
-    return figure(view, "Price books", sql, partial(table, columns=columns, caption="Price books"), parameters=_times(view), note=f"What priced the calls. In force here: {_book()}.", empty="No calls in this period.")  # fmt: skip
+    return figure(view, "Price books", sql, partial(table, columns=columns, caption="Price books"), parameters=_times(view), wide=True, note=f"What priced the calls. In force here: {_book()}.", empty="No calls in this period.")  # fmt: skip
 
 
 def _book() -> str:
