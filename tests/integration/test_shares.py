@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def test_shares_come_back_as_they_were_the_newest_version_of_each(stores: dict[s
     assert sorted(found, key=repr) == sorted([written[0], written[1], written[3], written[4]], key=repr)
     assert read(store, {"0a" * 8: NOON_NS + 1, "0b" * 8: 0}) in ([written[4], written[5]], [written[5], written[4]])
     newest = StoredShares(store.dsn, store.layout, 30).read({"0a" * 8: 0}, 0)[1]
+    assert abs(newest - time.time_ns()) < DAY, "the store's clock"
     assert read(store, {"0a" * 8: 0}, newest + 10**9) == []
     assert read(store, {}) == []
 
