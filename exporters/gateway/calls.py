@@ -17,7 +17,7 @@ from exporters.notify.config import signing_key
 from exporters.notify.events import signature
 
 #: Answers that speak of the setup or of the moment, not of what was asked: somebody mends it, and it is tried again.
-_MENDED = (401, 403, 404, 405, 407, 408, 425, 429)
+_MENDED = (401, 403, 405, 407, 408, 425, 429)
 _MOST_BYTES = 64 * 2**20
 _HASH_DIGITS = 64
 
@@ -59,18 +59,27 @@ class LiteLLM:
                 for team in self._ask("/team/list") if whom.name in (team.get("team_alias"), team.get("team_id"))
             ]  # fmt: skip
         else:
-            asked = self._ask(f"/key/list?key_alias={quote(whom.name, safe='')}&return_full_object=true&size=2")
-            found = [(str(key["token"]), bool(key.get("blocked"))) for key in asked["keys"] if key.get("key_alias") == whom.name]  # fmt: skip
+            found = self._keys("key_alias", whom.name)
             if not found and len(whom.name) == _HASH_DIGITS:
-                info = self._ask(f"/key/info?key={quote(whom.name, safe='')}")["info"]
-                found = [(whom.name, bool(info.get("blocked")))]
+                found = self._keys("token", whom.name)
         if len(found) != 1:
             raise Permanent(f"LiteLLM has {'several of' if found else 'no'} such {whom.what.replace('_', ' ')}")
         return found[0]
 
+    def _keys(self, field: str, name: str) -> list[tuple[str, bool]]:
+        """Keys by alias or hash. Some releases look for aliases that have the name in them: there may be more than the one."""
+        wanted = "key_alias" if field == "key_alias" else "key_hash"
+        asked = self._ask(f"/key/list?{wanted}={quote(name, safe='')}&return_full_object=true&size=100")
+        return [(str(key["token"]), bool(key.get("blocked"))) for key in asked["keys"] if key.get(field) == name]
+
     def _ask(self, path: str, body: dict[str, str] | None = None) -> Any:
         sent = None if body is None else json.dumps(body).encode()
-        answer = _request(self._url + path, self._headers, sent, self._timeout)
+        try:
+            answer = _request(self._url + path, self._headers, sent, self._timeout)
+        except _NotFound:
+            if body is None:  # that there is no such path is the setup's fault
+                raise
+            raise Permanent("LiteLLM has it no more") from None
         if body is not None:
             return None
         try:
@@ -109,6 +118,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _NotFound(Retryable):
+    """404."""
+
+
 _OPENER = urllib.request.build_opener(_NoRedirects())
 
 
@@ -121,6 +134,8 @@ def _request(url: str, headers: dict[str, str], body: bytes | None, timeout: flo
     except urllib.error.HTTPError as error:
         error.close()
         text = f"the gateway answered {error.code}"
+        if error.code == 404:
+            raise _NotFound(text) from None
         if error.code < 400 or error.code >= 500 or error.code in _MENDED:
             raise Retryable(text) from None
         raise Permanent(text) from None

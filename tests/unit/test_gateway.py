@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -39,34 +40,83 @@ OPENED, _, RESOLVED = Transition
 HASH = "9" * 64
 
 
+#: What LiteLLM's proxy (1.108.7) takes: by method and path the fields of the body, all of them required texts, and the parameters of
+#: the query with what it takes for them.
+ROUTES: dict[tuple[str, str], tuple[tuple[str, ...], dict[str, str]]] = {
+    ("GET", "/team/list"): ((), {"user_id": ".*", "organization_id": ".*"}),
+    ("GET", "/key/list"): ((), {"key_alias": ".*", "key_hash": ".*", "return_full_object": "true|false", "page": r"[1-9]\d*", "size": r"[1-9]\d?|100"}),
+    ("POST", "/team/block"): (("team_id",), {}),
+    ("POST", "/team/unblock"): (("team_id",), {}),
+    ("POST", "/key/block"): (("key",), {}),
+    ("POST", "/key/unblock"): (("key",), {}),
+}  # fmt: skip
+
+
 class Proxy:
-    """LiteLLM's admin API, as far as blocking goes. `down`: answers 503. `crash`: does what was asked, then no answer."""
+    """LiteLLM's admin API, as far as blocking goes: its paths, fields, answers and errors.
+
+    `down`: answers 503. `lost`: does what was asked, then no answer.
+    """
 
     def __init__(self) -> None:
         self.teams = {"t-1": ("search", False), "t-2": ("ads", True), "t-3": ("twice", False), "t-4": ("twice", False)}
-        self.keys = {HASH: ("batch", False)}
+        self.keys = {HASH: ("batch", False), "8" * 64: ("batch-2", True)}
         self.steps: list[tuple[str, str]] = []
         self.down = self.lost = False
+        self.before = lambda: None  # what happens at the proxy just before it blocks
 
     def __call__(self, request: Any) -> tuple[int, dict[str, str], bytes]:
-        if self.down or request.headers.get("authorization") != "Bearer sk-admin":
-            return (503 if self.down else 401), {}, b"{}"
-        url, found = urlsplit(request.path), None
-        if url.path == "/team/list":
-            found = [{"team_id": id_, "team_alias": name, "blocked": is_} for id_, (name, is_) in self.teams.items()]
-        elif url.path == "/key/list":
-            alias = parse_qs(url.query)["key_alias"][0]
-            found = {"keys": [{"token": t, "key_alias": n, "blocked": b} for t, (n, b) in self.keys.items() if n == alias]}  # type: ignore[assignment]  # fmt: skip
-        elif url.path == "/key/info":
-            found = {"info": {"blocked": self.keys[parse_qs(url.query)["key"][0]][1]}}  # type: ignore[assignment]
-        elif url.path.endswith("block"):
-            (id_,) = json.loads(request.body).values()
-            table = self.teams if url.path.startswith("/team") else self.keys
-            table[id_] = (table[id_][0], not url.path.endswith("unblock"))
-            self.steps.append((url.path, id_))
-            if self.lost:
-                return 502, {}, b""
-        return 200, {}, json.dumps(found).encode()
+        status, answer = (503, None) if self.down else self._answer(request)
+        return status, {"content-type": "application/json"}, json.dumps(answer).encode()
+
+    def _answer(self, request: Any) -> tuple[int, Any]:
+        url = urlsplit(request.path)
+        route = ROUTES.get((request.method, url.path))
+        if route is None:
+            return 404, {"detail": "Not Found"}
+        if request.headers.get("authorization") != "Bearer sk-admin":
+            return 401, _error("Authentication Error, Invalid proxy server token passed.", "token_not_found_in_db", "key", 401)  # fmt: skip
+        fields, parameters = route
+        query = {name: values[-1] for name, values in parse_qs(url.query, strict_parsing=bool(url.query)).items()}
+        body = json.loads(request.body) if request.body else {}
+        typed = not fields or request.headers["content-type"] == "application/json"
+        if not typed or set(body) != set(fields) or not all(isinstance(value, str) for value in body.values()):
+            return 422, {"detail": [{"type": "missing", "loc": ["body"], "msg": "Field required"}]}
+        if any(name not in parameters or not re.fullmatch(parameters[name], value) for name, value in query.items()):
+            return 422, {"detail": [{"type": "int_parsing", "loc": ["query"], "msg": "Input should be valid"}]}
+        if fields:
+            return self._set(url.path, body[fields[0]])
+        return 200, self._list(url.path, query)
+
+    def _list(self, path: str, query: dict[str, str]) -> Any:
+        if path == "/team/list":
+            teams = [{"team_id": id_, "team_alias": name, "blocked": is_} for id_, (name, is_) in self.teams.items()]
+            return [team | {"models": [], "members_with_roles": [], "team_memberships": [], "keys": []} for team in teams]
+        found = [
+            {"token": token, "key_alias": name, "blocked": is_, "spend": 0.0, "models": []} for token, (name, is_) in self.keys.items()
+            if query.get("key_alias", "") in name and query.get("key_hash", token) == token
+        ]  # fmt: skip
+        size = int(query.get("size", "10"))
+        whole = query.get("return_full_object") == "true"
+        keys = (found if whole else [key["token"] for key in found])[:size]
+        return {"keys": keys, "total_count": len(found), "current_page": 1, "total_pages": -(-len(found) // size)}
+
+    def _set(self, path: str, id_: str) -> tuple[int, Any]:
+        self.before()
+        what, _, action = path[1:].partition("/")
+        table = self.teams if what == "team" else self.keys
+        if id_ not in table:
+            if what == "team":
+                return 404, {"detail": {"error": f"Team not found, passed team_id={id_}"}}
+            return 404, _error("Key not found.", "not_found_error", "key", 404)
+        table[id_] = (table[id_][0], action == "block")
+        self.steps.append((path, id_))
+        return (502, None) if self.lost else (200, {"team_id" if what == "team" else "token": id_, "blocked": action == "block"})  # fmt: skip
+
+
+def _error(message: str, type_: str, param: str, code: int) -> dict[str, Any]:
+    """As LiteLLM's own exceptions answer."""
+    return {"error": {"message": message, "type": type_, "param": param, "code": str(code)}}
 
 
 @pytest.fixture
@@ -197,6 +247,21 @@ def test_what_somebody_else_blocked_stays_blocked(tmp_path: Path, proxy: Proxy, 
     act(exporter, found, over(found))
     assert (proxy.steps, proxy.teams["t-2"]) == ([], ("ads", True))
     assert "before" in exporter.journal.path.read_text()
+
+
+def test_a_key_that_is_there_no_more_is_a_dead_letter_and_holds_up_nobody(
+    tmp_path: Path, proxy: Proxy, server: Server
+) -> None:
+    exporter = gateway(tmp_path, server, {"budgets": ["keys"], "block": "api_key", "at": ["proxy"]})
+    with pytest.raises(Permanent, match="no such api key"):
+        act(exporter, used_up(budget="keys", api_key="7" * 64))
+    proxy.before = lambda: proxy.keys.clear()  # deleted while it is looked at
+    with pytest.raises(Permanent, match="has it no more"):
+        act(exporter, used_up(budget="keys", api_key="batch"))
+    assert proxy.steps == []
+    wrong = replace(server, address=f"{server.address}/elsewhere")
+    with pytest.raises(Retryable, match="answered 404"):  # not LiteLLM's address: somebody mends the config
+        act(gateway(tmp_path, wrong), used_up())
 
 
 @pytest.mark.parametrize("name", ["nobody", "twice"])
