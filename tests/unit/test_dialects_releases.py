@@ -134,6 +134,11 @@ class TestLangfuse:
         assert facts(found, "input_tokens", "input_audio_tokens") == (1272, 408)
         assert facts(found, "output_tokens", "output_audio_tokens") == (132, 24)
 
+    def test_the_wrapper_for_javascript_takes_all_parts_out(self) -> None:
+        found = self.see('{"input":700,"output":84,"total":1294,"input_cached_tokens":82,"input_audio_tokens":406,"output_reasoning_tokens":9,"output_audio_tokens":10,"output_accepted_prediction_tokens":1,"output_rejected_prediction_tokens":2}')  # fmt: skip
+        assert facts(found, "input_tokens", "cache_read_tokens", "input_audio_tokens") == (1188, 82, 406)
+        assert facts(found, "output_tokens", "reasoning_tokens", "output_audio_tokens") == (106, 9, 10)
+
     def test_lifetimes_of_anthropics_writes(self) -> None:
         found = self.see('{"input": 1706, "output": 288, "cache_read_input_tokens": 12, "cache_creation_input_tokens": 998, "cache_creation_ephemeral_1h_input_tokens": 464, "cache_creation_ephemeral_5m_input_tokens": 534}')  # fmt: skip
         assert facts(found, "input_tokens", "cache_write_tokens", "cache_write_1h_tokens") == (2716, 998, 464)
@@ -289,3 +294,12 @@ def test_llama_index_marks_a_step_before_the_call_as_one() -> None:
     how = {"scope": "openinference.instrumentation.llama_index"}
     assert report(told, **how, name="OpenAI._prepare_chat_with_tools") is None
     assert facts(report(told, **how, name="OpenAI.astream_chat"), "role") == ("call",)
+
+
+def test_generate_text_of_vercels_ai_sdk_5_tells_no_cached_tokens() -> None:
+    told = {"ai.operationId": "ai.generateText.doGenerate", "ai.model.provider": "openai.responses", "ai.model.id": "gpt-4.1", "ai.usage.promptTokens": 1471, "ai.usage.completionTokens": 93}  # fmt: skip
+    assert facts(report(told, scope="ai"), "dialect", "usage_flags") == ("vercel_ai", ["no_cache_counts"])
+    known = {**told, "ai.response.providerMetadata": '{"openai":{"cachedPromptTokens":320}}'}
+    assert facts(report(known, scope="ai"), "cache_read_tokens", "usage_flags") == (320, None)
+    newer = {**told, "ai.usage.inputTokens": 1471}
+    assert facts(report(newer, scope="ai"), "usage_flags") == (None,)
