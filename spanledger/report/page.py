@@ -20,7 +20,7 @@ _STYLE = (
     "main{max-width:760px;margin:0 auto}h1{font-size:22px;margin:0}h2{font-size:15px;margin:0 0 8px}p{margin:4px 0}"
     ".card{background:#fff;border:1px solid #e2e5ea;border-radius:10px;padding:16px;margin:14px 0;overflow-x:auto}"
     "table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:5px 8px;border-bottom:1px solid #e2e5ea;vertical-align:top;overflow-wrap:anywhere}th{font-weight:500;font-size:12px}"
-    ".faint,th,svg text{color:#5b6475;fill:#5b6475}td.n,th.n{text-align:right;white-space:nowrap}.tiles td{border:0;width:25%}.tiles b{display:block;font-size:20px}"
+    ".faint,th,svg text{color:#5b6475;fill:#5b6475}td.n,th.n{text-align:right}td.n,th.n,td.short{white-space:nowrap}.tiles td{border:0;width:25%}.tiles b{display:block;font-size:20px}"
     ".track{background:#eef0f4;border-radius:3px;min-width:60px}.track div{height:8px;border-radius:3px;background:#2f5fd0}.grid{stroke:#e2e5ea}svg{display:block;width:100%;height:auto}svg text{font-size:11px}"
     ".warn{background:#fff6e0;color:#7a4b00;border-radius:8px;padding:8px 12px}.bad{color:#b3261e}.good{color:#1b6e3c}.key{display:inline-block;margin:6px 14px 0 0}.key svg{display:inline;width:10px;height:10px}"
     + "".join(f".s{n}{{fill:{colour}}}" for n, colour in enumerate(_LIGHT))
@@ -137,7 +137,7 @@ def _ranking(name: str, ranks: list[Rank], figures: Figures) -> Markup:
 
 def _calls(figures: Figures) -> Markup:
     rows = [
-        e("tr", e("td.wide", call.at), e("td", call.team), e("td.wide", call.app), e("td", call.model), e("td.n.wide", units.count(call.tokens)), e("td.n", units.usd_call(float(call.usd))))
+        e("tr", e("td.wide.short", call.at), e("td", call.team), e("td.wide", call.app), e("td", call.model), e("td.n.wide", units.count(call.tokens)), e("td.n", units.usd_call(float(call.usd))))
         for call in figures.calls
     ]  # fmt: skip
     heads = e("tr", e("th.wide", "UTC"), e("th", "Team"), e("th.wide", "App"), e("th", "Model"), e("th.n.wide", "Tokens"), e("th.n", "USD"))  # fmt: skip
@@ -148,7 +148,7 @@ def _findings(figures: Figures) -> Markup:
     if not figures.findings:
         return e("p.faint", "Nothing was noticed in this period.")
     rows = [
-        e("tr", e("td", e("span", one.severity if one.open else "resolved", class_="bad" if one.open and one.severity == "critical" else "" if one.open else "good")), e("td.wide", one.at), e("td", e("b", one.kind), e("div", one.message)), e("td.n", units.usd(float(one.usd)) if one.usd is not None else ""))
+        e("tr", e("td.short", e("span", one.severity if one.open else "resolved", class_="bad" if one.open and one.severity == "critical" else "" if one.open else "good")), e("td.wide.short", one.at), e("td", e("b", one.kind), e("div", one.message)), e("td.n", units.usd(float(one.usd)) if one.usd is not None else ""))
         for one in figures.findings
     ]  # fmt: skip
     heads = e("tr", e("th", "State"), e("th.wide", "First seen, UTC"), e("th", "What"), e("th.n", "USD"))
