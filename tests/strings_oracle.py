@@ -4,7 +4,7 @@ whatever the bytes are."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from random import Random
 from typing import Any
 
@@ -13,8 +13,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from collector.errors import Malformed
+from collector.otlp.decode import read
+from collector.otlp.moving import moved
 from collector.otlp.requests import REQUESTS
-from collector.otlp.strings import Kind, Place, Strings, replace, rewrite, strings
+from collector.otlp.strings import Kind, Place, Strings, planned, replace, rewrite, strings
 from collector.signals import Signal
 
 ITEMS = ("Span", "LogRecord", "Metric")
@@ -218,6 +220,9 @@ def survives(signal: Signal, body: bytes) -> bool:
     assert (again.number[untouched] == listed.number[untouched]).all()
     assert _payloads(changed, again, untouched) == _payloads(data, listed, untouched)
     assert set(_payloads(changed, again, some)) <= {b"x"}
+    if signal is Signal.TRACES:
+        texts = some[(listed.kind[some] == Kind.TEXT) & (listed.size[some] > 0)]
+        moves(data, {row: random.choice([b"", b"x", b"y" * 130]) for row in texts.tolist()})
     dropped, removed = (np.array([row for row in rows.tolist() if random.random() < 0.2], np.int32) for _ in range(2))
     mixed = rewrite(
         data, listed, replaced=some, blob=array(b"yx"), at=ones, size=ones, dropped=dropped, removed=removed
@@ -229,6 +234,34 @@ def survives(signal: Signal, body: bytes) -> bool:
             parse(signal, result)
         assert not leaves(parse(signal, emptied))
     return parses
+
+
+def moves(data: np.ndarray, exchanged: dict[int, bytes]) -> None:
+    """Assert that the tables of a request of spans, moved with texts that are exchanged, are those of the new request.
+
+    exchanged: by row among the leaves with keys
+    """
+    try:
+        traces = read(data)
+    except Malformed:
+        return
+    size = np.array([len(text) for text in exchanged.values()], np.int64)
+    splice = planned(
+        data, strings(Signal.TRACES, data), replaced=np.array(list(exchanged), np.int32), blob=array(b"".join(exchanged.values())),
+        at=np.cumsum(size) - size, size=size,
+    )  # fmt: skip
+    if splice is not None:
+        new = splice.applied(data)
+        assert _differences(moved(traces, splice, new), read(new)) == []
+
+
+def _differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two tables differ."""
+    if is_dataclass(one):
+        pairs = [(f.name, getattr(one, f.name), getattr(other, f.name)) for f in fields(one)]
+        return [found for name, a, b in pairs for found in _differences(a, b, f"{path}.{name}")]
+    same = np.array_equal(one, other) if isinstance(one, np.ndarray) else list(one) == list(other)
+    return [] if same else [path]
 
 
 def _payloads(data: np.ndarray, listed: Strings, rows: np.ndarray) -> list[bytes]:

@@ -22,7 +22,7 @@ _NEAR = 8  # changes that are looked at one by one
 
 def moved(traces: Traces, splice: Splice, data: U8) -> Traces:
     """As `decode.read(data)`, where `data` is what `splice` makes of the bytes of `traces`. Its edits exchange the payloads of
-    texts that are no keys, each for another text, and do nothing else.
+    texts, not empty and no keys, each for another text, and do nothing else.
     """
     changes = _changes(splice.edits, splice.nodes)
 
@@ -121,4 +121,5 @@ def _move(changes: I64, off: I64, size: I32, new_off: I64, new_size: I32) -> Non
         # A text that was exchanged ends what it became; a message begins behind its length.
         now = at + by if at > behind else behind + by - changes[INSIDE, place]
         end += changes[MOVED, _before(changes, end, place)] if end > before else by
-        new_off[row], new_size[row] = now, end - now
+        # A number may stand where a text was that it took the place of (the last value of several counts).
+        new_off[row], new_size[row] = now, end - now if size[row] > 0 else 0

@@ -90,9 +90,8 @@ class Outcome:
         """What leaves as tables. `traces`: what came."""
         if self.splice is None:
             return traces
-        changes = self.changes
-        goes = len(changes.dropped) or len(changes.removed)
-        if goes or (self.leaves.kind[changes.replaced] != Kind.TEXT).any():
+        rows, goes = self.changes.replaced, len(self.changes.dropped) or len(self.changes.removed)
+        if goes or (self.leaves.kind[rows] != Kind.TEXT).any() or (self.leaves.size[rows] == 0).any():
             return read(self.data, len(traces))
         return moved(traces, self.splice, self.data)
 
