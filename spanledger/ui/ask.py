@@ -30,7 +30,15 @@ PARALLEL = 3
 
 #: How long an answer stands, and the bytes of all that are kept: who reloads a page, or opens it beside a colleague, asks nothing.
 KEPT_SECONDS = 5
+#: And how long at most where they are of a long period, in which nobody sees seconds.
+_LONGEST_KEPT_S, _OF_PERIOD = 30, 40_000
 _KEPT_BYTES = 16 * 2**20
+
+
+def kept_for(period_s: float) -> float:
+    """How long an answer about so long a period stands, seconds: five about a day, fifteen about a week."""
+    wanted = period_s / _OF_PERIOD // KEPT_SECONDS * KEPT_SECONDS
+    return min(max(wanted, KEPT_SECONDS), _LONGEST_KEPT_S)
 
 
 class AskError(SpanledgerError):
@@ -129,7 +137,11 @@ class Remembering:
         self._lock = threading.Lock()
         self._answers: OrderedDict[tuple[object, ...], tuple[float, Future[pl.DataFrame]]] = OrderedDict()
 
-    def ask(self, sql: str, parameters: Mapping[str, Value]) -> pl.DataFrame:
+    def standing(self, seconds: float) -> Store:
+        """The same store, for who looks at what stands that long."""
+        return _Standing(self, seconds)
+
+    def ask(self, sql: str, parameters: Mapping[str, Value], seconds: float = KEPT_SECONDS) -> pl.DataFrame:
         """Raises `AskError`, for all who asked meanwhile; a failure is not kept."""
         key = (sql, *((name, written(value)) for name, value in sorted(parameters.items())))
         with self._lock:
@@ -137,7 +149,7 @@ class Remembering:
             known = self._answers.get(key)
             mine: Future[pl.DataFrame] = Future()
             if known is None:
-                self._answers[key] = (self._clock() + KEPT_SECONDS, mine)
+                self._answers[key] = (self._clock() + seconds, mine)
         if known is not None:
             return known[1].result()
         try:
@@ -161,6 +173,20 @@ class Remembering:
 
     def close(self) -> None:
         self._store.close()
+
+
+class _Standing:
+    """A remembering store with another time that answers stand for."""
+
+    def __init__(self, store: Remembering, seconds: float) -> None:
+        self._store, self._seconds = store, seconds
+        self.where = store.where
+
+    def ask(self, sql: str, parameters: Mapping[str, Value]) -> pl.DataFrame:
+        return self._store.ask(sql, parameters, self._seconds)
+
+    def close(self) -> None:
+        """The store is another's."""
 
 
 def open_store(dsn: str, database: str | None = None, *, create: bool = True) -> Store:

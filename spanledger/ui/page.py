@@ -43,23 +43,25 @@ class NotHere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A registered page. `path` may hold `{id}`; a page without `icon` is not in the menu."""
+    """A registered page. `path` may hold `{id}`; a page without `icon` is not in the menu. `live`: it shows the last few seconds
+    whatever its period is."""
 
     path: str
     title: str
     icon: str
     body: Body
     filtered: bool
+    live: bool = False
 
 
 PAGES: dict[str, Page] = {}
 
 
-def page(path: str, title: str, icon: str = "", *, filtered: bool = True) -> Callable[[Body], Body]:
+def page(path: str, title: str, icon: str = "", *, filtered: bool = True, live: bool = False) -> Callable[[Body], Body]:  # fmt: skip
     """Register a page below `/ui`. `filtered`: it has the filter bar."""
 
     def register(body: Body) -> Body:
-        PAGES[path] = Page(path, title, icon, body, filtered)
+        PAGES[path] = Page(path, title, icon, body, filtered, live)
         return body
 
     return register

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.model import UiConfig
-from spanledger.ui.ask import KEPT_SECONDS, PARALLEL, AskError, Remembering, Store
+from spanledger.ui.ask import KEPT_SECONDS, PARALLEL, AskError, Remembering, Store, kept_for
 from spanledger.ui.auth import COOKIE, Access, Visitor, is_ours
 from spanledger.ui.filters import FilterError, Filters
 from spanledger.ui.html import Markup, Node, e, render
@@ -61,7 +62,8 @@ class Site:
         self._access = Access(config, token)
         self._clock = clock
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="ui")
-        self._source = Source(Remembering(store), self._threads, status, budgets, weights)
+        self._store = Remembering(store)
+        self._source = Source(self._store, self._threads, status, budgets, weights)
         routes: list[BaseRoute] = [
             Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
             Route("/sign-out", self._sign_out, methods=["POST"]),
@@ -86,13 +88,16 @@ class Site:
     def _answer(self, page: Page, visitor: Visitor, request: Request) -> Response:
         query = dict(request.query_params)
         theme = request.cookies.get("spanledger_theme", "auto")
-        now = _step(self._clock())
+        now = self._clock()
         try:
             filters = Filters.from_query(request.scope["query_string"].decode("latin-1"), now)
         except FilterError as error:
             return self._said("Not a period", str(error), 400, theme)
+        # Who looks for a call looks for the newest.
+        kept = KEPT_SECONDS if page.live else kept_for(filters.seconds)
+        filters = replace(filters, now=_step(now, kept))
         csv = query.pop("csv", "")
-        view = View(self._source, page, visitor, filters, request.path_params, query, theme, csv)
+        view = View(replace(self._source, store=self._store.standing(kept)), page, visitor, filters, request.path_params, query, theme, csv)
         try:
             text = render(framed(view, page.body(view)))
         except NotHere as error:
@@ -160,9 +165,9 @@ class Site:
         return self._said("Not found" if status == 404 else "Not possible", Markup("There is nothing here."), status)
 
 
-def _step(now: datetime) -> datetime:
-    """The end of the few seconds in which answers stand: pages that are looked at within them ask the same."""
-    return datetime.fromtimestamp(-(-now.timestamp() // KEPT_SECONDS) * KEPT_SECONDS, UTC)
+def _step(now: datetime, seconds: float) -> datetime:
+    """The end of the seconds in which answers stand: pages that are looked at within them ask the same."""
+    return datetime.fromtimestamp(-(-now.timestamp() // seconds) * seconds, UTC)
 
 
 async def _form_of(request: Request) -> str:

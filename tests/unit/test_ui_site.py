@@ -16,7 +16,7 @@ from config.model import AdminConfig, UiConfig
 from exporters.clickhouse.config import ClickHouseConfig
 from spanledger.admin.server import AdminServer
 from spanledger.ui.app import alone
-from spanledger.ui.ask import KEPT_SECONDS, AskError, Remembering, Value
+from spanledger.ui.ask import KEPT_SECONDS, AskError, Remembering, Value, kept_for
 from spanledger.ui.auth import COOKIE
 from spanledger.ui.pages.trace import hidden
 from spanledger.ui.site import Site
@@ -271,6 +271,15 @@ def test_an_answer_stands_for_some_seconds_and_one_under_way_is_waited_for() -> 
     now[0] = KEPT_SECONDS
     kept.ask("one", {"since": NOW})
     assert len(store.asked) == 3
+    week = kept.standing(kept_for(7 * 86400))
+    week.ask("a week", {})
+    now[0] += 14.9
+    week.ask("a week", {})
+    assert len(store.asked) == 4
+    now[0] += 0.1
+    week.ask("a week", {})
+    assert len(store.asked) == 5
+    assert [kept_for(days * 86400) for days in (1 / 24, 1, 7, 30, 90)] == [5, 5, 15, 30, 30]
 
 
 def test_failures_and_what_is_too_much_are_not_kept() -> None:

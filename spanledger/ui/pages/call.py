@@ -37,7 +37,7 @@ _VERDICTS = {
 _SOURCES = {"gateway": "the gateway's own report", "service": "service.name", "app": "the app's own report"}
 
 
-@page("/call/{id}", "Call", filtered=False)
+@page("/call/{id}", "Call", filtered=False, live=True)
 def body(view: View) -> Node:
     """The whole row, explained."""
     parameters: dict[str, Value] = {"id": view.arguments["id"]}

@@ -33,7 +33,7 @@ ROWS = 100
 _MOST_PAGES = 100
 
 
-@page("/calls", "Calls", "calls")
+@page("/calls", "Calls", "calls", live=True)
 def body(view: View) -> Node:
     """One table; who asks for more pages on."""
     sort = view.query.get("sort", "time")

@@ -42,7 +42,7 @@ LIMIT {MOST}"""
 _COST = "SELECT sum(c.CostUSD) AS USD, count() AS Calls, countIf(c.CostUSD IS NULL AND c.StatusCode != 'Error') AS Unpriced FROM llm_calls AS c WHERE c.TraceId = {id:String}"
 
 
-@page("/trace/{id}", "Trace", filtered=False)
+@page("/trace/{id}", "Trace", filtered=False, live=True)
 def body(view: View) -> Node:
     """Figures, legend, waterfall."""
     id_ = view.arguments["id"].lower()
