@@ -48,6 +48,7 @@ class Delivery:
         self.attempts = 0  # that failed, of what is sent next
         self.next_attempt: float | None = None  # Unix time; None: under way, or nothing to send
         self.last_error: tuple[float, str] | None = None  # Unix time, and what it said; stays when things work again
+        self.began = threading.Event()  # the exporter has started, or could not at once
         self._retry = retry
         self._metrics = metrics
         self._stop = threading.Event()
@@ -89,7 +90,7 @@ class Delivery:
 
     def _run(self) -> None:
         exporter = self.outlet.exporter
-        if not self._attempt(exporter.start, None):
+        if not self._attempt(self._begin, None):
             return
         while not self._over():
             try:
@@ -113,6 +114,12 @@ class Delivery:
             payload = what[0][1] if len(what) == 1 else exporter.join([payload for _, payload in what])
             if self._attempt(lambda payload=payload: exporter.send(payload), what):
                 self._remove(what)
+
+    def _begin(self) -> None:
+        try:
+            self.outlet.exporter.start()
+        finally:
+            self.began.set()
 
     def _attempt(self, action: object, what: Waiting | None) -> bool:
         """Run until it succeeds (True); False: the payload was buried, or the stop's time is over."""

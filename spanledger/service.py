@@ -40,6 +40,8 @@ from spanledger.verdict import VerdictServer
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 5.0
+#: How long the start waits for a store inside this process to have its tables: what an older release left may take its time.
+STORE_S = 20.0
 
 
 def _called(processors: Sequence[Processor[Any]], dimension: str, value: str) -> str:
@@ -221,6 +223,11 @@ class Service:
         # What is there by now stays: the collector of garbage need not look at it again after every few batches.
         gc.collect()
         gc.freeze()
+        # Whoever asks the store as soon as this is ready finds its tables; requests are taken in already.
+        stores = [delivery for delivery in self.deliveries if delivery.outlet.exporter.sql_app() is not None]
+        until = time.monotonic() + STORE_S
+        for delivery in stores:
+            delivery.began.wait(max(until - time.monotonic(), 0))
         self.ready = True
 
     def stop(self, timeout: float | None = None) -> None:
