@@ -23,7 +23,7 @@ _BY_NAME = {column.name: column for column in CALL_COLUMNS}
 #: What the processor reads of a call beside what it groups by.
 _READ = (
     "duration_ns", "cost_pico", "input_tokens", "output_tokens", "cache_read_tokens", "time_to_first_token_ns", "status", "refused_by",
-    "response_cache_hit", "call_id", "trace_id", "span_id",
+    "response_cache_hit", "call_id", "trace_id", "span_id", "report_count",
 )  # fmt: skip
 _MODELS = ("upstream_model", "response_model", "request_model")
 

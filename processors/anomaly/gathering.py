@@ -102,6 +102,9 @@ def gathered(batch: SpanBatch, dimensions: Sequence[str], clock: int, bucket_ns:
     sane = start <= batch.received_ns + late_ns // 2
     clocks = np.maximum(np.maximum.accumulate(np.where(sane, start, 0)), clock)
     newest = int(clocks[-1])
+    # Calls of several reports stand behind all others of a batch, whenever they came: in one of many minutes they would all be late.
+    merged = integers(calls["report_count"])[0] > 1
+    clocks = np.where(merged, np.maximum(np.minimum(start, clocks), clock), clocks)
     parts, signs = [calls], [np.where(calls["withdrawn"].to_numpy(), 0, 1)]
     if len(before):
         clocks = np.concatenate([clocks, clocks[_places(before["call_id"], calls["call_id"])]])

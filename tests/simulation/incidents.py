@@ -182,6 +182,8 @@ def _where(kind: Kind, world: World, draw: random.Random) -> tuple[Subject, str,
     if kind is Kind.DEPLOYMENT_STARVED:
         offer = draw.choice([one for one in offers if len(one.deployments) > 1])
         return (("deployment", draw.choice(offer.deployments).name), ("model", offer.alias)), "", users[offer.alias]
+    if kind is Kind.SILENT_FALLBACK:  # there is no dearer one than the dearest
+        offers = [one for one in offers if one.alias in _DEARER]
     offer = draw.choice(offers)
     if kind is Kind.PROVIDER_SLOW:
         return (("provider", offer.model.provider),), "", users[offer.alias]

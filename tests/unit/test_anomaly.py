@@ -18,8 +18,8 @@ from collector.findings import Observation, Severity
 from collector.findings_book import FindingsBook
 from processors.anomaly import Anomaly, AnomalyConfig, Scope
 from processors.anomaly.journal import Records
-from processors.anomaly.measures import MEASURES, PLACES
 from processors.anomaly.layouts import layouts
+from processors.anomaly.measures import MEASURES, PLACES
 from processors.anomaly.rows import CORE, DAILY, FIELDS, MEASURED, WEIGHT, Layout, Rows
 from processors.anomaly.series import Series
 from tests.anomaly_kit import (
@@ -257,6 +257,16 @@ def test_calls_that_come_too_late_are_counted_apart(past: Memory) -> None:
     assert counted(made, "late_calls_total") == 0
     take(made, traffic(NOW, NOW + 10 * MINUTE, seed=2), state)
     assert counted(made, "late_calls_total") > 50
+
+
+def test_calls_of_several_reports_that_stand_behind_others_of_a_long_batch_are_not_late(past: Memory) -> None:
+    made, state = started(past)
+    calls = traffic(NOW, NOW + HOUR)
+    merged = calls.filter(CHAT).with_columns(report_count=pl.lit(2, pl.Int64()))
+    take(made, pl.concat([calls.filter(~CHAT), merged]), state)
+    assert counted(made, "late_calls_total") == 0
+    take(made, merged.with_columns(pl.col("call_id") + "again")[:5], state)
+    assert counted(made, "late_calls_total") == 5, "what comes after its bucket was closed is late all the same"
 
 
 def test_a_clock_that_is_ahead_closes_no_bucket(past: Memory) -> None:
