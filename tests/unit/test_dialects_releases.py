@@ -234,6 +234,24 @@ class TestLiteLLM:
         assert facts(found, "response_id", "reported_cost_pico", "usage_flags") == ("chatcmpl-1", 10_934_700_000, None)
         assert facts(found, "gateway_key_alias", "gateway_team", "claimed_user", "conversation_id") == ("k", "red", "u-1", "s-1")  # fmt: skip
 
+    def test_the_proxys_span_around_a_call_repeats_it(self) -> None:
+        told = {"openinference.span.kind": "LLM", "llm.request.type": "acompletion", "llm.model_name": "m"}
+        how = {"scope": "litellm", "name": "litellm_proxy_request", "kind": "server"}
+        assert facts(report(told, **how), "role") == ("wrapper",)
+        assert facts(report({**told, "llm.token_count.prompt": 9}, **how), "role") == ("rollup",)
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {**CLAUDE, "llm.request.type": "completion"},
+            {**CLAUDE, "litellm.call_type": "acompletion"},
+            {"openinference.span.kind": "LLM", "llm.model_name": "m", "llm.token_count.prompt": 9},
+        ],
+    )
+    def test_usage_of_a_failure_is_its_own_count(self, told: dict[str, Any]) -> None:
+        assert facts(report(told, scope="litellm", status="error"), "usage_flags") == (["estimated:litellm"],)
+        assert facts(report(told, scope="litellm"), "usage_flags") == (None,)
+
     @pytest.mark.parametrize(("details", "flags"), [("None", ["estimated:litellm"]), ("{'cached_tokens': 0}", None)])
     def test_a_stream_that_the_sdk_counts_by_itself(self, details: str, flags: list[str] | None) -> None:
         told = {**CLAUDE, "gen_ai.system": "openai", "gen_ai.provider.name": "openai", "llm.request.type": "completion", "llm.is_streaming": "True", "metadata.usage_object": f"{{'prompt_tokens': 12, 'prompt_tokens_details': {details}}}"}  # fmt: skip
