@@ -56,6 +56,7 @@ CONTENT = {
     "litellm": "llm.openai.messages llm.anthropic.system llm.gemini.candidates llm.None.input llm.openai.choices message.content",
     "bifrost": "gen_ai.input.text gen_ai.request.tools gen_ai.request.instructions bifrost.raw_request bifrost.raw_response gen_ai.responses.reasoning",
     "mlflow, langfuse": "mlflow.spanInputs mlflow.spanOutputs langfuse.observation.input langfuse.observation.output langfuse.trace.input",
+    "google adk, traceloop": "gcp.vertex.agent.llm_request gcp.vertex.agent.llm_response gcp.vertex.agent.tool_call_args gen_ai.task.input gen_ai.task.output",
     "others": "gen_ai.prompt_json gen_ai.completion_json request output question answer llm.user_message_preview gen_ai.raw_response llm.prompt llm.completion.0.content",
 }  # fmt: skip
 
