@@ -58,6 +58,8 @@ _FORGOTTEN = 0.7  # evidence that goes with every bucket in which a series was n
 _KEPT = 1.3
 #: A bucket's part in what is usual: a mean at first, then one of so many.
 _MEMORY_VOLUME, _MEMORY_RATE = 300.0, 600.0
+#: Part of `min_calls` that a bucket must have, to be evidence enough by itself.
+_SEVERAL = 0.3
 #: Calls over which their usual cost is a mean.
 _EACH_CALLS = 5000.0
 #: A share of the calls below this is too small to miss.
@@ -216,6 +218,8 @@ def _alarm(
     if gap > 1 and since == 0:
         score = max(score - _FORGOTTEN * (gap - 1), 0.0)
     if informed:
+        if not is_volume:  # one call, or two, may be as odd as they like: what is said of calls rests on several
+            most *= min(calls / (_SEVERAL * min_calls), 1.0)
         evidence = min(max(evidence, _LEAST_EVIDENCE * need), most * need)
     else:  # that nobody calls does not make an alarm's cause go away
         evidence = _SILENT if since == 0 or is_volume else 0.0

@@ -201,6 +201,15 @@ def test_a_single_call_of_many_times_the_usual_cost(past: Memory) -> None:
     assert after(past, multiplied(one, 40, "cost_pico")) == []
 
 
+def test_one_odd_call_among_few_says_nothing_of_the_others(past: Memory) -> None:
+    calls = traffic(NOW, NOW + HOUR).filter(DOCS)
+    few = ~DOCS | pl.col("call_id").is_in(calls["call_id"].gather_every(8).implode())
+    one = pl.col("call_id") == calls["call_id"][32]
+    odd = multiplied(one, 500, "input_tokens", "cost_pico")
+    observed = after(past, lambda frame: odd(frame.filter(few)))
+    assert opened(observed) == [("anomaly.single", {"team": "search", "app": "docs", "model": "small"})]
+
+
 def test_bursts_of_three_times_the_usual_are_no_anomaly(past: Memory) -> None:
     assert opened(after(past, more(CHAT, 3), lasts=40 * MINUTE)) == []
 
