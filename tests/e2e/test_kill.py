@@ -90,8 +90,9 @@ def test_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
         price = Decimal("0.00015") + Decimal("0.00006")
         total = Decimal(str(collector.sql("SELECT toString(sum(CostUSD)) FROM llm_calls")[0][0]))
         assert total == price * len(found)
-        hourly = Decimal(str(collector.sql("SELECT toString(sum(CostUSD)) FROM llm_costs_hourly")[0][0]))
-        assert hourly == total
+        for sums in ("llm_costs_hourly", "llm_traffic_hourly"):
+            hourly = collector.sql(f"SELECT toString(sum(CostUSD)), sum(Calls) FROM {sums}")
+            assert (Decimal(str(hourly[0][0])), int(hourly[0][1])) == (total, len(found)), sums
         assert len(load.answered) > KILLS * SPANS, "too little load to say anything"
     finally:
         load.stop()
