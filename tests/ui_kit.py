@@ -20,7 +20,7 @@ from tests import collector_kit
 from tests.collector_kit import Collector
 from tests.spans_kit import request, span
 
-CALLS = 500
+CALLS = 350
 CAPTURE = Path(__file__).with_name("captures") / "litellm-v1"
 PROCESSORS = """  pricing:
   redaction:
