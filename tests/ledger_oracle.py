@@ -180,11 +180,23 @@ def same_numbers(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     pairs.append((0, apart(a, b), sorted((a["span_id"], b["span_id"])), a, b))
                 elif overlap(a, b):
                     pairs.append((1, apart(a, b), sorted((a["span_id"], b["span_id"])), a, b))
+            if (
+                a["trace_id"] == b["trace_id"]
+                and a["source"] != b["source"]
+                and (usage(a) is None) != (usage(b) is None)
+                and (a if usage(a) is None else b).get("status") != "Error"
+                and models(a) & models(b)
+                and nested(a, b)
+            ):
+                pairs.append((2, apart(a, b), sorted((a["span_id"], b["span_id"])), a, b))
     pairs.sort(key=lambda p: (*p[:3], p[3]["trace_id"]))
-    for beside, _, _, a, b in pairs:
+    for rank, _, _, a, b in pairs:
+        beside = rank == 1
         group_a = next(g for g in groups if any(r is a for r in g["reports"]))
         group_b = next(g for g in groups if any(r is b for r in g["reports"]))
         if group_a is group_b or {r["source"] for r in group_a["reports"]} & {r["source"] for r in group_b["reports"]}:
+            continue
+        if rank == 2 and all(any(usage(r) is not None for r in g["reports"]) for g in (group_a, group_b)):
             continue
         if group_a["ids"] and group_b["ids"]:
             gateways = not beside and a.get("rank") == b.get("rank") == 1

@@ -3,6 +3,7 @@
     identity     a span is itself once: trace id and span id
     id           the same response id, over traces too; unless the id proves to be nobody's
     numbers      one trace, a common model name and equal numbers: one above the other, or side by side at one time
+    half told    one above the other, as well, of which one succeeded and tells no numbers, as many do of streams
     copy         is a call, if no call stands above it
     wrapper      stands for one unknown call, while no call stands below it
     rollup       is a call, if nothing below it tells usage
@@ -186,20 +187,38 @@ def _by_numbers(calls: list[Call]) -> list[Call]:
     for reports in alike.values():
         if len(reports) > 1 and len({r.row.get("source") for r in reports}) > 1:
             pairs += _ranked(reports)
+    half = [(False, _distance(one, other), one, other) for one, other in _half_told(call_of)]
     groups = _Groups(call_of)
     for call in calls:
         for report in call.reports[1:]:
             groups.join(call.reports[0], report)
     ids = {groups.root(call.reports[0]): {call.id} - {""} for call in calls}
-    for beside, _, one, other in sorted(pairs, key=_pair_order):
+    for beside, _, one, other in [*sorted(pairs, key=_pair_order), *sorted(half, key=_pair_order)]:
         a, b = groups.root(one), groups.root(other)
         if a == b or not one.names & other.names or not groups.sources(one).isdisjoint(groups.sources(other)):
             continue
+        if one.usage != other.usage and groups.tells(one) and groups.tells(other):
+            continue  # what the one lacks, another report of the same call has told
         if ids[a] and ids[b] and (ids[a] & ids[b] or beside or not (one.gateway and other.gateway)):
             continue  # different answers, or replays of one; but a gateway behind a gateway gives ids of its own
         groups.join(one, other)
         ids[groups.root(one)] = ids[a] | ids[b]
     return [Call(reports, any(call_of[r].replay for r in reports)) for reports in groups.all()]
+
+
+def _half_told(reports: Iterable[Report]) -> Iterator[tuple[Report, Report]]:
+    """Reports of different sources, one above the other, of which one tells its numbers and one that did not fail does not."""
+    known = set(reports)
+    for report in known:
+        for above in report.ancestors():
+            mute = report if report.usage is None else above
+            if (
+                above in known
+                and (report.usage is None) != (above.usage is None)
+                and report.row.get("source") != above.row.get("source")
+                and mute.row.get("status") != "Error"
+            ):
+                yield report, above
 
 
 def _ranked(reports: list[Report]) -> Iterator[tuple[bool, int, Report, Report]]:
@@ -268,6 +287,7 @@ class _Groups:
         self._of = {report: number for number, report in enumerate(reports)}
         self._parent = list(range(len(self._of)))
         self._sources: dict[int, set[str | None]] = {n: {r.row.get("source")} for r, n in self._of.items()}
+        self._tell = [report.usage is not None for report in self._of]
 
     def __contains__(self, report: Report) -> bool:
         return report in self._of
@@ -281,10 +301,15 @@ class _Groups:
     def sources(self, report: Report) -> set[str | None]:
         return self._sources[self.root(report)]
 
+    def tells(self, report: Report) -> bool:
+        """Whether any report of the set tells numbers."""
+        return self._tell[self.root(report)]
+
     def join(self, one: Report, other: Report) -> None:
         a, b = sorted((self.root(one), self.root(other)))
         if a != b:
             self._parent[b] = a
+            self._tell[a] |= self._tell[b]
             self._sources[a] |= self._sources.pop(b)
 
     def all(self) -> list[list[Report]]:

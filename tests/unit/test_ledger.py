@@ -134,6 +134,36 @@ def test_failed_reports_join_and_attempts_do_not() -> None:
     assert (row["report_count"], row["input_tokens"], row["output_tokens"]) == (2, None, None)
 
 
+@pytest.mark.parametrize("mute_above", [True, False])
+def test_one_that_tells_no_numbers_is_the_call_above_or_below_it(mute_above: bool) -> None:
+    """Scenario: a framework's span of a stream has no usage, the client's has; or the other way round. In any order."""
+    numbers = {"i": 25, "o": 7}
+    above = call(1, 1, **({} if mute_above else numbers))
+    below = call(1, 3, 2, at=5, took=90, **(numbers if mute_above else {}), **GATEWAY)
+    (row,) = rows([above, Span(1, 2, 1), below])
+    assert (row["report_count"], row["input_tokens"], row["output_tokens"]) == (2, 25, 7)
+    failed = {"status": "Error"}
+    if mute_above:
+        assert len(rows([call(1, 1, **failed), Span(1, 2, 1), below])) == 2, "what failed is an attempt of its own"
+    else:
+        assert len(rows([above, Span(1, 2, 1), call(1, 3, 2, at=5, took=90, **failed, **GATEWAY)])) == 2
+    other = call(1, 3, 2, at=5, took=90, model="claude", **(numbers if mute_above else {}), **GATEWAY)
+    assert len(rows([above, Span(1, 2, 1), other])) == 2, "another model is another call"
+    beside = call(1, 3, 9, at=5, took=90, **(numbers if mute_above else {}), **GATEWAY)
+    assert len(rows([above, Span(1, 2, 1), beside])) == 2, "side by side nothing says that they are one"
+
+
+def test_one_that_tells_no_numbers_makes_no_two_calls_one() -> None:
+    """Scenario: below it stand two calls of different numbers, of one source or of two: it is the nearest one's, alone."""
+    mute = call(1, 1, took=100)
+    near, far = call(1, 2, 1, at=1, took=98, i=5, o=6, **GATEWAY), call(1, 3, 1, at=50, took=9, i=8, o=9, **SDK)
+    assert [(row["report_count"], row["input_tokens"]) for row in rows([mute, near, far])] == [(2, 5), (1, 8)]
+    again = call(1, 3, 1, at=50, took=9, i=8, o=9, **GATEWAY)
+    assert [(row["report_count"], row["input_tokens"]) for row in rows([mute, near, again])] == [(2, 5), (1, 8)]
+    same = call(1, 3, 2, at=2, took=90, i=5, o=6, **SDK)
+    assert [(row["report_count"], row["input_tokens"]) for row in rows([mute, near, same])] == [(3, 5)]
+
+
 def test_failed_call_that_was_billed_keeps_its_usage() -> None:
     """Scenario: the app timed out, the gateway got the whole answer: an error, and it cost."""
     (row,) = rows(
