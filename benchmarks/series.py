@@ -162,7 +162,16 @@ def main() -> None:
     console = Console()
     for pattern in options.pattern:
         with console.status(pattern):
-            command = [sys.executable, "-m", "benchmarks.series", "--here", "--pattern", pattern, "--series", str(options.series)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.series",
+                "--here",
+                "--pattern",
+                pattern,
+                "--series",
+                str(options.series),
+            ]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         table.add_row(
             pattern, f"{found['series']:,.0f}", f"{found['calls']:,}", f"{found['peak'] / 1e6:,.0f}", f"{found['after'] / 1e6:,.0f}",

@@ -19,6 +19,7 @@ from collector.otlp.tables import I32, I64, U8, Text
 
 Mask = NDArray[np.bool_]
 _SEED = secrets.randbits(64)
+_POINT = np.uint64(secrets.randbits(64) | 1)  # at which the polynomial of a row's hashes is taken
 
 
 def valid(column: pl.Series) -> Mask:
@@ -69,20 +70,27 @@ def lists(column: pl.Series) -> tuple[I32, list[list[str]]]:
 def combinations(frame: pl.DataFrame, names: Sequence[str], numbers: Sequence[I64] = ()) -> tuple[I64, I64]:
     """Per row the number of its combination of values of some columns (and of `numbers`), and for each combination a row that has it.
 
-    Columns are compared by 64-bit hashes whose seed is this process's own secret: two of a million combinations
-    in a batch coincide once in forty million batches, and nobody can bring that about.
+    Rows are compared by 64-bit hashes whose seeds are this process's own secret: two of a million combinations in a batch
+    coincide once in forty million batches, and nobody can bring that about.
     """
     columns = [name for name in names if frame[name].null_count() < len(frame)]
     hashes = frame.select_seq(pl.col(name).hash(_SEED) for name in columns).get_columns() if columns else []
-    words = np.empty((len(frame), len(hashes) + len(numbers)), np.int64)
-    for place, values in enumerate([*(column.to_numpy().view(np.int64) for column in hashes), *numbers]):
-        words[:, place] = values
-    width = words.shape[1] * 8
-    if not width:
+    if not hashes and not numbers:
         return np.zeros(len(frame), np.int64), np.zeros(min(1, len(frame)), np.int64)
-    at, sizes = np.arange(len(words)) * width, np.full(len(words), width, np.int32)
-    codes, first = _numbered(words.reshape(-1).view(np.uint8), at, sizes)
+    word = np.zeros(len(frame), np.uint64)
+    for values in [*(column.to_numpy() for column in hashes), *map(_mixed, numbers)]:
+        word *= _POINT
+        word += values
+    codes, first = _numbered(word.view(np.uint8), np.arange(len(word)) * 8, np.full(len(word), 8, np.int32))
     return codes.astype(np.int64), first
+
+
+def _mixed(numbers: I64) -> NDArray[np.uint64]:
+    """Numbers as hashes: near ones, and ones that differ in their high bits alone, are far apart in all bits."""
+    mixed = (numbers.view(np.uint64) ^ np.uint64(_SEED)) * _POINT
+    mixed ^= mixed >> np.uint64(32)
+    mixed *= _POINT
+    return mixed
 
 
 def _numbered(data: U8, at: I64, sizes: I32) -> tuple[I32, I64]:

@@ -90,7 +90,9 @@ class Observation:
     elsewhere: bool = False  # another collector tells of it, whose word stands above this one's: no transitions here
     count: int = 1
     since_ns: int | None = None  # None: at_ns
-    shown: Shown | None = field(default=None, compare=False)  # all spans that show it, where these are more than the evidence
+    shown: Shown | None = field(
+        default=None, compare=False
+    )  # all spans that show it, where these are more than the evidence
 
     @property
     def first_ns(self) -> int:

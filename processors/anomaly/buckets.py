@@ -257,7 +257,11 @@ def _read(value: bytes) -> Addition:
     count, at = int.from_bytes(plain[:4], "big"), 4
     parts: list[Any] = []
     ranks, ids = Examples.none(0)
-    for dtype, width in ((np.dtype(np.int64), SUMS), (np.dtype(np.int32), OCTAVES), *2 * ((ranks.dtype, 1), (ids.dtype, 1))):
+    for dtype, width in (
+        (np.dtype(np.int64), SUMS),
+        (np.dtype(np.int32), OCTAVES),
+        *2 * ((ranks.dtype, 1), (ids.dtype, 1)),
+    ):
         parts.append(np.frombuffer(plain, dtype, count * width, at))
         at += parts[-1].nbytes
     sums, costs, *examples = parts

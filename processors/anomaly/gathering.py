@@ -124,7 +124,13 @@ def gathered(batch: SpanBatch, dimensions: Sequence[str], clock: int, bucket_ns:
     if len(found) < len(keys):
         keys, sums, costs, dear, bad = [keys[row] for row in found.tolist()], sums[found], costs[found], dear[found], bad[found]  # fmt: skip
     return Gathered(
-        keys, sums, costs.astype(np.int32), frame.examples(dear, frame.cost), frame.examples(bad, frame.badness), newest, late
+        keys,
+        sums,
+        costs.astype(np.int32),
+        frame.examples(dear, frame.cost),
+        frame.examples(bad, frame.badness),
+        newest,
+        late,
     )
 
 

@@ -127,7 +127,9 @@ class Journal:
         value_of = self._value_of.copy()
         value_of[touched] = 0
         living = np.bincount(value_of, minlength=1)
-        dead = {number: size - int(living[number]) if number < len(living) else size for number, size in self._sizes.items()}
+        dead = {
+            number: size - int(living[number]) if number < len(living) else size for number, size in self._sizes.items()
+        }
         alive = int(np.count_nonzero(value_of)) + len(touched)
         over = sum(dead.values()) - alive - _FEW
         worn = []

@@ -106,7 +106,9 @@ NAMES = tuple(PLACES)
 TABLE = np.array([(m.scale, m.total, m.of, m.sign) for m in MEASURES], np.int64)
 LEAST = np.array([m.least for m in MEASURES], np.float64)
 #: Measures whose excess is money.
-MONEY = np.array([name in {"cost", "cost_per_call", "input_tokens", "output_tokens", "cache_hit_rate"} for name in NAMES])
+MONEY = np.array(
+    [name in {"cost", "cost_per_call", "input_tokens", "output_tokens", "cache_hit_rate"} for name in NAMES]
+)
 _SCALES = {"USD": 1 / PICO_PER_USD, "s": 1e-9, "tokens": 1.0, "tokens/s": 1e9}
 
 

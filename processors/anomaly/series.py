@@ -95,7 +95,9 @@ class Series:
         self._free: list[int] = []
         self._touched: NDArray[np.bool_] = np.zeros(most, np.bool_)  # since `begin`
         self._journal = Journal(most)
-        self._lost: I64 = np.empty(0, np.int64)  # slots of series that are stored, and of no scope; the next `save` says so
+        self._lost: I64 = np.empty(
+            0, np.int64
+        )  # slots of series that are stored, and of no scope; the next `save` says so
         self._saved = False
         self._forget()
 
@@ -160,7 +162,9 @@ class Series:
         if len(slots):
             self._touched[slots] = True
             # Half of most rows is zeros: what lasts until the commit, and is hardly ever asked for, is kept small.
-            rests = [(table, rows, lz4.block.compress(table.words[rows].tobytes())) for table, _, rows in self._parts(slots)]
+            rests = [
+                (table, rows, lz4.block.compress(table.words[rows].tobytes())) for table, _, rows in self._parts(slots)
+            ]
             self._undo.append((slots, self.words[slots], rests))
 
     def add(self, names: Sequence[str], scopes: Sequence[int], rows: Rows) -> I64:

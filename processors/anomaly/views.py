@@ -54,7 +54,9 @@ class View:
         if not len(groups) and self.kin[row] >= 0:
             groups = np.flatnonzero((rows >= 0) & (self.kin[rows] == self.kin[row]))
         calls = (self.bad if bad else self.dear).at(groups)
-        best = ((-rank, one[32:], one[:32]) for rank, one in zip(*map(np.ndarray.tolist, calls), strict=True) if rank >= 0)
+        best = (
+            (-rank, one[32:], one[:32]) for rank, one in zip(*map(np.ndarray.tolist, calls), strict=True) if rank >= 0
+        )
         return tuple(Evidence(trace.decode(), span.decode()) for _, span, trace in heapq.nsmallest(_SHOWN, best))
 
     def dearest(self, scopes: Sequence[int]) -> I64:
@@ -85,7 +87,9 @@ class Look:
         kin = watching.kin(every)
         self.view = View(every, watching.scopes_of(every), of, kin, bucket.dear.at(at), bucket.bad.at(at))
         self._usual = _usual(self._sums, slots, series, watching)
-        tried = self._sums[:, Sum.SERVED] + self._sums[:, Sum.ERRORS]  # whose calls fail leaves no larger share to the others
+        tried = (
+            self._sums[:, Sum.SERVED] + self._sums[:, Sum.ERRORS]
+        )  # whose calls fail leaves no larger share to the others
         self._beside = np.zeros(len(every), np.int64)
         for rows in of.T:
             np.add.at(self._beside, rows[rows >= 0], tried[rows >= 0])

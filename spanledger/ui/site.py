@@ -97,7 +97,16 @@ class Site:
         kept = KEPT_SECONDS if page.live else kept_for(filters.seconds)
         filters = replace(filters, now=_step(now, kept))
         csv = query.pop("csv", "")
-        view = View(replace(self._source, store=self._store.standing(kept)), page, visitor, filters, request.path_params, query, theme, csv)
+        view = View(
+            replace(self._source, store=self._store.standing(kept)),
+            page,
+            visitor,
+            filters,
+            request.path_params,
+            query,
+            theme,
+            csv,
+        )
         try:
             text = render(framed(view, page.body(view)))
         except NotHere as error:

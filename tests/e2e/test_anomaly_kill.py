@@ -86,7 +86,11 @@ def test_findings_are_those_of_an_undisturbed_run_whatever_is_killed_and_whereve
     bodies = requests((day - (day + 3) % 7) * DAY_NS)  # from a Monday on
     found, told = run(tmp_path / "whole", bodies, {})
     said = json.dumps(found)
-    assert {kind for kind in ("new", "input_tokens", "latency") if f'"anomaly.{kind}"' in said} == {"new", "input_tokens", "latency"}
+    assert {kind for kind in ("new", "input_tokens", "latency") if f'"anomaly.{kind}"' in said} == {
+        "new",
+        "input_tokens",
+        "latency",
+    }
     assert any(one.endswith("/opened") for one in told)
     assert any(one.endswith("/resolved") for one in told)
     dice = random.Random(SEED)

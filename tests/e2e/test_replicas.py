@@ -101,7 +101,9 @@ def test_two_replicas_keep_one_limit_and_say_so_once(tmp_path: Path) -> None:
         assert one.use() == two.use()
         parts, used = one.use()
         assert (sorted(parts.values()), used) == ([5, 5], LIMIT)
-        claimed = "SELECT count() FROM spanledger.llm_budget_shares FINAL WHERE arrayExists(at -> at > 0, mapValues(Said))"
+        claimed = (
+            "SELECT count() FROM spanledger.llm_budget_shares FINAL WHERE arrayExists(at -> at > 0, mapValues(Said))"
+        )
         wait_for(lambda: store.sql(claimed) == [[0]], 60)  # nobody wants to tell of anything any more
         assert said(told) == {("budget.soft", "opened"): 1, ("budget.hard", "opened"): 1}
         assert store.sql("SELECT sum(Calls), toString(sum(CostUSD)) FROM spanledger.llm_budget_shares FINAL") == (

@@ -76,7 +76,9 @@ def test_shares_come_back_as_they_were_the_newest_version_of_each(stores: dict[s
     assert read(store, {}) == []
 
 
-def test_a_budget_that_is_new_to_several_collectors_begins_with_each_ones_own_calls(stores: dict[str, ClickHouse]) -> None:
+def test_a_budget_that_is_new_to_several_collectors_begins_with_each_ones_own_calls(
+    stores: dict[str, ClickHouse],
+) -> None:
     """Scenario: three have written, one of them is there no more; both others get the budget, one of them later."""
     ledger = {"one": [spent("a", 12, team="x"), spent("b", 3, team="y")], "two": [spent("c", 4, team="x")], "gone": [spent("d", 1, team="x")]}  # fmt: skip
     for name, rows in ledger.items():

@@ -37,7 +37,9 @@ class TestCounts:
         found = self.see(**{IN: 0, OUT: 0, READ: 0, WRITE: 0})
         assert facts(found, "role", "input_tokens", "output_tokens", "cache_read_tokens") == ("call", None, None, None)
         assert facts(self.see(**{IN: 0}), "input_tokens") == (None,)
-        assert facts(self.see(**{IN: 0, OUT: 3}), "input_tokens", "output_tokens") == (None, 3), "nothing answers nothing"
+        assert facts(self.see(**{IN: 0, OUT: 3}), "input_tokens", "output_tokens") == (None, 3), (
+            "nothing answers nothing"
+        )
 
     @pytest.mark.parametrize(
         ("counts", "flag"),

@@ -79,3 +79,12 @@ def test_nothing_is_compiled_anew(column):
     distinct.lists(pl.Series([[text] for text in column], dtype=pl.List(pl.String())))
     distinct.combinations(texts.to_frame(), ["a"], [np.arange(len(column))])
     assert set(interning.intern.signatures) == before
+
+
+def test_numbers_that_differ_in_single_bits_are_told_apart() -> None:
+    """Sums of products would lose high bits of one number against those of another."""
+    bits = np.concatenate([[0], np.int64(1) << np.arange(63, dtype=np.int64), [np.iinfo(np.int64).min]])
+    one, other = (grid.ravel().astype(np.int64) for grid in np.meshgrid(bits, bits))
+    frame = pl.DataFrame({"text": ["same"] * len(one)})
+    codes, first = distinct.combinations(frame, ["text"], [one, other])
+    assert len(first) == len(one) == len(set(codes.tolist())) == 65 * 65

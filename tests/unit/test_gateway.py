@@ -91,7 +91,9 @@ class Proxy:
     def _list(self, path: str, query: dict[str, str]) -> Any:
         if path == "/team/list":
             teams = [{"team_id": id_, "team_alias": name, "blocked": is_} for id_, (name, is_) in self.teams.items()]
-            return [team | {"models": [], "members_with_roles": [], "team_memberships": [], "keys": []} for team in teams]
+            return [
+                team | {"models": [], "members_with_roles": [], "team_memberships": [], "keys": []} for team in teams
+            ]
         found = [
             {"token": token, "key_alias": name, "blocked": is_, "spend": 0.0, "models": []} for token, (name, is_) in self.keys.items()
             if query.get("key_alias", "") in name and query.get("key_hash", token) == token

@@ -30,7 +30,9 @@ def pricing(**options: object) -> Pricing:
 
 def frame(*rows: dict[str, object]) -> pl.DataFrame:
     return pl.DataFrame(
-        [{**BASE, "input_tokens": 1000, "output_tokens": 0, **row} for row in rows], schema=schema(CALL_COLUMNS), orient="row"
+        [{**BASE, "input_tokens": 1000, "output_tokens": 0, **row} for row in rows],
+        schema=schema(CALL_COLUMNS),
+        orient="row",
     )
 
 

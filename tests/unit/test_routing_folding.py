@@ -82,7 +82,9 @@ def test_all_spans_say_what_they_show_not_only_the_evidence() -> None:
     batch = SpanBatch.blank(otlp, Position(1, 1), NOON_NS)
     ids = [(bytes(one.trace_id).hex(), bytes(one.span_id).hex()) for one in spans]
     shown = Shown(pl.Series([t for t, _ in ids[:7]] + [""]), pl.Series([s for _, s in ids[:7]] + ["ab"]))
-    many = Observation("b.many", (), NOON_NS, "", evidence=tuple(Evidence(*one) for one in ids[:2]), shown=shown, count=8)
+    many = Observation(
+        "b.many", (), NOON_NS, "", evidence=tuple(Evidence(*one) for one in ids[:2]), shown=shown, count=8
+    )
     few = Observation("a.few", (), NOON_NS, "", evidence=(Evidence(*ids[6]), Evidence(*ids[8])))
     over = Observation("c.over", (), NOON_NS, "", holds=False, evidence=(Evidence(*ids[0]),))
     told = marked(batch.with_(observed=(many, few, over))).spans[FINDINGS.name].to_list()
