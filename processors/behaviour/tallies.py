@@ -159,9 +159,14 @@ def _apps(calls: pl.DataFrame, window: I64, sign: int) -> Iterator[Addition]:
             yield Addition(int(window[row]), key, (sign,), (shown, sign > 0))
 
 
-def _shown(calls: pl.DataFrame, rows: I64) -> list[Shown]:
+def _shown(calls: pl.DataFrame, rows: I64, rank: I64 | None = None) -> list[Shown]:
+    """Rows as evidence, by rank (0 for all where there is none)."""
+    ranks = [0] * len(rows) if rank is None else rank.tolist()
     starts, traces, spans = (calls[name][rows].to_list() for name in ("start_ns", "trace_id", "span_id"))
-    return [Shown(0, start, trace or "", span or "") for start, trace, span in zip(starts, traces, spans, strict=True)]
+    return [
+        Shown(rank_, start, trace or "", span or "")
+        for rank_, start, trace, span in zip(ranks, starts, traces, spans, strict=True)
+    ]
 
 
 def _slowest(calls: pl.DataFrame, code: I64, whole: I64, count: int) -> dict[int, Shown]:
@@ -174,9 +179,10 @@ def _slowest(calls: pl.DataFrame, code: I64, whole: I64, count: int) -> dict[int
     np.minimum.at(first, code[rows], starts)
     rows = rows[starts == first[code[rows]]]  # those that are left differ by their ids alone
     found: dict[int, Shown] = {}
-    for place, took, shown in zip(code[rows].tolist(), whole[rows].tolist(), _shown(calls, rows), strict=True):
-        one = shown._replace(rank=-took)
-        found[place] = min(found.get(place, one), one)
+    for place, one in zip(code[rows].tolist(), _shown(calls, rows, -whole[rows]), strict=True):
+        best = found.get(place)
+        if best is None or one < best:
+            found[place] = one
     return found
 
 

@@ -92,7 +92,7 @@ def projected(
         use = Use(budget.name, (), budget.unit, total, budget.limit, None, None)
         message = (
             f"Budget {budget.name}: {_who(scope.per, values)} will use {use.shown(_round(end, budget))} {budget.unit} of "
-            f"{use.shown(budget.limit)} {_in(scope, period)} if it goes on like this; {use.shown(total)} so far."
+            f"{use.shown(budget.limit)} {_in(scope, period)} if it goes on like this; {use.shown(_round(total, budget))} so far."
         )
         observation = Observation(
             PROJECTION, _subject(scope.per, budget.name, values, PROJECTED), int(moves.start[row]), message, Severity.WARNING,
@@ -145,7 +145,7 @@ def _reached(
 ) -> Observation:
     use = Use(budget.name, (), budget.unit, used, budget.limit, None, None)
     message = (
-        f"Budget {budget.name}: {_who(scope.per, values)} used {use.shown(used)} of {use.shown(budget.limit)} {budget.unit} "
+        f"Budget {budget.name}: {_who(scope.per, values)} used {use.shown(_round(used, budget))} of {use.shown(budget.limit)} {budget.unit} "
         f"{_in(scope, period)}, {line.percent}% or more."
     )
     rolling = isinstance(scope.window, Rolling)
@@ -164,9 +164,13 @@ def _who(names: Sequence[str], values: Values) -> str:
 def _in(scope: Scope, period: int) -> str:
     if isinstance(scope.window, Rolling):
         return f"within {scope.window.length_ns / 3.6e12:g} hours"
-    zone = scope.window.zone if isinstance(scope.window, Calendar) else None
-    kind = scope.window.kind if isinstance(scope.window, Calendar) else "window"
-    return f"in the {kind} from {iso(period, zone)}"
+    if not isinstance(scope.window, Calendar):
+        return f"in the window from {iso(period, None)}"
+    day, _, clock = iso(period, scope.window.zone).partition("T")
+    if not clock.startswith("00:00"):
+        return f"in the {scope.window.kind} from {day} {clock[:5]}{clock[8:]}"
+    zone = str(scope.window.zone)
+    return f"in the {scope.window.kind} from {day}{'' if zone == 'UTC' else f' ({zone})'}"
 
 
 def _float(amount: int, budget: Lines) -> float:
@@ -174,5 +178,5 @@ def _float(amount: int, budget: Lines) -> float:
 
 
 def _round(amount: int, budget: Lines) -> int:
-    """A guess has no more than two digits behind the point."""
-    return amount - amount % 10**10 if budget.measure == 0 else amount
+    """As people read it: of dollars two digits behind the point, no more than were used; the finding has them all."""
+    return amount - amount % 10**10 if budget.measure == 0 and amount >= PICO_PER_USD else amount

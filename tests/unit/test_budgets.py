@@ -42,14 +42,27 @@ def test_each_threshold_is_said_once_at_the_call_that_reached_it() -> None:
     assert (half.at_ns, half.measured, half.expected, half.unit) == (NOON_NS + MINUTE, 5.0, 10.0, "USD")
     assert half.evidence[0].trace_id == "c" * 32
     assert (half.severity, most.severity) == (Severity.INFO, Severity.WARNING)
-    assert (
-        most.message
-        == "Budget teams: team search used 8 of 10 USD in the day from 2026-11-28T00:00:00+00:00, 80% or more."
-    )
+    assert most.message == "Budget teams: team search used 8 of 10 USD in the day from 2026-11-28, 80% or more."
     (hard,) = take(budgets, state, [spent("e", 1, 4 * MINUTE)])
     assert (hard.kind, hard.severity, hard.measured) == ("budget.hard", Severity.CRITICAL, 10.0)
     assert take(budgets, state, [spent("f", 100, 5 * MINUTE)]) == []
     assert take(started(TEAMS, state), state, [spent("g", 100, 6 * MINUTE)]) == [], "a restart says nothing again"
+
+
+@pytest.mark.parametrize(
+    ("window", "time_zone", "told"),
+    [
+        ("month", "UTC", "used 20.12 of 10 USD in the month from 2026-11-01, 100% or more."),
+        ("week", "Europe/Berlin", "used 20.12 of 10 USD in the week from 2026-11-23 (Europe/Berlin), 100% or more."),
+        ("hour", "Asia/Kolkata", "used 20.12 of 10 USD in the hour from 2026-11-28 17:00+05:30, 100% or more."),
+    ],
+)
+def test_a_message_says_which_window_and_how_much_as_people_do(window: str, time_zone: str, told: str) -> None:
+    state = Memory()
+    limit = {"per": ["team"], "usd": 10, "window": window, "timezone": time_zone, "soft": [], "projected": None}
+    observed = take(started({"teams": limit}, state), state, [spent("a", 0, cost_pico=20_129_999_999_999)])
+    assert [one.message for one in observed] == [f"Budget teams: team search {told}"]
+    assert observed[0].measured == 20.129999999999
 
 
 def test_the_window_ends_and_with_it_its_findings() -> None:
