@@ -20,7 +20,7 @@ from spanledger.ui.filters import Filters
 from spanledger.ui.html import render
 from spanledger.ui.measured import _BY_KIND, about, measured
 from spanledger.ui.page import Source, View
-from spanledger.ui.pages import calls, registered
+from spanledger.ui.pages import calls, models, registered
 from tests.ledger_rows import batch, call, context
 from tests.spans_kit import NOON_NS
 from tests.ui_kit import FrameStore
@@ -127,3 +127,16 @@ def test_what_the_ledger_does_not_know_is_not_drawn() -> None:
 def test_each_measure_of_the_processor_anomaly_is_drawn_or_left_out_on_purpose() -> None:
     """A share among models is of a group that a finding does not name."""
     assert {m.name for m in MEASURES if measured(f"anomaly.{m.name}", m.unit, SUBJECT) is None} == {"share_lost", "share_gained"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("since", "days"), [("36h", 1.5), ("7d", 7), ("30d", 7)])
+def test_fallbacks_of_a_long_period_are_those_of_its_last_days_and_say_so(since: str, days: float) -> None:
+    asked = FrameStore()
+    with ThreadPoolExecutor(1) as threads:
+        filters = Filters(since, "", (), NOON)
+        view = View(Source(asked, threads), registered()["/models"], Visitor("test", admin=True), filters, {}, {})
+        shown = "".join(map(str, view.stream(render(models.body(view)))))
+    times = {name: p["since"] for sql, p in asked.asked for name in ("llm_fallbacks", "llm_traffic") if name in sql}
+    assert NOON - times["llm_fallbacks"] == timedelta(days=days)
+    assert NOON - times["llm_traffic"] == timedelta(days={"36h": 1.5, "7d": 7, "30d": 30}[since])
+    assert ("Of the last 7 days of the period." in shown) == (since == "30d")

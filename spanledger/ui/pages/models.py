@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 import polars as pl
@@ -21,6 +22,8 @@ _SERVED = ABSENT.format(column="h.Model")
 _ASKED = ABSENT.format(column="h.RequestModel")
 _LINES = 20
 _MOST_ROWS = 60
+#: Of how much of a period attempts that failed over are told.
+_TRACED = timedelta(days=7)
 #: How far a share may be off what is configured, as the processor behaviour has it by default.
 _OFF = 0.05
 _NO_POLICY = "No routing policy judged calls of this period: the processor routing does (docs/routing.md)."
@@ -52,19 +55,15 @@ LIMIT 30"""
     return figure(view, "Asked and served", sql, partial(flows, label="From the models asked for to those that served"), parameters=parameters, wide=True, note="Calls, from the model or alias that was asked for (left) to the model that served (right). The thirty widest.")  # fmt: skip
 
 
-def _failed_over(view: View) -> tuple[str, dict[str, Value]]:
-    """Condition over `llm_fallbacks AS f`, bounded by its day."""
-    where, parameters = view.filters.where("f", columns={"Environment": "", "Model": "f.ServedModel", "Provider": "f.ServedProvider"})  # fmt: skip
-    return f"f.Day >= toDate({{since:DateTime64(6, 'UTC')}}) AND {where}", parameters
-
-
 def _failovers(view: View) -> tuple[str, dict[str, Value]]:
-    """The question of both figures about attempts that failed over: the store is asked once."""
-    where, parameters = _failed_over(view)
+    """The question of both figures about attempts that failed over: the store is asked once. Who answered an attempt is found
+    trace by trace, so of a longer period its last days must do."""
+    where, parameters = view.filters.where("f", columns={"Environment": "", "Model": "f.ServedModel", "Provider": "f.ServedProvider"})  # fmt: skip
+    parameters["since"] = max(view.filters.start, view.filters.end - _TRACED)
     sql = f"""SELECT f.Kind AS Kind, {ABSENT.format(column="f.FailedModel")} AS Failed, {ABSENT.format(column="f.ServedModel")} AS Served, f.ErrorType AS Error, f.TierChange AS Quality, count() AS Times,
 sum(f.CostUSD) AS USD, avg(f.LostTime) AS Lost, argMax(f.TraceId, f.Timestamp) AS TraceId
 FROM llm_fallbacks AS f
-WHERE {where}
+WHERE f.Day >= toDate({{since:DateTime64(6, 'UTC')}}) AND {where}
 GROUP BY Kind, Failed, Served, Error, Quality
 ORDER BY Times DESC, Failed, Served, Kind, Error, Quality
 LIMIT 5000"""
@@ -82,7 +81,7 @@ def _fallback_flow(view: View) -> Markup:
         drawn = widest.sort("value", "source", "target", descending=[True, False, False]).head(30)
         return flows(drawn, label="From the models that failed to those that answered")
 
-    return figure(view, "Fallback flows", sql, chart, parameters=parameters, wide=True, note="Attempts that failed (left), and who answered instead (right); “again” is a retry.", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+    return figure(view, "Fallback flows", sql, chart, parameters=parameters, wide=True, note=f"Attempts that failed (left), and who answered instead (right); “again” is a retry.{_of_last_days(view)}", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
 
 
 def _fallbacks(view: View) -> Markup:
@@ -101,7 +100,12 @@ def _fallbacks(view: View) -> Markup:
     def chart(frame: pl.DataFrame) -> Node:
         return table(frame.head(_LINES), columns, caption="Fallbacks and retries")
 
-    return figure(view, "Fallbacks and retries", sql, chart, parameters=parameters, wide=True, empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+    return figure(view, "Fallbacks and retries", sql, chart, parameters=parameters, wide=True, note=_of_last_days(view).strip(), empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+
+
+def _of_last_days(view: View) -> str:
+    longer = view.filters.end - view.filters.start > _TRACED
+    return f" Of the last {_TRACED.days} days of the period." if longer else ""
 
 
 def _quality(row: Row) -> Node:
