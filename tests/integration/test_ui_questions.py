@@ -129,7 +129,7 @@ def test_each_measure_of_the_processor_anomaly_is_drawn_or_left_out_on_purpose()
     assert {m.name for m in MEASURES if measured(f"anomaly.{m.name}", m.unit, SUBJECT) is None} == {"share_lost", "share_gained"}  # fmt: skip
 
 
-@pytest.mark.parametrize(("since", "days"), [("36h", 1.5), ("7d", 7), ("30d", 7)])
+@pytest.mark.parametrize(("since", "days"), [("36h", 1.5), ("7d", 7), ("30d", 3)])
 def test_fallbacks_of_a_long_period_are_those_of_its_last_days_and_say_so(since: str, days: float) -> None:
     asked = FrameStore()
     with ThreadPoolExecutor(1) as threads:
@@ -139,4 +139,4 @@ def test_fallbacks_of_a_long_period_are_those_of_its_last_days_and_say_so(since:
     times = {name: p["since"] for sql, p in asked.asked for name in ("llm_fallbacks", "llm_traffic") if name in sql}
     assert NOON - times["llm_fallbacks"] == timedelta(days=days)
     assert NOON - times["llm_traffic"] == timedelta(days={"36h": 1.5, "7d": 7, "30d": 30}[since])
-    assert ("Of the last 7 days of the period." in shown) == (since == "30d")
+    assert ("Of the last 3 days of the period." in shown) == (since == "30d")

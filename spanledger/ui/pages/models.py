@@ -22,8 +22,8 @@ _SERVED = ABSENT.format(column="h.Model")
 _ASKED = ABSENT.format(column="h.RequestModel")
 _LINES = 20
 _MOST_ROWS = 60
-#: Of how much of a period attempts that failed over are told.
-_TRACED = timedelta(days=7)
+#: Attempts that failed over are told of a whole period up to a week; of a longer one, of its last days.
+_WEEK, _LAST = timedelta(days=7), timedelta(days=3)
 #: How far a share may be off what is configured, as the processor behaviour has it by default.
 _OFF = 0.05
 _NO_POLICY = "No routing policy judged calls of this period: the processor routing does (docs/routing.md)."
@@ -59,7 +59,8 @@ def _failovers(view: View) -> tuple[str, dict[str, Value]]:
     """The question of both figures about attempts that failed over: the store is asked once. Who answered an attempt is found
     trace by trace, so of a longer period its last days must do."""
     where, parameters = view.filters.where("f", columns={"Environment": "", "Model": "f.ServedModel", "Provider": "f.ServedProvider"})  # fmt: skip
-    parameters["since"] = max(view.filters.start, view.filters.end - _TRACED)
+    if _longer(view):
+        parameters["since"] = view.filters.end - _LAST
     sql = f"""SELECT f.Kind AS Kind, {ABSENT.format(column="f.FailedModel")} AS Failed, {ABSENT.format(column="f.ServedModel")} AS Served, f.ErrorType AS Error, f.TierChange AS Quality, count() AS Times,
 sum(f.CostUSD) AS USD, avg(f.LostTime) AS Lost, argMax(f.TraceId, f.Timestamp) AS TraceId
 FROM llm_fallbacks AS f
@@ -103,9 +104,12 @@ def _fallbacks(view: View) -> Markup:
     return figure(view, "Fallbacks and retries", sql, chart, parameters=parameters, wide=True, note=_of_last_days(view).strip(), empty="No attempt of this period failed and was answered by another.")  # fmt: skip
 
 
+def _longer(view: View) -> bool:
+    return view.filters.end - view.filters.start > _WEEK
+
+
 def _of_last_days(view: View) -> str:
-    longer = view.filters.end - view.filters.start > _TRACED
-    return f" Of the last {_TRACED.days} days of the period." if longer else ""
+    return f" Of the last {_LAST.days} days of the period." if _longer(view) else ""
 
 
 def _quality(row: Row) -> Node:
