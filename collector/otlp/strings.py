@@ -130,19 +130,9 @@ def _walked(
     return walking.walk(data, messages.REQUESTS[signal], keys, pair_at, pair_key, next_, behind, room, keys_room)
 
 
-def rewrite(
-    data: U8,
-    leaves: Strings,
-    *,
-    replaced: I32 = _NONE,
-    blob: U8 | None = None,
-    at: I64 | None = None,
-    size: I64 | I32 | None = None,
-    dropped: I32 = _NONE,
-    removed: I32 = _NONE,
-) -> U8:
-    """The request with some leaves changed, as `planned` says."""
-    plan = planned(data, leaves, replaced=replaced, blob=blob, at=at, size=size, dropped=dropped, removed=removed)
+def rewrite(data: U8, leaves: Strings, **changes: Any) -> U8:
+    """The request with some leaves changed, as `planned` takes them."""
+    plan = planned(data, leaves, **changes)
     return data if plan is None else plan.applied(data)
 
 
