@@ -362,8 +362,16 @@ def redaction_page() -> str:
         f"| `{d.id}` | {d.kind}{'' if d.default else ', off unless named'} | {_cell(d.title)} |"
         for d in load_detectors()
     ]
-    made = re.compile(r"(<!-- made of: detectors -->\n).*?(<!-- end -->)", re.DOTALL)
-    return made.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text)
+    table = "\n".join(lines)
+    page, made = re.subn(
+        r"(<!-- made of: detectors -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{table}\n{match[2]}",
+        text,
+        flags=re.DOTALL,
+    )
+    if made != 1:
+        raise ValueError("docs/redaction.md has no place for its detectors: was it written by halves?")
+    return page
 
 
 # All of them ---------------------------------------------------------------------------------------------------------------
@@ -393,5 +401,7 @@ def _page(parts: list[str]) -> str:
 
 if __name__ == "__main__":
     for page, make in PAGES.items():
-        (ROOT / page).write_text(make(), encoding="utf-8")
+        beside = (ROOT / page).with_suffix(".new")  # a page that is read to be made must not be lost half-way
+        beside.write_text(make(), encoding="utf-8")
+        beside.replace(ROOT / page)
         print(page)

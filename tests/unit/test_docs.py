@@ -26,9 +26,18 @@ def test_made_pages_are_up_to_date(page):
     assert (ROOT / page).read_text(encoding="utf-8") == generate.PAGES[page](), f"{page} is stale: run `make docs`"
 
 
-@pytest.mark.parametrize(
-    "page", sorted(p.relative_to(ROOT).as_posix() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-)
+PAGES = sorted(p.relative_to(ROOT).as_posix() for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_say_something(page):
+    """A page has a heading and text below it: a link to an emptied file leads somewhere too."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert re.search(r"^# \w", text, re.MULTILINE), page
+    assert len(text) > 1000, page
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     """Files that a page links to exist, and the headings that it points at too."""
     text = (ROOT / page).read_text(encoding="utf-8")
