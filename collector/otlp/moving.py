@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from collector.otlp.compiled import kernel
-from collector.otlp.splicing import E_END, E_NODE, E_SIZE, E_START, N_END, N_HEADER, N_PARENT, N_START, Splice
+from collector.otlp.splicing import E_END, E_SIZE, E_START, N_HEADER, N_START, Splice, new_sizes
 from collector.otlp.tables import I32, I64, U8, Text, Traces
 from collector.otlp.wire import Int, varint_size
 
@@ -52,15 +52,7 @@ def _changes(edits: I64, nodes: I64) -> I64:
     """The changes [4, n] in the order of the bytes, of a text together with its length, of a message's length alone: its START
     and END in the old bytes, by how much what stands behind it has MOVED, and how many bytes of text it became (INSIDE).
     """
-    grows, longer = np.zeros(nodes.shape[1], np.int64), np.empty(nodes.shape[1], np.int64)
-    for edit in range(edits.shape[1]):
-        if edits[E_NODE, edit] >= 0:
-            grows[edits[E_NODE, edit]] += edits[E_SIZE, edit] - (edits[E_END, edit] - edits[E_START, edit])
-    for node in range(nodes.shape[1] - 1, -1, -1):
-        size = varint_size(nodes[N_END, node] - nodes[N_START, node] + grows[node])
-        longer[node] = size - (nodes[N_START, node] - nodes[N_HEADER, node])
-        if nodes[N_PARENT, node] >= 0:
-            grows[nodes[N_PARENT, node]] += grows[node] + longer[node]
+    sizes = new_sizes(edits, nodes, 0)
     changes = np.empty((4, edits.shape[1] + nodes.shape[1]), np.int64)
     edit, node, by = 0, 0, np.int64(0)
     for place in range(changes.shape[1]):
@@ -73,7 +65,7 @@ def _changes(edits: I64, nodes: I64) -> I64:
             edit += 1
         else:
             start, end, text = nodes[N_HEADER, node], nodes[N_START, node], np.int64(0)
-            by += longer[node]
+            by += varint_size(sizes[node]) - (end - start)
             node += 1
         changes[START, place], changes[END, place] = start, end
         changes[MOVED, place], changes[INSIDE, place] = by, text

@@ -33,25 +33,26 @@ def with_room(matrix: I64, count: Int) -> I64:
 
 
 @kernel
+def new_sizes(edits: I64, nodes: I64, size: Int) -> I64:
+    """How many bytes each node holds once the edits are made [m + 1]; last, where -1 leads, a body that had `size`."""
+    sizes = np.zeros(nodes.shape[1] + 1, np.int64)  # at first by how much they grow
+    sizes[-1] = size
+    for edit in range(edits.shape[1]):
+        sizes[edits[E_NODE, edit]] += edits[E_SIZE, edit] - (edits[E_END, edit] - edits[E_START, edit])
+    for node in range(nodes.shape[1] - 1, -1, -1):  # from the inside out
+        sizes[node] += nodes[N_END, node] - nodes[N_START, node]
+        now = varint_size(sizes[node]) + sizes[node]
+        sizes[nodes[N_PARENT, node]] += now - (nodes[N_END, node] - nodes[N_HEADER, node])
+    return sizes
+
+
+@kernel
 def splice(body: U8, edits: I64, nodes: I64, blob: U8, buffer: U8) -> Int:
     """The edited body into the buffer: how long it is; -1 for edits or nodes that overlap or reach beyond the body, or a
     buffer that is too short."""
     data, pieces, out = address(body), address(blob), address(buffer)
-    grows = np.zeros(nodes.shape[1], np.int64)  # what is inside of a node, by how many bytes
-    total: Int = np.int64(len(body))
-    for edit in range(edits.shape[1]):
-        grow = edits[E_SIZE, edit] - (edits[E_END, edit] - edits[E_START, edit])
-        if edits[E_NODE, edit] >= 0:
-            grows[edits[E_NODE, edit]] += grow
-        else:
-            total += grow
-    for node in range(nodes.shape[1] - 1, -1, -1):
-        size = nodes[N_END, node] - nodes[N_START, node] + grows[node]
-        grow = grows[node] + varint_size(size) - (nodes[N_START, node] - nodes[N_HEADER, node])
-        if nodes[N_PARENT, node] >= 0:
-            grows[nodes[N_PARENT, node]] += grow
-        else:
-            total += grow
+    sizes = new_sizes(edits, nodes, len(body))
+    total = sizes[-1]
     if total < 0 or total > len(buffer):
         return -1
     at, to, node, edit = np.int64(0), np.int64(0), 0, 0
@@ -63,9 +64,8 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8, buffer: U8) -> Int:
             size = edits[E_SIZE, edit]
             good = edits[E_AT, edit] >= 0 and edits[E_AT, edit] + size <= len(blob)
         else:
-            length = nodes[N_END, node] - nodes[N_START, node] + grows[node]
-            size = varint_size(length)
-            good = length >= 0
+            size = varint_size(sizes[node])
+            good = sizes[node] >= 0
         if not good or start < at or behind < start or behind > len(body) or to + start - at + size > total:
             return -1
         copy(out, to, data, at, start - at)
@@ -74,7 +74,7 @@ def splice(body: U8, edits: I64, nodes: I64, blob: U8, buffer: U8) -> Int:
             copy(out, to, pieces, edits[E_AT, edit], size)
             edit += 1
         else:
-            put_varint(out, to, length)
+            put_varint(out, to, sizes[node])
             node += 1
         to += size
         at = behind
