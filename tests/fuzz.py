@@ -34,7 +34,7 @@ from collector.signals import Signal
 from processors.redaction.views import needs_quotes, views
 from tests.otlp_mutations import mutate
 from tests.otlp_oracle import agree, parse
-from tests.strings_oracle import survives
+from tests.strings_oracle import rewritten, survives
 
 CAPTURES = Path(__file__).parent / "captures"
 _PAGE = mmap.PAGESIZE
@@ -134,8 +134,8 @@ def fuzz_fenced(seconds: float, seed: int) -> int:
         with contextlib.suppress(Malformed):
             leaves = strings.strings(signal, array)
             some = np.array([row for row in range(len(leaves)) if random.random() < 0.2], np.int32)
-            strings.replace(array, leaves, some, array, leaves.off[some], leaves.size[some])
-            strings.rewrite(array, leaves, dropped=some[::2], removed=some[1::2])
+            rewritten(array, leaves, replaced=some, blob=array, at=leaves.off[some], size=leaves.size[some])
+            rewritten(array, leaves, dropped=some[::2], removed=some[1::2])
             _search(array, leaves)
         if signal is Signal.LOGS:
             with contextlib.suppress(Malformed):

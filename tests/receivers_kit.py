@@ -83,11 +83,16 @@ class Running:
 
     @property
     def grpc(self) -> str:
-        return self.receiver.addresses["grpc"]
+        return self._address("grpc")
 
     @property
     def http(self) -> str:
-        return self.receiver.addresses["http"]
+        return self._address("http")
+
+    def _address(self, protocol: str) -> str:
+        """That of the first endpoint with or without TLS."""
+        named = (endpoint.split("://") for endpoint in self.receiver.endpoints)
+        return next(address for name, address in named if name.removesuffix("s") == protocol)
 
     def metric(self, name: str, **labels: str) -> float:
         """One sample's value, 0 where there is none."""

@@ -16,7 +16,7 @@ from collector.errors import Malformed
 from collector.otlp.decode import read
 from collector.otlp.moving import moved
 from collector.otlp.requests import REQUESTS
-from collector.otlp.strings import Kind, Place, Strings, planned, replace, rewrite, strings
+from collector.otlp.strings import Kind, Place, Strings, planned, strings
 from collector.signals import Signal
 
 ITEMS = ("Span", "LogRecord", "Metric")
@@ -194,6 +194,12 @@ def parse(signal: Signal, body: Any) -> Message:
     return request
 
 
+def rewritten(data: np.ndarray, listed: Strings, **changes: Any) -> np.ndarray:
+    """The request with some leaves changed, as `planned` takes them."""
+    splice = planned(data, listed, **changes)
+    return data if splice is None else splice.applied(data)
+
+
 def survives(signal: Signal, body: bytes) -> bool:
     """Assert that what protobuf parses is listed, can be rewritten at any places, and parses then; whether it did parse."""
     try:
@@ -212,7 +218,8 @@ def survives(signal: Signal, body: bytes) -> bool:
     texts = rows[~np.isin(listed.kind, [Kind.KEY, Kind.UNKNOWN])]
     some = np.array([row for row in texts.tolist() if random.random() < 0.3], np.int32)
     ones = np.ones(len(some), np.int64)
-    changed = replace(data, listed, some, array(b"yx"), ones, ones)
+    exchanged = {"replaced": some, "blob": array(b"yx"), "at": ones, "size": ones}
+    changed = rewritten(data, listed, **exchanged)
     again = strings(signal, changed)
     for name in ("place", "depth", "attribute", "key", "item"):
         assert (getattr(again, name) == getattr(listed, name)).all(), "all stands where it stood"
@@ -224,10 +231,8 @@ def survives(signal: Signal, body: bytes) -> bool:
         texts = some[(listed.kind[some] == Kind.TEXT) & (listed.size[some] > 0)]
         moves(data, {row: random.choice([b"", b"x", b"y" * 130]) for row in texts.tolist()})
     dropped, removed = (np.array([row for row in rows.tolist() if random.random() < 0.2], np.int32) for _ in range(2))
-    mixed = rewrite(
-        data, listed, replaced=some, blob=array(b"yx"), at=ones, size=ones, dropped=dropped, removed=removed
-    )
-    emptied = rewrite(data, listed, dropped=rows)
+    mixed = rewritten(data, listed, **exchanged, dropped=dropped, removed=removed)
+    emptied = rewritten(data, listed, dropped=rows)
     assert len(strings(signal, emptied)) == 0
     if parses:
         for result in (changed, mixed, emptied):

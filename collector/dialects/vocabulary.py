@@ -91,11 +91,6 @@ def provider(text: str) -> str | None:
     return text.strip() or None
 
 
-def knows_provider(text: str) -> bool:
-    """Whether the text is a spelling of a provider."""
-    return bool(_meanings("providers").get(text.strip().lower()))
-
-
 @lru_cache(_DISTINCT)
 def finish_reason(text: str) -> str | None:
     """The convention's word for why a model stopped."""

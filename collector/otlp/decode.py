@@ -78,11 +78,6 @@ def read(body: U8, count: int | None = None) -> Traces:
     )
 
 
-def empty() -> Traces:
-    """No spans."""
-    return decode(b"")
-
-
 _SPAN = levels.fields(
     L.SPAN_TRACE_ID,
     L.SPAN_SPAN_ID,

@@ -1,8 +1,8 @@
 """Every text of a request, and a request with some of its texts changed.
 
 `strings` lists the leaves of a serialized Export{Trace,Logs,Metrics}ServiceRequest: what `messages.RULES` calls a
-text, a key, bytes, or the number of an attribute; and unknown fields. `rewrite` changes leaves and leaves all else byte for byte as it
-came. Requests are those that `check` has passed; several that are joined are one.
+text, a key, bytes, or the number of an attribute; and unknown fields. `planned` says what changes leaves and leaves all else byte
+for byte as it came. Requests are those that `check` has passed; several that are joined are one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collector.otlp.splicing import Splice
 from collector.otlp.tables import I32, I64, U8, Decoded, Owner, Text
 from collector.signals import Signal
 
-__all__ = ["Kind", "Place", "Strings", "first_of_each", "planned", "remove", "replace", "rewrite", "strings"]
+__all__ = ["Kind", "Place", "Strings", "first_of_each", "planned", "strings"]
 
 Rows = TypeVar("Rows", I32, I64)
 _NONE = np.empty(0, np.int32)
@@ -130,12 +130,6 @@ def _walked(
     return walking.walk(data, messages.REQUESTS[signal], keys, pair_at, pair_key, next_, behind, room, keys_room)
 
 
-def rewrite(data: U8, leaves: Strings, **changes: Any) -> U8:
-    """The request with some leaves changed, as `planned` takes them."""
-    plan = planned(data, leaves, **changes)
-    return data if plan is None else plan.applied(data)
-
-
 def planned(
     data: U8,
     leaves: Strings,
@@ -190,13 +184,3 @@ def first_of_each(rows: Rows) -> tuple[Rows, I64]:
         return rows, np.arange(len(rows))
     distinct, first = np.unique(rows, return_index=True)
     return distinct, first
-
-
-def replace(data: U8, leaves: Strings, rows: I32, blob: U8, at: I64, size: I64 | I32) -> U8:
-    """As `rewrite`, with replaced leaves only."""
-    return rewrite(data, leaves, replaced=rows, blob=blob, at=at, size=size)
-
-
-def remove(data: U8, leaves: Strings, rows: I32) -> U8:
-    """As `rewrite`, with removed leaves only."""
-    return rewrite(data, leaves, removed=rows)

@@ -27,7 +27,7 @@ from collector.otlp.json_writer import to_json
 from collector.otlp.logs import read as read_logs
 from collector.otlp.many import codes_of
 from collector.otlp.parts import split
-from collector.otlp.strings import replace
+from collector.otlp.strings import planned
 from collector.otlp.strings import strings as leaves_of
 from collector.otlp.tables import Owner
 from collector.signals import Signal
@@ -55,7 +55,9 @@ def warm() -> None:
     split(Signal.TRACES, traces.data, 1, 1)
     to_json(Signal.TRACES, traces.data)
     leaves, row = leaves_of(Signal.TRACES, traces.data), np.zeros(1, np.int32)
-    replace(traces.data, leaves, row, traces.data, leaves.off[row], leaves.size[row])
+    splice = planned(traces.data, leaves, replaced=row, blob=traces.data, at=leaves.off[row], size=leaves.size[row])
+    if splice is not None:
+        splice.applied(traces.data)
     logs = ExportLogsServiceRequest()
     logs.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "said"
     decoded = read_logs(np.frombuffer(logs.SerializeToString(), np.uint8))

@@ -63,11 +63,6 @@ class OtlpReceiver(Receiver[OtlpConfig]):
         """Such as `grpc://127.0.0.1:4317` and `https://127.0.0.1:4318`; `grpcs` and `https` with TLS."""
         return [f"{p.name}{'s' if p.tls else ''}://{p.listener.address}" for p in self._ports]
 
-    @property
-    def addresses(self) -> dict[str, str]:
-        """host:port by protocol (`grpc`, `http`), with real port numbers."""
-        return {port.name: port.listener.address for port in self._ports}
-
     def start(self, intake: Intake) -> None:
         loop = asyncio.new_event_loop()
         limits = self.config.limits

@@ -203,12 +203,6 @@ class Outbox:
             self._changed.wait_for(lambda: self.count > 0 or self._store._closed, timeout)
         return self.count > 0
 
-    def wait_room(self, max_bytes: int, timeout: float) -> bool:
-        """Wait until it holds less than `max_bytes`, at most `timeout` seconds. True if it does."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.bytes < max_bytes or self._store._closed, timeout)
-        return self.bytes < max_bytes
-
     def done(self, *seqs: int) -> None:
         """The payloads are delivered: forget them, all at once. Durable on return. Raises `StoreError`."""
         with self._store.transaction() as transaction:

@@ -65,7 +65,6 @@ class InboxQueue:
 
     def __init__(self, inbox: Inbox, name: str, counters: QueueCounters) -> None:
         self.name = name
-        self.damaged = 0  # entries that could not be read back, since the start
         self._inbox = inbox
         self._records = Records(inbox._env, f"queue/{name}", inbox._sealer, PREFIX.size)
         self._counters = counters
@@ -145,7 +144,6 @@ class InboxQueue:
                     room[at : at + length] = body
                 except (Damaged, ValueError) as error:  # or not of the length that its record says
                     size, damage = 0, str(error)
-                    self.damaged += 1
                     log.error("inbox queue %s: entry %d (%d items) is lost: %s", self.name, seq, items, damage)
                 entries.append(Entry(seq, received_ns, items, room[at : at + size], damage, buffer, at))
                 at += length

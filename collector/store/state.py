@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from collector.store.records import MAX_KEY_BYTES, Records, check_keys
 
 _MAP_BYTES = 2**36  # address space, not disk
 _DEAD_LETTER_BYTES = 2**30
-
-log = logging.getLogger(__name__)
 
 
 class ComponentReader:

@@ -14,7 +14,6 @@ from collector.repeats import coded
 from collector.sums import LAST_NS
 from exporters.clickhouse.declare import Field, Table
 
-I64 = NDArray[np.int64]
 _LAST_DAY = 49_673  # 2105-12-31, in days since 1970
 
 

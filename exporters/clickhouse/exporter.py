@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from exporters.clickhouse.history import CallHistory
     from exporters.clickhouse.share_rows import StoredShares
 
-logger = logging.getLogger(__name__)
 
 #: An exporter in several pipelines is there as often, and all of them start at once.
 _MIGRATING = threading.Lock()

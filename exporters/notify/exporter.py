@@ -7,7 +7,6 @@ transition is told once. A crash in the moment between the two tells it again; e
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from collector.batch import SpanBatch
     from exporters.otlp.transport import Transport
 
-logger = logging.getLogger(__name__)
 
 #: How many notifications a digest can have; an urgent one behind more of them waits.
 SEES = 1000

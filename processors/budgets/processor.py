@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
@@ -25,7 +24,6 @@ from collector.counting import History, Listener, Share
 from collector.distinct import integers
 from collector.findings import Observation
 from collector.once import once
-from collector.otlp.tables import I64
 from collector.sums import AHEAD_NS
 from collector.verdict import Verdicts
 from processors.budgets import alerts
@@ -41,7 +39,6 @@ from processors.budgets.shared import OWN, Shared, share_of
 logger = logging.getLogger(__name__)
 
 _CLOCK, _LINES, _UNSAID = b"clock", b"lines", b"unsaid"
-_NO_ROWS: I64 = np.zeros(0, np.int64)
 #: When there are too many counters, this part of them goes besides: not at every batch again.
 _EVICTED_BESIDES = 10
 

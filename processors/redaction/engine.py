@@ -46,7 +46,7 @@ _DISTINCT_PLACES = (Place.METRIC_NAME, Place.METRIC_UNIT, Place.POINT_ATTRIBUTE,
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What is done to the leaves: as `collector.otlp.strings.rewrite` takes it."""
+    """What is done to the leaves: as `collector.otlp.strings.planned` takes it."""
 
     replaced: I32
     blob: U8

@@ -12,7 +12,6 @@ from collector.otlp import interning
 from collector.otlp.compiled import read_only
 from collector.otlp.tables import I64, U8, Text
 
-Mask = NDArray[np.bool_]
 #: In the place of a detector: somebody's name in a document, which is exchanged and not counted.
 PERSON = -1
 

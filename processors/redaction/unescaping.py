@@ -8,15 +8,12 @@ in the text as in the view is the same bytes; any other is one character in the 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.otlp.compiled import kernel
 from collector.otlp.tables import I32, I64, U8
 from collector.otlp.wire import Int, address, copy, load8
 from processors.redaction import escapes as E
 from processors.redaction import literals as T
-
-Flags = NDArray[np.bool_]
 
 #: Levels that are read. What has more is nobody's text: every level doubles its backslashes.
 MOST_LEVELS = 8

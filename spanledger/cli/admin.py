@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
@@ -82,8 +81,3 @@ def endpoint(text: str, token: str | None = None) -> Admin:
     if not host or not port:
         usage(f"not an admin endpoint: {text!r}", "Write host and port, such as 127.0.0.1:8787.")
     return Admin({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, token)  # noqa: S104
-
-
-def basic(user: str, password: str) -> str:
-    """The value of an Authorization header."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -61,7 +61,6 @@ MISTRAL = Model(
     caches=False,
 )
 IN_HOUSE = Model("acme-support-7b", "hosted_vllm/acme-support-7b", "hosted_vllm", None, "vllm.internal", caches=False)
-MODELS = (GPT_41, GPT_MINI, GPT_5, EMBEDDING, SONNET, HAIKU, GEMINI, MISTRAL, IN_HOUSE)
 
 #: Where the gateway turns when a model fails.
 FALLBACKS = {GPT_41: SONNET, GPT_5: SONNET, SONNET: GPT_41, GEMINI: GPT_MINI}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode
 
@@ -93,10 +93,6 @@ class Filters:
         pairs += [(name, value) for name, value in changes.items() if isinstance(value, str)]
         kept = [(name, value) for name, value in pairs if value]
         return f"?{urlencode(kept)}" if kept else ""
-
-    def zoomed(self, start: datetime, end: datetime) -> Filters:
-        """The same over another period."""
-        return replace(self, since=_iso(start), until=_iso(end))
 
 
 def _moment(text: str, now: datetime) -> datetime:

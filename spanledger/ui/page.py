@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import polars as pl
 
@@ -236,8 +236,3 @@ def _dimensions() -> tuple[str, ...]:
     from spanledger.ui.filters import DIMENSIONS
 
     return tuple(DIMENSIONS)
-
-
-def address(path: str, **parameters: str) -> str:
-    """A page's address without a view's filters."""
-    return f"{ROOT}{path}" + (f"?{urlencode(parameters)}" if parameters else "")

@@ -19,7 +19,6 @@ MOVEMENTS = f"{COSTS.name} AS h"
 ROUTED = f"{TRAFFIC.name} AS h"
 COST = known_cost("h")
 HOURS_NOTE = "Times are UTC. Sums are made of whole hours; the first one counts whole."
-WHOLE_HOURS = "Whole hours, UTC."
 
 
 def hourly(view: View, table: str = "h") -> tuple[str, dict[str, Value]]:

@@ -18,12 +18,12 @@ from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.decode import decode, read
 from collector.otlp.requests import REQUESTS
-from collector.otlp.strings import Kind, Place, Strings, remove, replace, rewrite, strings
+from collector.otlp.strings import Kind, Place, Strings, strings
 from collector.signals import Signal
 from tests.fuzz import bodies
 from tests.otlp_mutations import mutate
 from tests.otlp_strategies import requests_of, texts
-from tests.strings_oracle import Leaf, array, leaves, parse, said, survives, take_out
+from tests.strings_oracle import Leaf, array, leaves, parse, rewritten, said, survives, take_out
 
 modest = settings(deadline=None, max_examples=40)
 any_requests = st.sampled_from(Signal).flatmap(lambda signal: st.tuples(st.just(signal), requests_of[signal]))
@@ -205,7 +205,7 @@ def test_rewriting(data: st.DataObject) -> None:
     rows = st.integers(0, len(listed) - 1)
     replaced = data.draw(st.dictionaries(rows, texts | st.just("x" * 20_000), max_size=8))
     dropped, removed = data.draw(st.sets(rows, max_size=3)), data.draw(st.sets(rows, max_size=2))
-    out = rewrite(array(body), listed, **arguments(replaced), dropped=i32(dropped), removed=i32(removed))
+    out = rewritten(array(body), listed, **arguments(replaced), dropped=i32(dropped), removed=i32(removed))
     dropped -= removed
     wanted = edited(signal, body, {r: t for r, t in replaced.items() if r not in dropped | removed}, dropped, removed)
     assert serialized(parse(signal, out)) == serialized(wanted)
@@ -240,7 +240,9 @@ def test_what_is_said_of_leaves_of_one_attribute() -> None:
     assert len(listed) == 10
     for one in range(10):
         for other in range(10):
-            out = rewrite(array(body), listed, **arguments({2: "x", 9: "y"}), dropped=i32({one}), removed=i32({other}))
+            out = rewritten(
+                array(body), listed, **arguments({2: "x", 9: "y"}), dropped=i32({one}), removed=i32({other})
+            )
             texts = {row: text for row, text in {2: "x", 9: "y"}.items() if row not in {one, other}}
             wanted = edited(Signal.TRACES, body, texts, {one} - {other}, {other})
             assert serialized(parse(Signal.TRACES, out)) == serialized(wanted), (one, other)
@@ -254,7 +256,7 @@ def test_replaced_by_itself(drawn: tuple[Signal, Message]) -> None:
     body = array(request.SerializeToString())
     listed = strings(signal, body)
     rows = np.flatnonzero(np.isin(listed.kind, [Kind.TEXT, Kind.KEY])).astype(np.int32)
-    same_again = replace(body, listed, rows, body, listed.off[rows], listed.size[rows])
+    same_again = rewritten(body, listed, replaced=rows, blob=body, at=listed.off[rows], size=listed.size[rows])
     assert same_again.tobytes() == body.tobytes()
 
 
@@ -269,7 +271,7 @@ def test_bytes_that_are_no_text_become_text() -> None:
     rows = np.flatnonzero(~np.isin(listed.kind, [Kind.TEXT, Kind.KEY])).astype(np.int32)
     assert len(rows) == 5
     zeros = np.zeros(5, np.int64)
-    out: Any = parse(Signal.LOGS, replace(body, listed, rows, array(b"gone"), zeros, zeros + 4))
+    out: Any = parse(Signal.LOGS, rewritten(body, listed, replaced=rows, blob=array(b"gone"), at=zeros, size=zeros + 4))
     record = out.resource_logs[0].scope_logs[0].log_records[0]
     assert record.trace_id == b"gone"
     assert [attribute.value.string_value for attribute in record.attributes] == ["gone"] * 4
@@ -304,10 +306,12 @@ def test_unknown_fields_are_leaves() -> None:
     ]
     assert found == [(tag, payload) for _, tag, payload in unknown] + [(3 << 3, b"\x07")]
     assert set(listed.place[rows].tolist()) == {Place.UNKNOWN_FIELD}
-    assert rewrite(body, listed, dropped=rows).tobytes() == clean
+    assert rewritten(body, listed, dropped=rows).tobytes() == clean
     zeros = np.zeros(len(rows), np.int64)
-    assert replace(body, listed, rows, array(b""), zeros, zeros).tobytes() == clean, "nothing can be put into them"
-    gone: Any = parse(Signal.TRACES, remove(body, listed, rows[-1:]))
+    assert rewritten(body, listed, replaced=rows, blob=array(b""), at=zeros, size=zeros).tobytes() == clean, (
+        "nothing can be put into them"
+    )
+    gone: Any = parse(Signal.TRACES, rewritten(body, listed, removed=rows[-1:]))
     assert not gone.resource_spans[0].scope_spans[0].spans[0].attributes
 
 
@@ -345,14 +349,14 @@ def test_rows_of_another_request() -> None:
     listed = strings(Signal.TRACES, body)
     row, one = np.array([0], np.int32), np.ones(1, np.int64)
     with pytest.raises(ValueError, match="no leaves of this request"):
-        replace(body[:-1], listed, row, array(b"xx"), one, one)
+        rewritten(body[:-1], listed, replaced=row, blob=array(b"xx"), at=one, size=one)
     with pytest.raises(ValueError, match="no leaves of this request"):
-        replace(body, shifted(listed), row, array(b"xx"), one, one)
+        rewritten(body, shifted(listed), replaced=row, blob=array(b"xx"), at=one, size=one)
     with pytest.raises(ValueError, match="texts that are not in the blob"):
-        replace(body, listed, row, array(b"x"), one, one)
+        rewritten(body, listed, replaced=row, blob=array(b"x"), at=one, size=one)
     with pytest.raises(ValueError, match="needs one text"):
-        replace(body, listed, row, array(b"x"), one[:0], one)
-    assert rewrite(body, listed) is body
+        rewritten(body, listed, replaced=row, blob=array(b"x"), at=one[:0], size=one)
+    assert rewritten(body, listed) is body
 
 
 def shifted(listed: Strings) -> Strings:

@@ -11,9 +11,9 @@ from genai_prices import Usage, calc_price
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from spanledger.demo import world
 from spanledger.demo.calls import Call, Gateway, Outcome
 from spanledger.demo.spans import requests
-from spanledger.demo.world import APPS, MODELS
 from tests.cli_kit import run, serve
 
 NOON = 1_795_521_600 * 10**9
@@ -59,8 +59,8 @@ def test_the_same_seed_draws_the_same_calls():
 
 def test_it_is_lifelike():
     """Every team, app and model; streams, cache reads and writes, reasoning, failures, fallbacks, blocks, replays, nobody's key."""
-    assert {call.app.key for call in CALLS} == {app.key for app in APPS}
-    assert {call.model for call in CALLS} == set(MODELS)
+    assert {call.app.key for call in CALLS} == {app.key for app in world.APPS}
+    assert {call.model for call in CALLS} == {model for model in vars(world).values() if isinstance(model, world.Model)}
     assert {call.outcome for call in CALLS} == set(Outcome)
     share = Counter(call.outcome for call in CALLS)
     assert share[Outcome.OK] > 0.85 * len(CALLS)

@@ -146,7 +146,7 @@ def test_metrics_count_what_was_saved_once() -> None:
 
 
 def _batch(starts: list[int], received_ns: int) -> SpanBatch:
-    empty = SpanBatch.blank(decode.empty(), Position(1, 1), received_ns)
+    empty = SpanBatch.blank(decode.decode(b""), Position(1, 1), received_ns)
     return empty.with_(calls=pl.DataFrame({"start_ns": starts}, schema_overrides=schema(CALL_COLUMNS)))
 
 

@@ -270,15 +270,11 @@ def test_counts_and_numbers_survive_a_restart_also_of_an_empty_outbox(store: Sta
     store.close()
 
 
-def test_a_sender_waits_for_payloads_and_a_pipeline_for_room(store: StateStore) -> None:
+def test_a_sender_waits_for_payloads(store: StateStore) -> None:
     outbox = store.outbox("clickhouse")
     assert not outbox.wait(0.01)
     threading.Timer(0.05, lambda: put(store, bytes(100))).start()
     assert outbox.wait(20)
-    assert outbox.wait_room(101, 0)
-    assert not outbox.wait_room(100, 0.01)
-    threading.Timer(0.05, lambda: outbox.done(1)).start()
-    assert outbox.wait_room(100, 20)
 
 
 def test_closing_wakes_who_waits(store: StateStore) -> None:
