@@ -175,6 +175,8 @@ def _syntax(document: Document, error: yaml.YAMLError) -> None:
         problem += "; is a bracket not closed, or a text with `: ` in it not in quotes?"
     if problem.startswith("found character '\\t'"):
         problem = "a tab; indent with spaces"
+    if problem.startswith("expected <block end>"):
+        problem = "this line does not go on with what stands above it: is it, or a line before it, indented too little or too far?"
     if isinstance(error, yaml.reader.ReaderError):
         problem = f"the character #x{ord(error.character) if isinstance(error.character, str) else error.character:04x} is not allowed"
     document.find_at(place, Kind.SYNTAX, (), f"not valid YAML: {problem}")

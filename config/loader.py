@@ -30,6 +30,14 @@ _ELSEWHERE = {
     "extensions": "Spanledger has no extensions: health, metrics and queries are at service.admin",
     "connectors": "Spanledger has no connectors: the ledger is made in every traces pipeline",
 }
+#: What configs of the OpenTelemetry Collector have, and where its work is done here.
+_NOT_COMPONENTS = {
+    "batch": "leave it out: every pipeline batches, as service.batch says",
+    "memory_limiter": "leave it out: memory is bounded by service.batch and the receiver's limits, and what waits lies on disk",
+    "health_check": "leave it out: health is at service.admin",
+    "prometheus": "leave it out: the collector's metrics are at service.admin, /metrics",
+    "logging": "'debug' prints what passes",
+}
 
 
 def load(
@@ -165,7 +173,8 @@ def _components(document: Document, section: str, registry: Registry) -> dict[st
             document.find(Kind.BAD_ID, path, message, key=True)
             continue
         if type_ not in installed:
-            hint = suggest(type_, list(installed), "installed are")
+            known = _NOT_COMPONENTS.get(type_)
+            hint = f"; {known}" if known else suggest(type_, list(installed), "installed are")
             document.find(
                 Kind.UNKNOWN_COMPONENT, path, f"no {SECTIONS[section]} of type '{type_}' is installed{hint}", key=True
             )

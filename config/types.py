@@ -72,7 +72,9 @@ def parse_endpoint(text: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host or "[" in host:
         raise ValueError(f"not an endpoint: {text!r}; write an IPv6 address in brackets, such as [::1]:4317")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or "/" in host:
+    if port.isascii() and port.isdigit() and int(port) > 65535:
+        raise ValueError(f"not an endpoint: {text!r}; a port is a number up to 65535")
+    if not colon or not (port.isascii() and port.isdigit()) or "/" in host:
         raise ValueError(f"not an endpoint: {text!r}; write host:port, such as 127.0.0.1:4317")
     return host, int(port)
 

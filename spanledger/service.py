@@ -84,7 +84,10 @@ class Service:
         self._replaying = threading.Lock()  # a request that two replay at once would go back twice
         self._undo = contextlib.ExitStack()
         with contextlib.ExitStack() as undo:
-            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except OSError as error:
+                raise SpanledgerError(f"service.data_dir: cannot make the directory {settings.data_dir}: {error.strerror}") from None  # fmt: skip
             sealer = open_sealer(settings.encryption, settings.data_dir)
             self.store = StateStore(
                 settings.data_dir / "state", sealer, dead_letter_bytes=settings.dead_letters.max_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import ssl
 import threading
@@ -37,7 +39,8 @@ class WebServer:
             )
         except OSError as error:
             raise SpanledgerError(
-                f"{self._option}: cannot listen on {self._asked}: {error.strerror or error}"
+                f"{self._option}: cannot listen on {self._asked}: {os.strerror(error.errno) if error.errno else error}"
+                + ("; is another collector running? Port 0 takes a free one" if error.errno == errno.EADDRINUSE else "")
             ) from None
         # Connections have it from the listener: the end of an answer must not wait until its head was acknowledged.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

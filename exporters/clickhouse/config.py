@@ -47,6 +47,10 @@ class Dsn:
 def parse_dsn(text: str) -> Dsn:
     """`chdb://DIRECTORY` or `http(s)://user:password@host:8123/database`. Raises `ValueError`, never quoting the text."""
     scheme, separator, rest = text.partition("://")
+    if scheme in ("clickhouse", "tcp", "native"):
+        raise ValueError(
+            "ClickHouse is spoken to over HTTP: write http(s)://user:password@host:8123/database (8443 with TLS)"
+        )
     if not separator or scheme not in ("chdb", "http", "https"):
         raise ValueError(
             "not a ClickHouse DSN: expected chdb://DIRECTORY (embedded) or http(s)://user:password@host:8123/database"

@@ -1,0 +1,32 @@
+"""What keeps a collector from starting is said with the option that it is about, and what to do."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from config import load
+from config.errors import SpanledgerError
+from spanledger.service import Service
+from spanledger.web import WebServer
+
+
+def test_a_data_directory_that_cannot_be_made(tmp_path):
+    """The option and the reason, not a bare errno."""
+    (tmp_path / "file").touch()
+    loaded = load(overrides=[f"service.data_dir={tmp_path}/file/data"])
+    with pytest.raises(SpanledgerError, match=rf"^service\.data_dir: cannot make the directory {tmp_path}/file/data: Not a directory$"):  # fmt: skip
+        Service(loaded)
+
+
+def test_a_port_of_a_web_server_that_is_taken():
+    """The option, the address, and what it probably is."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        server = WebServer(None, address, "service.admin.endpoint", 1)
+        with pytest.raises(SpanledgerError) as caught:
+            server.start()
+    assert str(caught.value) == (
+        f"service.admin.endpoint: cannot listen on {address}: Address already in use; is another collector running? Port 0 takes a free one"
+    )
