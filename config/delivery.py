@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from pydantic import Field
 
 from config.types import ByteSize, Duration, StrictModel
@@ -34,3 +36,8 @@ class ExporterConfig(StrictModel):
     """The exporter's queue on disk."""
     retry_on_failure: RetryConfig = Field(default_factory=RetryConfig)
     """Further attempts."""
+
+    def destination(self, signal: str) -> Hashable:  # noqa: ARG002
+        """Where items of a signal end up: exporters of one type for which it is equal put them in the same place, and must not
+        both be given the same ones. None: nobody else puts anything there. Never shown."""
+        return None

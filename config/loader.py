@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from config import document as yaml_document
 from config.annotations import fill
+from config.delivery import ExporterConfig
 from config.document import Document, Place, dotted, scalar
 from config.document import Path as Keys
 from config.environment import EnvironmentProblem, expand
@@ -314,20 +315,35 @@ def _check_order(
 
 
 def _check_twice(document: Document, exporters: Mapping[str, ComponentSpec], pipelines: Mapping[str, Any]) -> None:
-    """No exporter that keeps things is given what one receiver took by two pipelines: all of it, and each call, would count
-    twice."""
-    givers: dict[tuple[str, str, str], str] = {}  # signal, receiver and exporter → the first pipeline between them
+    """What one receiver took is not put twice in one place that keeps things, by two pipelines or by two exporters: each call
+    would count twice."""
+    givers: dict[tuple[str, str, Hashable], tuple[str, str]] = {}  # signal, receiver, place → first pipeline, exporter
     for id_, pipeline in pipelines.items():
         lists = pipeline if isinstance(pipeline, dict) else {}
+        signal = id_.partition("/")[0]
         receivers, ids = ([r for r in _list(lists.get(s)) if isinstance(r, str)] for s in ("receivers", "exporters"))
         for i, exporter in enumerate(ids):
             spec = exporters.get(exporter)
-            for receiver in receivers if spec is not None and getattr(spec.cls, "keeps", True) else ():
-                first = givers.setdefault((id_.partition("/")[0], receiver, exporter), id_)
-                if first != id_:
-                    message = f"pipeline '{first}' gives exporter '{exporter}' already what receiver '{receiver}' takes: it would be there twice"
+            if spec is None or signal not in SIGNALS or not getattr(spec.cls, "keeps", True) or exporter in ids[:i]:
+                continue
+            place = _place(document, spec, signal)
+            for receiver in receivers:
+                first, other = givers.setdefault((signal, receiver, place), (id_, exporter))
+                if (first, other) != (id_, exporter):
+                    message = f"pipeline '{first}' gives exporter '{other}' already what receiver '{receiver}' takes"
+                    if other == exporter:
+                        message += ": it would be there twice; give the pipelines receivers or exporters of their own"
+                    else:
+                        message += f", and '{exporter}' puts it in the same place: it would be there twice; take one of the two out, or let '{exporter}' write elsewhere"
                     document.find(Kind.TWICE, ("service", "pipelines", id_, "exporters", i), message)
                     break
+
+
+def _place(document: Document, spec: ComponentSpec, signal: str) -> Hashable:
+    """Equal for exporters that put a signal in the same place. One whose options are wrong shares it with none."""
+    wrong = any(finding.path.split(".")[:2] == ["exporters", spec.id] for finding in document.findings)
+    told = spec.config.destination(signal) if isinstance(spec.config, ExporterConfig) and not wrong else None
+    return spec.id if told is None else (spec.type, told)
 
 
 def _list(value: Any) -> list[Any]:

@@ -134,6 +134,12 @@ class ClickHouseConfig(ExporterConfig):
             raise ValueError("cluster needs a server: the embedded ClickHouse has no cluster")
         return self
 
+    def destination(self, signal: str) -> tuple[Path | str, int, str, str]:
+        """The database: calls have tables there whose names are fixed, so that another table of spans is not enough."""
+        dsn = self.target
+        table = self.logs_table_name if signal == "logs" else ""
+        return dsn.path.resolve() if dsn.path is not None else dsn.host, dsn.port, self.database_name, table
+
     @property
     def target(self) -> Dsn:
         """The DSN, read."""

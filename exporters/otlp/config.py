@@ -17,6 +17,7 @@ exporters:
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -165,6 +166,14 @@ class CommonConfig(ExporterConfig):
                 raise ValueError(f"{name!r} is no further name")
         return names
 
+    @property
+    def sender(self) -> frozenset[tuple[str, str]]:
+        """As whom it sends: the headers, which may name a tenant or an account."""
+        return frozenset(
+            (name.lower(), repr(value) if isinstance(value, HeaderFile) else value.get_secret_value())
+            for name, value in self.headers.items()
+        )
+
 
 class OtlpConfig(CommonConfig):
     """OTLP over gRPC."""
@@ -178,6 +187,9 @@ class OtlpConfig(CommonConfig):
         parts = grpc_target(self.endpoint)
         scheme = parts.scheme or ("http" if self.tls.insecure else "https")
         return f"{scheme}://{parts.netloc}"
+
+    def destination(self, signal: str) -> Hashable:  # noqa: ARG002
+        return self.url, self.sender
 
 
 class OtlpHttpConfig(CommonConfig):
@@ -208,3 +220,7 @@ class OtlpHttpConfig(CommonConfig):
         """Where requests of a signal go; None: nowhere."""
         own: str | None = getattr(self, f"{signal.value}_endpoint")
         return own or (f"{self.endpoint.rstrip('/')}/v1/{signal.value}" if self.endpoint else None)
+
+    def destination(self, signal: str) -> Hashable:
+        url = self.url(Signal(signal))
+        return url and (url, self.sender)

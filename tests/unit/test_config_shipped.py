@@ -138,3 +138,18 @@ service:
         ConfigError, match="pipeline 'traces' gives exporter 'clickhouse' already what receiver 'otlp' takes"
     ):
         loads(text % "debug, clickhouse", "two.yaml")
+
+
+def test_exporters_whose_options_are_wrong_share_no_place():
+    """What they would have meant is not known: only the mistakes themselves are told."""
+    text = """
+receivers: {otlp: }
+exporters: {clickhouse/a: {timeout: soon}, clickhouse/b: {timeout: late}}
+service: {pipelines: {traces: {receivers: [otlp], exporters: [clickhouse/a, clickhouse/b]}}}
+"""
+    with pytest.raises(ConfigError) as caught:
+        loads(text, "wrong.yaml")
+    assert {finding.path for finding in caught.value.findings} == {
+        "exporters.clickhouse/a.timeout",
+        "exporters.clickhouse/b.timeout",
+    }
