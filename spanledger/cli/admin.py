@@ -47,25 +47,50 @@ class Admin:
         try:
             status, _, body = self.request("GET", path, timeout=10.0)
         except (OSError, http.client.HTTPException) as error:
-            raise CommandError(
-                f"no collector answers at {self.url}: {error}",
-                "Start one with `spanledger run`, or say where it is with --config or --admin.",
-            ) from None
+            raise self._nobody(error) from None
         if status in (401, 403):
             raise CommandError(f"{self.url} asks for a token", "Give it with --token or SPANLEDGER_ADMIN_TOKEN.")
         if status != 200:
-            raise CommandError(f"{self.url}{path} answered {status}")
+            raise CommandError(
+                f"{self.url}{path} answered {status}", "Is it a collector's admin port (8787 by default)?"
+            )
         return body
+
+    @staticmethod
+    def _reason(error: Exception) -> str:
+        return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+    def _nobody(self, error: Exception) -> CommandError:
+        """Nobody listens, or whoever does speaks no HTTP."""
+        return CommandError(
+            f"no collector answers at {self.url}: {self._reason(error)}",
+            "Start one with `spanledger run`, or say where it is with --config or --admin.",
+        )
+
+    def starting(self) -> bool:
+        """Whether a collector is there that does not take requests yet."""
+        try:
+            status, _, body = self.request("GET", "/readyz", timeout=1.0)
+        except (OSError, http.client.HTTPException):
+            return False
+        return status == 503 and body.startswith(b"not ready: starting")
 
     def sql(self, statement: str, timeout: float = 120.0) -> bytes:
         """What the query interface answers to one statement, as ClickHouse's JSONCompact. Raises `CommandError`."""
         path = "/clickhouse/?" + urlencode({"default_format": "JSONCompact"})
         try:
             status, _, body = self.request("POST", path, statement.encode(), timeout)
+        except ConnectionRefusedError as error:
+            raise self._nobody(error) from None
         except (OSError, http.client.HTTPException) as error:
-            raise CommandError(f"the collector at {self.url} went away: {error}") from None
+            raise CommandError(f"the collector at {self.url} went away: {self._reason(error)}") from None
         if status in (401, 403) and b"DB::Exception" not in body:
             raise CommandError(f"{self.url} asks for a token", "Give it with --token or SPANLEDGER_ADMIN_TOKEN.")
+        if status == 404 and b"DB::Exception" not in body:
+            raise CommandError(
+                f"{self.url} has no ledger to ask: it answered 404",
+                "Is it a collector's admin port (8787 by default), and does it write to the embedded store? A server is asked with --dsn.",
+            )
         if status != 200:
             raise CommandError(body.decode(errors="replace").strip()[:2000] or f"the query failed with status {status}")
         return body

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -263,11 +264,15 @@ def _print(report: Report, names: list[str], since: str, until: str | None, tren
             f"there are no calls {period} at {report.where}",
             "Fill it with `spanledger demo`, point a gateway at the collector, or ask for more: --since all.",
         )
-    # No figure is ever cut: on a narrow terminal a column less is shown.
+    # No figure is ever cut: on a narrow terminal a column less is shown, and names fold where that is not enough.
     cached, failed = ("cache_read_tokens",), ("cache_read_tokens", "failed")
     nothing: Trends = {}
-    for shown, left_out in ((trends, ()), (trends, cached), (nothing, cached), (nothing, failed), (nothing, tuple(key for _, key in _CELLS))):  # fmt: skip
-        table = _table(report, names, [cell for cell in _CELLS if cell[1] not in left_out], shown)
+    choices = ((trends, ()), (trends, cached), (nothing, cached), (nothing, failed))
+    for whole, (shown, left_out) in (
+        *product((True, False), choices),
+        (False, (nothing, tuple(key for _, key in _CELLS))),
+    ):
+        table = _table(report, names, [cell for cell in _CELLS if cell[1] not in left_out], shown, whole)
         if sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) <= out.width:
             break
     out.print(f"Costs {period}")
@@ -275,20 +280,23 @@ def _print(report: Report, names: list[str], since: str, until: str | None, tren
     total, owner = report.total, DIMENSIONS[report.unattributed_by].heading
     out.print(
         f"Without {owner if owner.startswith('API') else owner.lower()}: {count(total['unattributed'])} calls, "
-        f"{money(total['unattributed_usd'])} USD [dim](part of the total)[/]"
+        f"{money(total['unattributed_usd'])} USD [dim](part of the total)[/]",
+        soft_wrap=True,
     )
     if report.unpriced:
         parts = [f"{count(n)} {status or 'unknown'}{_some(models)}" for status, n, models in report.unpriced]
         out.print(
-            f"Without a price (*): {count(total['unpriced'])} calls, not in the total: {'; '.join(parts)}", markup=False
+            f"Without a price (*): {count(total['unpriced'])} calls, not in the total: {'; '.join(parts)}",
+            markup=False,
+            soft_wrap=True,
         )
     else:
         out.print("Without a price: 0 calls")
     err.print(f"[dim]from {report.where}[/]")
 
 
-def _table(report: Report, names: list[str], figures: list[tuple[str, str]], trends: Trends) -> Table:
-    """The lines; names fold where there is no room for them, figures keep theirs."""
+def _table(report: Report, names: list[str], figures: list[tuple[str, str]], trends: Trends, whole: bool) -> Table:
+    """The lines; names fold where there is no room for them (not those of a usual length, if `whole`), figures keep theirs."""
     from rich import box
     from rich.table import Table
 
@@ -296,7 +304,7 @@ def _table(report: Report, names: list[str], figures: list[tuple[str, str]], tre
     total, lines = report.total, [line for _, line in report.lines]
     for i, name in enumerate(names):
         longest = max(len(keys[i]) for keys, _ in report.lines)
-        width = min(longest, 14 if len(names) < 4 else 8)
+        width = min(longest, 28 if whole else 14 if len(names) < 4 else 8)
         table.add_column(DIMENSIONS[name].heading, footer="Total" if i == 0 else "", overflow="fold", min_width=width)
     for heading, key in figures:
         shown = [count(line[key]) if line[key] else "" for line in [*lines, total]]

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from spanledger.cli.send import EndpointOption, Protocol, ProtocolOption, TokenOption
-from spanledger.cli.sender import Body, Sender, SendError, open_sender
-from spanledger.cli.shell import CommandError, SetOption, err, examples, out, usage
+from spanledger.cli.sender import Body, Sender, SendError, await_start, open_sender
+from spanledger.cli.shell import CommandError, SetOption, err, examples, out, program, usage
 from spanledger.cli.show import count, money
 
 TICK = 0.25  # seconds between two rounds of requests
@@ -90,6 +90,7 @@ def demo(
     total = calls if calls is not None or limit is not None else 500
     if total is None and limit is not None and rate:
         total = max(1, round(limit * rate))
+    await_start(endpoint)
     sender = open_sender(protocol.value, endpoint, token, {}, retries=20)
     tally = Tally(seed, rate, total, limit, back)
     try:
@@ -186,6 +187,7 @@ def _summary(tally: Tally, sender: Sender) -> None:
         out.print(f"  {team:<16} {money(cost)}", style="dim", markup=False)
     if sender.retried:
         out.print(f"[dim]{sender.retried} requests were put off by the collector and sent again[/]")
-    out.print("\nNow look at it:\n  [cyan]spanledger costs --by team,model[/]\n"
-              "  [cyan]spanledger query 'SELECT Team, App, PriceStatus, CostUSD FROM llm_calls ORDER BY Timestamp DESC LIMIT 10'[/]",
-              soft_wrap=True)  # fmt: skip
+    name, sql = program(), "SELECT Team, App, PriceStatus, CostUSD FROM llm_calls ORDER BY Timestamp DESC LIMIT 10"
+    out.print(
+        f"\nNow look at it:\n  [cyan]{name} costs --by team,model[/]\n  [cyan]{name} query '{sql}'[/]", soft_wrap=True
+    )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from spanledger.cli.shell import ConfigOption, SetOption, err, examples
+from spanledger.cli.shell import ConfigOption, SetOption, err, examples, program
 from spanledger.cli.stopping import until_stopped
 
 if TYPE_CHECKING:
     from spanledger.service import Service
+
+logger = logging.getLogger(__name__)
+
+STARTING = "Starting (the first start on a machine compiles the decoder, about a minute)"
 
 EPILOG = examples(
     ("with the config that ships and the embedded ClickHouse", "spanledger run"),
@@ -32,11 +37,13 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
     loaded = load(config, overrides=set_ or ())
     for warning in loaded.warnings:
         err.print(str(warning), style="yellow", markup=False, soft_wrap=True)
-    with err.status("Starting (the first start on a machine compiles the decoder, about a minute)"):
+    with err.status(STARTING):
         from collector.telemetry import set_up_logs
         from spanledger.service import Service
 
         set_up_logs(loaded.service.telemetry.logs)
+        if not err.is_terminal:  # nobody sees the line above
+            logger.info(STARTING)
         service = Service(loaded)
         wait = until_stopped()
         service.start()
@@ -70,8 +77,10 @@ def _welcome(service: Service) -> None:
         err.print("\nPoint a gateway or an OpenTelemetry SDK at it:\n")
         for line in lines:
             err.print(f"  {line}", markup=False, soft_wrap=True)
+        name = program()
         err.print(
-            "\nNothing at hand? In another terminal: [cyan]spanledger demo[/], then [cyan]spanledger costs --by team,model[/]"
+            f"\nNothing at hand? In another terminal: [cyan]{name} demo[/], then [cyan]{name} costs --by team,model[/]",
+            soft_wrap=True,
         )
     err.print()
 

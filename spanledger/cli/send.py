@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from spanledger.cli.sender import MAX_BODY, Body, SendError, inflate, open_sender
+from spanledger.cli.sender import MAX_BODY, Body, SendError, await_start, inflate, open_sender
 from spanledger.cli.shell import CommandError, err, examples, out, usage
 
 SIGNALS = ("traces", "logs", "metrics")
@@ -75,6 +75,7 @@ def send(
     if signal not in (None, *SIGNALS):
         usage(f"--signal: {signal!r} is not traces, logs or metrics")
     paths = list(_paths(files))
+    await_start(endpoint)
     sender = open_sender(protocol.value, endpoint, token, _headers(header or []), retries)
     sent: dict[str, int] = dict.fromkeys(SIGNALS, 0)
     size, skipped, failed = 0, 0, []

@@ -16,7 +16,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from spanledger.cli.shell import CommandError, usage
+from spanledger.cli.admin import endpoint as admin_endpoint
+from spanledger.cli.shell import CommandError, err, usage
 
 MAX_BODY = 256 * 2**20
 _SERVICES = {
@@ -154,6 +155,12 @@ class HttpSender(Sender):
                 )
             case 429 | 502 | 503 | 504:
                 raise _Later(f"{answer.status}: {said or answer.reason}", _retry_after(answer.getheader("Retry-After")))
+            case 404 | 405:
+                raise SendError(
+                    f"{answer.status}: {said or answer.reason}",
+                    fatal=not said,  # whoever takes OTLP says more
+                    hint=f"Nobody takes OTLP/HTTP at {self.endpoint}: is it the right port (4318 by default)?",
+                )
             case status:
                 raise SendError(f"{status}: {said or answer.reason}")
 
@@ -197,6 +204,9 @@ class GrpcSender(Sender):
                 raise SendError(f"nobody listens at {self.endpoint}", fatal=True, hint=hint) from None
             if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 raise SendError(f"{code.name}: {said}", fatal=True, hint="Give the token with --token.") from None
+            if "http1.x" in str(said):
+                hint = "OTLP/HTTP is sent with --protocol http; OTLP/gRPC has a port of its own (4317 by default)."
+                raise SendError(f"{self.endpoint} does not speak gRPC", fatal=True, hint=hint) from None
             delay = _retry_info(error)
             retryable = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
             if code in retryable or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay is not None):
@@ -295,6 +305,17 @@ def _rejected(content_type: str, content: bytes) -> int:
     except (ValueError, AttributeError, IndexError):
         pass
     return 0
+
+
+def await_start(endpoint: str | None) -> None:
+    """Wait for this machine's collector while it starts: its receivers do not listen yet. Nothing to do for another `endpoint`."""
+    from config.model import AdminConfig
+
+    port = admin_endpoint(AdminConfig().endpoint)
+    if endpoint is None and port.starting():
+        err.print("The collector is starting; this goes on as soon as it takes requests.")
+        while port.starting():
+            time.sleep(0.2)
 
 
 def open_sender(

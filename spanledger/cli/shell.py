@@ -5,6 +5,8 @@ Exit codes: 0 done, 1 it did not work out, 2 the command line or the config is w
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -38,6 +40,12 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Stand above one value of the config. May be given again.", show_default=False),
 ]  # fmt: skip
+
+
+def program() -> str:
+    """What to type for this command: its name, or, where the shell does not find it by that, the path that it was called by."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "spanledger" and shutil.which("spanledger") is None else "spanledger"
 
 
 def examples(*lines: tuple[str, str]) -> str:

@@ -90,7 +90,7 @@ def test_the_readme_names_the_commands_people_need():
         (["costs", "--since", "2026-11-02", "--until", "2026-11-01"], 2, "--since is not before --until"),
         (["query", " "], 2, "error: there is no SQL"),
         (["query", "SELECT 1", "--admin", "nonsense"], 2, "not an admin endpoint: 'nonsense'"),
-        (["query", "SELECT 1", "--admin", "127.0.0.1:1"], 1, "the collector at http://127.0.0.1:1 went away"),
+        (["query", "SELECT 1", "--admin", "127.0.0.1:1"], 1, "no collector answers at http://127.0.0.1:1: Connection refused"),
         (["query", "SELECT 1", "--dsn", "ftp://x"], 2, "not a ClickHouse DSN"),
         (["components", "nonsense"], 2, "error: no section 'nonsense'"),
         (["validate", "nowhere.yaml"], 2, "nowhere.yaml: cannot read the config: No such file or directory"),

@@ -71,6 +71,31 @@ def test_a_narrow_terminal_cuts_no_figure(width, capsys, monkeypatch):
     assert all(len(line) <= width for line in shown.partition("Without")[0].splitlines())
 
 
+def test_names_of_a_usual_length_stay_whole_at_80_columns(capsys, monkeypatch):
+    """A column of figures goes before a model's name is folded."""
+    monkeypatch.setattr("tests.cli_kit.WIDTH", 80)
+
+    def long(sql: str) -> dict[str, object]:
+        named = [["Platform", "text-embedding-3-small", *row[2:]] for row in LINES]
+        return (
+            script(sql) if "trend" in sql or "groupUniqArray" in sql else answer(["d0", "d1", *MEASURES], named, TOTALS)
+        )
+
+    with ledger(long) as server:
+        shown = run(capsys, "costs", "--admin", server.address).ok()
+    assert "text-embedding-3-small" in shown
+    assert all(len(line) <= 80 for line in shown.partition("Without")[0].splitlines())
+
+
+def test_another_port_is_no_ledger(capsys):
+    """A web server that knows no such path is not a collector's admin port, and what to do about it."""
+    with serve(lambda _: (404, {}, b'{"code": 5}')) as server:
+        result = run(capsys, "query", "SELECT 1", "--admin", server.address)
+    assert result.code == 1
+    assert "has no ledger to ask: it answered 404" in result.err
+    assert "8787" in result.err
+
+
 def test_the_lines_add_up_when_some_are_left_out(capsys):
     """--limit sums the rest in one line: the lines' sum stays the total, to the last digit."""
     with ledger(script) as server:

@@ -20,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from collector.signals import Signal
 from spanledger.cli import sender as sending
+from spanledger.cli.admin import endpoint
 from spanledger.cli.send import read_body
 from spanledger.cli.shell import CommandError
 from tests.cli_kit import Answer, Request, run, serve
@@ -113,6 +114,33 @@ def test_each_signal_goes_where_it_belongs(signal, protocol, tmp_path, capsys):
         assert found.intake.taken == [signal]
         untold = run(capsys, "send", str(tmp_path / "b.pb"), "--endpoint", endpoint, "--protocol", protocol)
         assert (untold.code, "say with --signal" in untold.err) == (1, True)
+
+
+def test_a_port_that_takes_no_otlp_ends_it(tmp_path, capsys):
+    """The first file is enough to know, over either protocol, and the right port is named."""
+    for number in (1, 2):
+        (tmp_path / f"{number}-traces.pb").write_bytes(TRACES)
+    with serve(script((404, {"Content-Type": "text/plain"}, b""))) as server:
+        wrong = run(capsys, "send", str(tmp_path), "--endpoint", server.address)
+    assert (wrong.code, len(server.requests)) == (1, 1)
+    assert "error: 404: Not Found" in wrong.err
+    assert "is it the right port (4318 by default)?" in wrong.err
+    with receiving() as found:
+        mixed = run(capsys, "send", str(tmp_path), "--protocol", "grpc", "--endpoint", found.http)
+    assert mixed.code == 1
+    assert "does not speak gRPC" in mixed.err
+    assert "--protocol http" in mixed.err
+
+
+def test_a_collector_that_starts_is_waited_for(body, monkeypatch, capsys):
+    """Its admin port is there before its receivers are; an endpoint of one's own is not waited for."""
+    starting = (503, {}, b"not ready: starting or stopping\n")
+    with serve(script(starting, starting, (200, {}, b"ready\n"))) as admin, serve(script(OK)) as server:
+        monkeypatch.setattr(sending, "admin_endpoint", lambda _: endpoint(admin.address))
+        sending.await_start(None)
+        assert [r.path for r in admin.requests] == ["/readyz"] * 3
+        run(capsys, "send", str(body), "--endpoint", server.address).ok()
+    assert len(admin.requests) == 3
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
