@@ -14,7 +14,7 @@ from collections.abc import Callable
 from collector.counting import History
 from collector.delivery import TICK_S, Outlet
 from collector.errors import DeliveryError, StoreError
-from collector.store import StateStore
+from collector.store import DeadLetters
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ class Recall:
 
     def __init__(
         self,
-        store: StateStore,
+        letters: DeadLetters,
         outlet: Outlet,
         lacking: Callable[[], bool],
         recall: Callable[[History], None],
     ) -> None:
         """lacking: whether some processor lacks something; recall: have them take it over, in one transaction"""
-        self._store, self._outlet = store, outlet
+        self._letters, self._outlet = letters, outlet
         self._lacking, self._recall = lacking, recall
         self._said = ""
         self._at = 0.0
@@ -75,7 +75,7 @@ class Recall:
                 return None
             if self._outlet.outbox.count:
                 return f"exporter {name}: what waits for it has to be there before its calls are summed"
-            if any(letter.kind == "payload" and letter.origin == name for letter in self._store.dead_letters().list()):
+            if any(letter.kind == "payload" and letter.origin == name for letter in self._letters.list()):
                 return (
                     f"exporter {name}: its calls are not all there, some are dead letters (spanledger dead-letter list)"
                 )

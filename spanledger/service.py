@@ -27,7 +27,7 @@ from collector.ledger import Ledger
 from collector.pipeline import Pipeline
 from collector.replicas import Exchange, collector_id
 from collector.signals import Signal, signal_of
-from collector.store import Inbox, StateStore, open_sealer
+from collector.store import DeadLetters, Inbox, StateStore, open_sealer
 from collector.telemetry import ExporterMetrics, PipelineMetrics, new_registry, watch_dead_letters
 from collector.verdict import Renamed, Verdicts
 from collector.warmup import warm
@@ -100,7 +100,7 @@ class Service:
                 PipelineMetrics(self.metrics),
                 ExporterMetrics(self.metrics),
             )
-            watch_dead_letters(self.metrics, self.store.dead_letters())
+            watch_dead_letters(self.metrics, DeadLetters(self.store))
             self.deliveries: list[Delivery] = []
             self.exchanges: list[Exchange] = []  # with other collectors
             self.verdicts: list[tuple[Pipeline, Verdicts]] = []  # who knows what is used of budgets, by pipeline
@@ -141,7 +141,9 @@ class Service:
         outlet_of_calls = next((o for o in outlets if type(o.exporter).history is not Exporter.history), None)
         recall = None
         if outlet_of_calls is not None and signal is Signal.TRACES:
-            recall = Recall(self.store, outlet_of_calls, lambda: work.lacks_history, partial(work.recall, self.store))
+            recall = Recall(
+                DeadLetters(self.store), outlet_of_calls, lambda: work.lacks_history, partial(work.recall, self.store)
+            )
         pipeline = Pipeline(id_, queue, self.store, work, self.config.service.batch, self._pipeline_metrics, recall)
         self._pipeline_metrics.watch(pipeline)
         self._share(pipeline, processors, outlets)
@@ -287,13 +289,13 @@ class Service:
         """Send dead letters back to where they came from; how many there were. Raises `StoreError`. From any thread."""
         origins = {p.id for p in self.pipelines} | {d.outlet.name for d in self.deliveries}
         with self._replaying:
-            done = self.store.dead_letters().replay(ids, self.inbox, origins)
+            done = DeadLetters(self.store).replay(ids, self.inbox, origins)
         logger.info("replayed %d dead letters", done)
         return done
 
     def drop_letters(self, ids: Iterable[int]) -> int:
         """Delete dead letters for good; how many there were. Raises `StoreError`. From any thread."""
-        done = self.store.dead_letters().drop(ids)
+        done = DeadLetters(self.store).drop(ids)
         logger.info("dropped %d dead letters", done)
         return done
 

@@ -31,7 +31,7 @@ from collector.findings_book import FindingsBook
 from collector.ledger import Ledger
 from collector.ledger.index import Reports
 from collector.pipeline import Pipeline
-from collector.store import DeadLetter, Inbox, StateStore
+from collector.store import DeadLetter, DeadLetters, Inbox, StateStore
 from collector.telemetry import ExporterMetrics, PipelineMetrics
 from collector.work import TracesWork
 from config.delivery import ExporterConfig, RetryConfig
@@ -210,12 +210,12 @@ class Rig:
 
     def replay(self) -> None:
         """Send all dead letters back to where they came from."""
-        letters = self.store.dead_letters()
+        letters = DeadLetters(self.store)
         letters.replay([letter.id for letter in letters.list()], self.inbox, {ID, OUTBOX})
 
     @property
     def letters(self) -> list[DeadLetter]:
-        return self.store.dead_letters().list()
+        return DeadLetters(self.store).list()
 
     def metric(self, name: str) -> float:
         return self.registry.get_sample_value(name, {"pipeline": ID}) or 0

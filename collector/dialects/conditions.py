@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from collector.dialects import vocabulary
-from collector.dialects.model import KINDS, STATUSES, When, source_at
+from collector.dialects.model import KINDS, STATUSES, Source, When, source_at
 from collector.dialects.places import in_range, matches
-from collector.dialects.table import Mask
+from collector.dialects.table import Coded, Mask, Rows
 from collector.otlp.tables import I32
 
-if TYPE_CHECKING:
-    from collector.dialects.facts import Facts
+
+class Known(Protocol):
+    """What tests ask of the spans of one dialect (`facts.Facts`)."""
+
+    rows: Rows
+
+    def text(self, name: str) -> Coded: ...
+
+    def read(self, source: Source, needed: Mask) -> Coded: ...
+
+    @property
+    def model(self) -> Coded: ...
+
+    @property
+    def any_usage(self) -> Mask: ...
 
 
-def holds(facts: Facts, whens: Sequence[When]) -> Mask:
+def holds(facts: Known, whens: Sequence[When]) -> Mask:
     """Per row whether any of these holds; all rows where there are none."""
     if not whens:
         return np.ones(facts.rows.size, dtype=np.bool_)
@@ -27,7 +40,7 @@ def holds(facts: Facts, whens: Sequence[When]) -> Mask:
     return found
 
 
-def _one(facts: Facts, when: When) -> Mask:
+def _one(facts: Known, when: When) -> Mask:
     rows = facts.rows
     mask = np.ones(rows.size, dtype=np.bool_)
     for test in (_span, _scope, _keys, _texts, _facts):
@@ -39,7 +52,7 @@ def _one(facts: Facts, when: When) -> Mask:
     return mask
 
 
-def _span(facts: Facts, when: When, mask: Mask) -> Mask:
+def _span(facts: Known, when: When, mask: Mask) -> Mask:
     rows = facts.rows
     if when.kind is not None:
         mask = mask & _one_of(rows.kind, [KINDS.index(kind) for kind in when.kind])
@@ -60,7 +73,7 @@ def _one_of(numbers: I32, wanted: list[int]) -> Mask:
     return mask
 
 
-def _scope(facts: Facts, when: When, mask: Mask) -> Mask:
+def _scope(facts: Known, when: When, mask: Mask) -> Mask:
     rows = facts.rows
     if when.scope is not None:
         globs = when.scope
@@ -76,7 +89,7 @@ def _scope(facts: Facts, when: When, mask: Mask) -> Mask:
     return mask
 
 
-def _keys(facts: Facts, when: When, mask: Mask) -> Mask:
+def _keys(facts: Known, when: When, mask: Mask) -> Mask:
     rows = facts.rows
     for key in when.has:
         mask = mask & rows.has(key)
@@ -90,7 +103,7 @@ def _keys(facts: Facts, when: When, mask: Mask) -> Mask:
     return mask
 
 
-def _texts(facts: Facts, when: When, mask: Mask) -> Mask:
+def _texts(facts: Known, when: When, mask: Mask) -> Mask:
     for source, globs_of in when.is_.items():
         coded = facts.read(source_at(source), mask)
         mask = mask & coded.lookup(lambda text, globs=globs_of: matches(text, globs))  # type: ignore[misc]
@@ -100,7 +113,7 @@ def _texts(facts: Facts, when: When, mask: Mask) -> Mask:
     return mask
 
 
-def _facts(facts: Facts, when: When, mask: Mask) -> Mask:
+def _facts(facts: Known, when: When, mask: Mask) -> Mask:
     if when.operation is not None:
         wanted, operation = when.operation, facts.text("operation")
         found = operation.lookup(lambda word: word in wanted or vocabulary.operation_class(word) in wanted)

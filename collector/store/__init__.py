@@ -5,8 +5,9 @@ pipelines do; in `state/` one transaction moves position, component state, outbo
 """
 
 from collector.store.crypto import NullSealer, Sealer, open_sealer
-from collector.store.dead_letters import DeadLetter, DeadLetters
+from collector.store.dead_letters import DeadLetters
 from collector.store.inbox import Inbox
+from collector.store.letters import DeadLetter
 from collector.store.outbox import Outbox
 from collector.store.queue import Entry, InboxQueue, joined
 from collector.store.state import Reader, StateStore, Transaction

@@ -69,7 +69,7 @@ class Inbox:
             self._counters = Records(self._env, "counters", sealer)
             with self._env.read() as txn:
                 names = [key.decode() for key, _ in self._counters.records(txn)]
-            self._queues = {name: InboxQueue(self, name, QueueCounters()) for name in names}
+            self._queues = {name: self._made(name) for name in names}
             check_keys(self._env, sealer, [self._counters, *(queue._records for queue in self._queues.values())])
             with self._env.read() as txn:
                 for queue in self._queues.values():
@@ -124,7 +124,7 @@ class Inbox:
         if queue is None:
             if len(self._queues) >= _MAX_QUEUES:
                 raise StoreError(f"{self.path}: more than {_MAX_QUEUES} queues")
-            queue = InboxQueue(self, name, QueueCounters())
+            queue = self._made(name)
         counters = QueueCounters()
 
         def committed() -> None:
@@ -137,6 +137,9 @@ class Inbox:
             counters.next = max(counters.next, after + 1)
             self._store_counters(txn, name, counters)
         return self._queues[name]
+
+    def _made(self, name: str) -> InboxQueue:
+        return InboxQueue(self._env, self._sealer, name, self._wake)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything that was appended or trimmed before is committed, or has failed. False on timeout."""
@@ -156,8 +159,7 @@ class Inbox:
         self._thread.join()
         self._env.close()
         for queue in self._queues.values():
-            with queue._changed:
-                queue._changed.notify_all()
+            queue._close()
 
     # the committing thread
 

@@ -11,16 +11,15 @@ import logging
 import struct
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from collector.component import Payload
 from collector.store.crypto import Damaged, Sealer
 from collector.store.environment import Environment, Txn
 from collector.store.records import Records
-
-if TYPE_CHECKING:
-    from collector.store.state import StateStore
 
 HEAD, BODY = b"\0", b"\1"  # the last byte of a key: a head sorts before its body
 _COUNTERS = struct.Struct(">QQQQ")
@@ -49,6 +48,7 @@ class OutboxTable:
     """The records of all outboxes. Every method works within the caller's transaction."""
 
     def __init__(self, env: Environment, sealer: Sealer) -> None:
+        self.env = env
         self.records = Records(env, "outbox", sealer)
         self.counters = Records(env, "outbox_counters", sealer)
 
@@ -145,13 +145,29 @@ class OutboxTable:
         return [key.decode() for key, _ in self.counters.records(txn)]
 
 
+class Leaving(Protocol):
+    """A transaction of the store, as far as payloads leave an outbox by it (`state.Transaction`)."""
+
+    def outbox_done(self, name: str, seq: int) -> None: ...
+
+    def outbox_bury(self, name: str, seq: int, reason: str) -> None: ...
+
+
 class Outbox:
     """One exporter's outbox. `peek`, `done` and `bury` are for its sender's thread."""
 
-    def __init__(self, store: StateStore, name: str, counters: Counters) -> None:
+    def __init__(
+        self,
+        table: OutboxTable,
+        name: str,
+        counters: Counters,
+        transaction: Callable[[], AbstractContextManager[Leaving]],
+    ) -> None:
         self.name = name
-        self._store = store
+        self._table = table
+        self._transaction = transaction
         self._counters = counters
+        self._closed = False
         self._changed = threading.Condition()
 
     @property
@@ -172,9 +188,9 @@ class Outbox:
     @property
     def oldest_ns(self) -> int | None:
         """When the oldest payload that waits was put in (Unix time); None where nothing waits. Raises `StoreError`."""
-        with self._store._env.read() as txn:
-            for seq in self._store._outboxes.seqs(txn, self.name, 1):
-                return self._store._outboxes.time_ns(txn, self.name, seq)
+        with self._table.env.read() as txn:
+            for seq in self._table.seqs(txn, self.name, 1):
+                return self._table.time_ns(txn, self.name, seq)
         return None
 
     def peek(self, n: int = 1) -> list[tuple[int, Payload]]:
@@ -185,10 +201,10 @@ class Outbox:
         """
         while True:
             found: list[tuple[int, Payload]] = []
-            with self._store._env.read() as txn:
-                for seq in self._store._outboxes.seqs(txn, self.name, n):
+            with self._table.env.read() as txn:
+                for seq in self._table.seqs(txn, self.name, n):
                     try:
-                        found.append((seq, self._store._outboxes.get(txn, self.name, seq)))
+                        found.append((seq, self._table.get(txn, self.name, seq)))
                     except Damaged as error:
                         damage = str(error)
                         break
@@ -200,23 +216,29 @@ class Outbox:
     def wait(self, timeout: float) -> bool:
         """Wait until there is something to deliver, at most `timeout` seconds. True if there is."""
         with self._changed:
-            self._changed.wait_for(lambda: self.count > 0 or self._store._closed, timeout)
+            self._changed.wait_for(lambda: self.count > 0 or self._closed, timeout)
         return self.count > 0
 
     def done(self, *seqs: int) -> None:
         """The payloads are delivered: forget them, all at once. Durable on return. Raises `StoreError`."""
-        with self._store.transaction() as transaction:
+        with self._transaction() as transaction:
             for seq in seqs:
                 transaction.outbox_done(self.name, seq)
 
     def bury(self, seq: int, reason: str) -> None:
         """The payload will never be taken: move it to the dead letters. Durable on return. Raises `StoreError`."""
-        with self._store.transaction() as transaction:
+        with self._transaction() as transaction:
             transaction.outbox_bury(self.name, seq, reason)
 
     def _commit(self, counters: Counters) -> None:
         with self._changed:
             self._counters = replace(counters)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing comes any more: wakes whoever waits."""
+        with self._changed:
+            self._closed = True
             self._changed.notify_all()
 
 

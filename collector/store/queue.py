@@ -7,19 +7,16 @@ import logging
 import struct
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from collector.memory import large_buffer
 from collector.otlp.compiled import read_only
 from collector.otlp.tables import U8
-from collector.store.crypto import Damaged
-from collector.store.environment import Txn
+from collector.store.crypto import Damaged, Sealer
+from collector.store.environment import Environment, Txn
 from collector.store.records import Records
-
-if TYPE_CHECKING:
-    from collector.store.inbox import Inbox
 
 ENTRY_COST = 64  # bytes that an entry counts besides its body
 RECENT_BYTES = 32 * 2**20  # of bodies that are kept in memory until they are read, besides lying on disk
@@ -61,18 +58,22 @@ class QueueCounters:
 
 
 class InboxQueue:
-    """One pipeline's view of the inbox. `read`, `wait` and `trim` are for that pipeline's thread."""
+    """One pipeline's view of the inbox. `read`, `wait` and `trim` are for that pipeline's thread.
 
-    def __init__(self, inbox: Inbox, name: str, counters: QueueCounters) -> None:
+    What begins with an underscore is for the inbox, which writes; `wake` has it delete what was finished with.
+    """
+
+    def __init__(self, env: Environment, sealer: Sealer, name: str, wake: Callable[[], None]) -> None:
         self.name = name
-        self._inbox = inbox
-        self._records = Records(inbox._env, f"queue/{name}", inbox._sealer, PREFIX.size)
-        self._counters = counters
+        self._env = env
+        self._records = Records(env, f"queue/{name}", sealer, PREFIX.size)
+        self._wake = wake
+        self._closed = False
+        self._counters = QueueCounters()
         self._trimmed = 0  # entries up to here are finished with,
         self._released = 0  # and up to here deleted
-        self._reads: deque[tuple[int, int, int]] = (
-            deque()
-        )  # of each `read` that may still be on disk: last, items, bytes
+        # Of each `read` that may still be on disk: last, items, bytes.
+        self._reads: deque[tuple[int, int, int]] = deque()
         self._recent: dict[int, bytes] = {}
         self._recent_bytes = 0
         self._changed = threading.Condition()
@@ -80,7 +81,7 @@ class InboxQueue:
     @property
     def first(self) -> int:
         """Sequence number of the oldest entry that is kept; `last + 1` where there is none."""
-        with self._inbox._env.read() as txn:
+        with self._env.read() as txn:
             for key, _ in self._records.records(txn, entry_key(self._trimmed + 1)):
                 return int.from_bytes(key)
         return self.last + 1
@@ -119,7 +120,7 @@ class InboxQueue:
         """When the oldest request above `after` came in (Unix time); None where none waits. Raises `StoreError`."""
         if self.last <= after:
             return None
-        with self._inbox._env.read() as txn:
+        with self._env.read() as txn:
             for _, record in self._records.records(txn, entry_key(max(after, self._trimmed) + 1)):
                 received_ns: int = PREFIX.unpack_from(record)[0]
                 return received_ns
@@ -131,7 +132,7 @@ class InboxQueue:
         A damaged entry comes with `damage` and without a body. Raises `StoreError`.
         """
         entries: list[Entry] = []
-        with self._inbox._env.read() as txn:
+        with self._env.read() as txn:
             found = self._within(txn, after, max_bytes, max_items)
             buffer, at = large_buffer(sum(length for _, _, _, _, length in found)), 0
             room = memoryview(buffer)  # type: ignore[arg-type]
@@ -173,7 +174,7 @@ class InboxQueue:
     def wait(self, after: int, timeout: float) -> bool:
         """Wait until there is something above `after`, at most `timeout` seconds. True if there is."""
         with self._changed:
-            self._changed.wait_for(lambda: self.last > after or self._inbox._closed, timeout)
+            self._changed.wait_for(lambda: self.last > after or self._closed, timeout)
         return self.last > after
 
     def trim(self, through: int) -> None:
@@ -182,7 +183,7 @@ class InboxQueue:
             self._trimmed = min(through, self.last)
             for seq in [seq for seq in list(self._recent) if seq <= through]:
                 self._take(seq)
-            self._inbox._wake()
+            self._wake()
 
     def _take(self, seq: int) -> builtins.bytes | None:
         """The body, where it is still in memory: a pipeline that keeps up need not decrypt what has just been sealed."""
@@ -205,6 +206,12 @@ class InboxQueue:
                 self._recent_bytes += len(body)
             if grown:
                 self._changed.notify_all()
+
+    def _close(self) -> None:
+        """Nothing comes any more: wakes who waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 def entry_key(seq: int) -> bytes:

@@ -10,8 +10,8 @@ from pathlib import Path
 from collector.component import Payload
 from collector.errors import StoreError
 from collector.store.crypto import Damaged, Sealer
-from collector.store.dead_letters import DeadLetter, DeadLetters, LetterTable, stamped
 from collector.store.environment import Environment, Txn
+from collector.store.letters import DeadLetter, LetterTable, stamped
 from collector.store.outbox import Counters, Outbox, OutboxTable
 from collector.store.records import MAX_KEY_BYTES, Records, check_keys
 
@@ -139,7 +139,6 @@ class StateStore:
         dead_letter_bytes: int = _DEAD_LETTER_BYTES,
     ) -> None:
         self.path = path
-        self._closed = False
         self._uncertain = False  # whether the last transaction, which raised, is on disk all the same
         self._env = Environment(path, ("keys",), map_bytes=map_bytes, read_only=read_only)
         try:
@@ -151,7 +150,7 @@ class StateStore:
             check_keys(self._env, sealer, [*tables, self._letters.records, self._letters.counters], reseal=True)
             with self._env.read() as txn:
                 self._boxes = {
-                    name: Outbox(self, name, self._outboxes.load(txn, name)) for name in self._outboxes.names(txn)
+                    name: self._box(name, self._outboxes.load(txn, name)) for name in self._outboxes.names(txn)
                 }
                 self._letter_counters = self._letters.load(txn)
         except BaseException:
@@ -192,23 +191,21 @@ class StateStore:
 
     def outbox(self, name: str) -> Outbox:
         """The outbox of an exporter, empty at first."""
-        return self._boxes.get(name) or self._boxes.setdefault(name, Outbox(self, name, Counters()))
+        return self._boxes.get(name) or self._boxes.setdefault(name, self._box(name, Counters()))
+
+    def _box(self, name: str, counters: Counters) -> Outbox:
+        return Outbox(self._outboxes, name, counters, self.transaction)
 
     @property
     def outboxes(self) -> tuple[str, ...]:
         """Names of all outboxes, those included that only an earlier config knew."""
         return tuple(self._boxes)
 
-    def dead_letters(self) -> DeadLetters:
-        return DeadLetters(self)
-
     def close(self) -> None:
         """May be called twice. Wakes whoever waits for an outbox."""
-        self._closed = True
         self._env.close()
         for box in list(self._boxes.values()):
-            with box._changed:
-                box._changed.notify_all()
+            box.close()
 
 
 __all__ = ["Reader", "StateStore", "StoreError", "Transaction"]

@@ -6,6 +6,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from collector.store import DeadLetters
 from config.show import print_config
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def status(service: Service) -> dict[str, Any]:
     """Everything, as JSON can hold it. From any thread."""
-    letters = service.store.dead_letters()
+    letters = DeadLetters(service.store)
     return {
         "version": version("spanledger"),
         "ready": service.ready,

@@ -44,13 +44,13 @@ def _settings(config: Path | None, set_: list[str] | None) -> LoadedConfig:
 @contextmanager
 def _reading(loaded: LoadedConfig) -> Iterator[DeadLetters]:
     """The letters, to look at; a collector may run."""
-    from collector.store import StateStore, open_sealer
+    from collector.store import DeadLetters, StateStore, open_sealer
 
     settings = loaded.service
     sealer = open_sealer(settings.encryption, settings.data_dir)
     store = StateStore(settings.data_dir / "state", sealer, read_only=True)
     try:
-        yield store.dead_letters()
+        yield DeadLetters(store)
     finally:
         store.close()
 
@@ -74,7 +74,7 @@ def _change(loaded: LoadedConfig, action: Literal["replay", "drop"], ids: list[i
 
 
 def _change_here(loaded: LoadedConfig, action: Literal["replay", "drop"], ids: list[int]) -> int:
-    from collector.store import Inbox, StateStore, open_sealer
+    from collector.store import DeadLetters, Inbox, StateStore, open_sealer
 
     settings = loaded.service
     with ExitStack() as stack:
@@ -83,12 +83,12 @@ def _change_here(loaded: LoadedConfig, action: Literal["replay", "drop"], ids: l
         store = StateStore(settings.data_dir / "state", sealer, dead_letter_bytes=settings.dead_letters.max_size)
         stack.callback(store.close)
         if action == "drop":
-            return store.dead_letters().drop(ids)
+            return DeadLetters(store).drop(ids)
         inbox = Inbox(settings.data_dir / "inbox", max_bytes=settings.inbox.max_size, sealer=sealer)
         stack.callback(inbox.close)
         pipelines = settings.pipelines
         outboxes = {f"{id_}/{name}" for id_, pipeline in pipelines.items() for name in pipeline.exporters}
-        return store.dead_letters().replay(ids, inbox, pipelines.keys() | outboxes)
+        return DeadLetters(store).replay(ids, inbox, pipelines.keys() | outboxes)
 
 
 @app.command("list", epilog=examples(("what waits, newest last", "spanledger dead-letter list")))

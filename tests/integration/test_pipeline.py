@@ -17,7 +17,7 @@ from collector import delivery
 from collector import pipeline as loop
 from collector.component import Stage
 from collector.errors import StoreError
-from collector.store import DeadLetter, InboxQueue
+from collector.store import DeadLetter, DeadLetters, InboxQueue
 from collector.store.crypto import Damaged
 from collector.store.environment import Environment
 from collector.store.queue import entry_key
@@ -91,7 +91,7 @@ def test_a_guilty_request_ends_up_alone_among_the_dead_letters_and_the_rest_is_d
         assert running.other_side.calls == names(*good)
         assert set(running.other_side.spans.values()) == {1}
         assert len(running.other_side.spans) == len(good)
-        letters = [running.store.dead_letters().get(letter.id) for letter in running.letters]
+        letters = [DeadLetters(running.store).get(letter.id) for letter in running.letters]
         assert [(letter.kind, letter.origin, letter.items, letter.body) for letter in letters if letter] == [
             ("request", ID, 1, bodies[number]) for number in bad
         ]
@@ -266,7 +266,7 @@ def test_a_burial_that_raised_but_landed_buries_once(tmp_path: Path) -> None:
         running.start()
         running.settle()
         assert len(running.letters) == 1
-        assert running.store.dead_letters().count == 1
+        assert DeadLetters(running.store).count == 1
 
 
 def test_a_state_that_cannot_be_read_for_a_moment_costs_no_request_and_no_memory(
@@ -413,7 +413,7 @@ def test_full_dead_letters_stop_the_pipeline_and_it_goes_on_when_there_is_room(
         assert running.pipeline.position == position
         assert caplog.text.count("trying again") == 1
         for letter in running.letters:
-            running.store.dead_letters().drop([letter.id])
+            DeadLetters(running.store).drop([letter.id])
         running.settle()
         assert running.other_side.calls == names(3, 4)
         assert len(running.letters) == 3 - held

@@ -21,7 +21,7 @@ from collector.delivery import Delivery, Outlet
 from collector.otlp.requests import REQUESTS
 from collector.pipeline import Pipeline
 from collector.signals import Signal
-from collector.store import DeadLetter, Inbox, StateStore
+from collector.store import DeadLetter, DeadLetters, Inbox, StateStore
 from collector.telemetry import ExporterMetrics, PipelineMetrics
 from collector.work import RequestsWork
 from config.delivery import ExporterConfig, RetryConfig
@@ -120,7 +120,7 @@ class Rig:
     @property
     def letter(self) -> DeadLetter:
         """The only dead letter that there is."""
-        letters = self.store.dead_letters()
+        letters = DeadLetters(self.store)
         (head,) = letters.list()
         letter = letters.get(head.id)
         assert letter is not None

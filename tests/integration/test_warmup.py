@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from numba.core.registry import CPUDispatcher
 from collector.warmup import warm
+from collector.store import DeadLetters
 from config.loader import load
 from spanledger.service import Service
 from tests.bill import folders, requests
@@ -32,7 +33,7 @@ while entries := pipeline.queue.read(position, 2**20):
     pipeline._handle(entries)
     position = entries[-1].seq
 new = [name for name, count in signatures().items() if count > before.get(name, 0)]
-assert pipeline.position == position and not list(service.store.dead_letters().list())
+assert pipeline.position == position and not list(DeadLetters(service.store).list())
 print(*new, position)
 """
 

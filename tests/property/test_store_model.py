@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from collector.component import Payload
 from collector.errors import StoreFull
-from collector.store import DeadLetter, Inbox, StateStore
-from collector.store.dead_letters import LETTER_COST
+from collector.store import DeadLetter, DeadLetters, Inbox, StateStore
+from collector.store.letters import LETTER_COST
 from collector.store.queue import ENTRY_COST
 from tests.store_kit import SEALER, append
 
@@ -198,12 +198,12 @@ class StateMachine(RuleBasedStateMachine):
         id_ = (ids + [10**6] * 4)[nth]
         kind, origin, payload = self.letters.pop(id_, ("", "", Payload(b"")))
         if replay:
-            assert self.store.dead_letters().replay([id_], NO_INBOX, OUTBOXES) == bool(kind)
+            assert DeadLetters(self.store).replay([id_], NO_INBOX, OUTBOXES) == bool(kind)
             if kind:
                 self.last[origin] += 1
                 self.boxes[origin][self.last[origin]] = payload
         else:
-            assert self.store.dead_letters().drop([id_]) == bool(kind)
+            assert DeadLetters(self.store).drop([id_]) == bool(kind)
 
     @rule()
     def restart(self) -> None:
@@ -225,7 +225,7 @@ class StateMachine(RuleBasedStateMachine):
             assert outbox.count == len(kept)
             assert outbox.bytes == sum(len(payload.body) for payload in kept.values())
             assert outbox.items == sum(payload.items for payload in kept.values())
-        letters = self.store.dead_letters()
+        letters = DeadLetters(self.store)
         assert [letter.id for letter in letters.list()] == sorted(self.letters)
         assert (letters.count, letters.bytes) == (
             len(self.letters),

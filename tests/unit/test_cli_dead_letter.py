@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.component import Payload
-from collector.store import DeadLetter, Inbox, StateStore
+from collector.store import DeadLetter, DeadLetters, Inbox, StateStore
 from spanledger.admin.control import FILE, Control, find, publish, withdraw
 from tests.cli_kit import Result, run
 from tests.pipeline_kit import ID
@@ -56,7 +56,7 @@ def command(data: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 def left(data: Path) -> list[int]:
     store = StateStore(data / "state", SEALER)
     try:
-        return [letter.id for letter in store.dead_letters().list()]
+        return [letter.id for letter in DeadLetters(store).list()]
     finally:
         store.close()
 

@@ -31,8 +31,8 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Any:
     outlet: Any = SimpleNamespace(
         name="traces/clickhouse", outbox=found.outbox, exporter=SimpleNamespace(history=object)
     )
-    store: Any = SimpleNamespace(dead_letters=lambda: SimpleNamespace(list=lambda: found.letters))
-    found.recall = Recall(store, outlet, lambda: found.lacking, recall)
+    letters: Any = SimpleNamespace(list=lambda: found.letters)
+    found.recall = Recall(letters, outlet, lambda: found.lacking, recall)
     found.wait = lambda why: found.waited.append(why) or True
     return found
 

@@ -22,9 +22,9 @@ from tests.store_kit import SEALER, append, commits
 LOOK = """
 import sys
 from pathlib import Path
-from collector.store import StateStore, Sealer
+from collector.store import DeadLetters, StateStore, Sealer
 store = StateStore(Path(sys.argv[1]), Sealer([bytes(32)]), read_only=True)
-print(len(store.dead_letters().list()), store.outbox("clickhouse").count, flush=True)
+print(len(DeadLetters(store).list()), store.outbox("clickhouse").count, flush=True)
 if len(sys.argv) > 2:
     with store.reader() as reader:
         print("reading", flush=True)

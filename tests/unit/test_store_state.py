@@ -12,9 +12,9 @@ import pytest
 
 from collector.component import Payload
 from collector.errors import StoreError, StoreFull
-from collector.store import DeadLetter, Inbox, StateStore
-from collector.store.dead_letters import LETTER_COST
+from collector.store import DeadLetter, DeadLetters, Inbox, StateStore
 from collector.store.environment import Environment
+from collector.store.letters import LETTER_COST
 from tests.store_kit import SEALER, append, commits, flip
 
 
@@ -56,7 +56,7 @@ def test_everything_in_a_transaction_lasts(store: StateStore) -> None:
         assert reader.position("logs") == 0
         assert reader.component("ledger").get(b"key") == b"value"
     assert again.outbox("clickhouse").peek() == [(1, Payload(b"body", {"table": "t", "rows": 2}, 2))]
-    assert [letter.reason for letter in again.dead_letters().list()] == ["would not decode"]
+    assert [letter.reason for letter in DeadLetters(again).list()] == ["would not decode"]
     again.close()
 
 
@@ -67,13 +67,13 @@ def test_nothing_of_a_transaction_that_raises_lasts(store: StateStore) -> None:
         transaction.outbox_put("clickhouse", Payload(b"body"))
         transaction.dead_letter(DeadLetter("request", "traces", "", 1, b""))
         1 / 0  # noqa: B018
-    assert store.outbox("clickhouse").count == store.dead_letters().count == 0
+    assert store.outbox("clickhouse").count == DeadLetters(store).count == 0
     for _ in range(2):
         with store.reader() as reader:
             assert reader.position("traces") == 0
         assert items(store) == []
         assert store.outbox("clickhouse").peek() == []
-        assert store.dead_letters().list() == []
+        assert DeadLetters(store).list() == []
         store = reopened(store)
     store.close()
 
@@ -295,11 +295,11 @@ def test_a_buried_payload_is_a_dead_letter_and_the_next_one_is_first(store: Stat
     outbox.bury(1, "unknown table")
     outbox.bury(1, "again")
     assert [payload.body for _, payload in outbox.peek(9)] == [b"good"]
-    (letter,) = store.dead_letters().list()
+    (letter,) = DeadLetters(store).list()
     assert (letter.kind, letter.origin, letter.reason, letter.items) == ("payload", "clickhouse", "unknown table", 3)
     assert (letter.body, letter.size) == (b"", 3)
     assert abs(letter.time_ns - time.time_ns()) < 60e9
-    full = store.dead_letters().get(letter.id)
+    full = DeadLetters(store).get(letter.id)
     assert full is not None
     assert (full.body, full.meta) == (b"bad", {"table": "llm_calls", "token": 3})
 
@@ -311,7 +311,7 @@ def test_a_damaged_payload_is_buried_and_the_next_one_is_delivered(store: StateS
     flip(store._outboxes.records, b"clickhouse\0" + (1).to_bytes(8) + part)
     assert [(seq, payload.body) for seq, payload in outbox.peek(9)] == [(2, b"2")]
     assert outbox.count == 1
-    (letter,) = store.dead_letters().list()
+    (letter,) = DeadLetters(store).list()
     assert "damaged on disk" in letter.reason
     outbox.done(2)
     assert (outbox.count, outbox.items, outbox.bytes) == (0, 0, 0)
@@ -337,7 +337,7 @@ def test_dead_letters_are_kept_until_they_are_dropped(store: StateStore) -> None
             letter = DeadLetter("request", "traces", "why", number, bytes(number), {"first": number}, time_ns=5)
             assert transaction.dead_letter(letter) == number + 1
     store = reopened(store)
-    letters = store.dead_letters()
+    letters = DeadLetters(store)
     assert [(letter.id, letter.size, letter.meta, letter.time_ns) for letter in letters.list()] == [
         (1, 0, {"first": 0}, 5),
         (2, 1, {"first": 1}, 5),
@@ -363,12 +363,12 @@ def test_a_replayed_payload_is_back_in_its_outbox_and_no_letter_any_more(store: 
     put(store, b"bad", b"good")
     outbox = store.outbox("clickhouse")
     outbox.bury(1, "table was missing")
-    assert store.dead_letters().replay([1, 99], inbox, {"clickhouse"}) == 1
+    assert DeadLetters(store).replay([1, 99], inbox, {"clickhouse"}) == 1
     assert [(seq, payload) for seq, payload in outbox.peek(9)] == [
         (2, Payload(b"good", {"table": "llm_calls", "token": 4}, 3)),
         (3, Payload(b"bad", {"table": "llm_calls", "token": 3}, 3)),
     ]
-    assert store.dead_letters().count == 0
+    assert DeadLetters(store).count == 0
 
 
 def bury(store: StateStore, *bodies: bytes, origin: str = "traces", lost: bool = False) -> None:
@@ -381,16 +381,16 @@ def test_a_replayed_request_is_back_in_its_queue(store: StateStore, inbox: Inbox
     body = os.urandom(10**6)
     bury(store, body)
     append(inbox, b"x")
-    assert store.dead_letters().replay([1], inbox, {"traces"}) == 1
+    assert DeadLetters(store).replay([1], inbox, {"traces"}) == 1
     assert [(entry.seq, entry.items, entry.body) for entry in inbox.queue("traces").read(1, 10**7)] == [(2, 12, body)]
-    assert store.dead_letters().list() == []
+    assert DeadLetters(store).list() == []
 
 
 def test_a_request_that_cannot_be_replayed_now_stays_a_dead_letter(store: StateStore, inbox: Inbox) -> None:
     bury(store, bytes(5 * 10**6))
     with pytest.raises(StoreFull):
-        store.dead_letters().replay([1], inbox, {"traces"})
-    assert store.dead_letters().count == 1
+        DeadLetters(store).replay([1], inbox, {"traces"})
+    assert DeadLetters(store).count == 1
 
 
 def test_what_would_go_nowhere_is_not_replayed_nor_anything_with_it(store: StateStore, inbox: Inbox) -> None:
@@ -398,7 +398,7 @@ def test_what_would_go_nowhere_is_not_replayed_nor_anything_with_it(store: State
     bury(store, b"fine")
     bury(store, b"", lost=True)
     bury(store, b"old", origin="traces/old")
-    letters = store.dead_letters()
+    letters = DeadLetters(store)
     with pytest.raises(StoreError, match="dead letter 2 has no body any more"):
         letters.replay([1, 2], inbox, {"traces"})
     with pytest.raises(StoreError, match="dead letter 3 is of pipeline traces/old, which the config does not have"):
@@ -410,7 +410,7 @@ def test_what_would_go_nowhere_is_not_replayed_nor_anything_with_it(store: State
 def test_a_full_dead_letter_store_takes_nothing_more_and_gives_nothing_up(tmp_path: Path) -> None:
     """Scenario: the bound is reached; what wanted in stays where it was until there is room."""
     store = StateStore(tmp_path / "state", SEALER, dead_letter_bytes=1000)
-    letters = store.dead_letters()
+    letters = DeadLetters(store)
     bury(store, bytes(400), bytes(400))
     assert letters.bytes >= letters.max_bytes == 1000, "the last one may go past the bound: a large one must fit"
     put(store, b"unwanted")
@@ -430,7 +430,7 @@ def test_a_damaged_letter_is_listed_as_one_and_can_be_dropped(store: StateStore)
     with store.transaction() as transaction:
         transaction.dead_letter(DeadLetter("request", "traces", "one", 1, b"1"))
         transaction.dead_letter(DeadLetter("request", "traces", "two", 1, b"2"))
-    letters = store.dead_letters()
+    letters = DeadLetters(store)
     flip(store._letters.records, (1).to_bytes(8) + b"\0")
     assert [letter.reason[:15] for letter in letters.list()] == ["damaged on disk", "two"]
     with pytest.raises(StoreError):
