@@ -1,6 +1,7 @@
 """`python -m benchmarks.queries`: how long every question of the dashboards and of the pages takes over 10 million calls.
 
-The calls are made inside the embedded ClickHouse (`benchmarks.calls`) and stay in the folder, so that a second run only asks.
+The calls and their spans are made inside the embedded ClickHouse (`benchmarks.calls`, `benchmarks.spans`) and stay in the folder, so
+that a second run only asks.
 Each question is asked through the read-only gate, as Grafana and the browser ask: once cold, then warm; the best warm time
 is printed, and what is over a second is marked. Pages are made as a whole, all their questions side by side, each time at
 another moment, so that no answer is one that was kept; CPU is that of the whole process.
@@ -27,7 +28,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import dashboard
+from benchmarks import dashboard, spans
 from benchmarks.calls import DAYS, fill
 from exporters.clickhouse.client import Connection
 from exporters.clickhouse.config import parse_dsn
@@ -86,7 +87,8 @@ def store(folder: Path, calls: int) -> tuple[datetime, str]:
     if int(engine.query(f"SELECT count() FROM {name}")) < calls:
         started = time.monotonic()
         fill(engine.query, layout, calls, time.time_ns())
-        print(f"{calls:,} calls written in {time.monotonic() - started:.0f} s")
+        spans.fill(engine.query, layout)
+        print(f"{calls:,} calls and their spans written in {time.monotonic() - started:.0f} s")
     newest, trace = engine.query(
         f"SELECT toUnixTimestamp64Nano(max(Timestamp)), argMax(TraceId, Timestamp) FROM {name}"
     ).split()
@@ -118,7 +120,7 @@ def timed(figure: str, ask: Callable[[], object], rounds: int) -> Timing:
     return Timing(figure, times[0], min(times[1:]), min(used[1:]))
 
 
-def pages(embedded: Embedded, end: datetime, days: int, rounds: int) -> Iterator[Timing]:
+def pages(embedded: Embedded, end: datetime, days: int, trace: str, rounds: int) -> Iterator[Timing]:
     """Every page: as a whole, as its visitor waits for it, then question by question."""
     call, day, finding = (
         embedded.ask("SELECT argMax(CallId, Timestamp) AS c, toString(argMax(Day, Timestamp)) AS d, (SELECT argMax(FindingId, FirstSeen) FROM llm_findings) AS f FROM llm_calls", {}).row(0)
@@ -126,9 +128,7 @@ def pages(embedded: Embedded, end: datetime, days: int, rounds: int) -> Iterator
     moments = (end + timedelta(seconds=KEPT_SECONDS * step) for step in count())
     with ThreadPoolExecutor(PARALLEL) as threads:
         for path, page in registered().items():
-            if path == "/trace/{id}":
-                continue  # the store has calls, and no spans
-            id_ = finding if path.startswith("/finding/") else call
+            id_ = finding if path.startswith("/finding/") else trace if path.startswith("/trace/") else call
             orders = [{"sort": sort} for sort in SORTS] if path == "/calls" else [{"day": day} if "{" in path else {}]
             for query in orders:
                 recorder = Recorder(embedded, [])
@@ -173,13 +173,17 @@ def main() -> int:
                 timed(name, partial(reader.ask, sql, "JSONCompact"), options.rounds)
                 for name, sql in (() if options.only_pages else panels(end, days, trace))
             ]
-            found[days] += pages(embedded, end, days, options.rounds)
+            found[days] += pages(embedded, end, days, trace, options.rounds)
     finally:
         embedded.close()
         reader.close()
     console = Console(highlight=False, soft_wrap=True)
     for days, timings in found.items():
-        table = Table(title=f"{options.calls:,} calls, the last {days} days asked for", title_justify="left", box=None)
+        table = Table(
+            title=f"{options.calls:,} calls and their spans, the last {days} days asked for",
+            title_justify="left",
+            box=None,
+        )
         table.add_column("Figure")
         table.add_column("Cold s", justify="right")
         table.add_column("Warm s", justify="right")

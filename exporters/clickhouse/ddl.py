@@ -14,8 +14,8 @@ from exporters.clickhouse.schema import DEDUPLICATION_WINDOW
 from exporters.clickhouse.views import VIEWS, View
 
 _WEEK = 7 * 24 * 3600
-#: What a table with projections needs where merging rows changes them (ClickHouse 24.8 and newer).
-REBUILT = ("deduplicate_merge_projection_mode", "rebuild")
+#: What a table with projections needs so that they are made anew where merges or deletes change rows (ClickHouse 24.8 and newer).
+REBUILT = {"deduplicate_merge_projection_mode": "'rebuild'", "lightweight_mutation_projection_mode": "'rebuild'"}
 
 
 def quote(name: str) -> str:
@@ -117,7 +117,7 @@ def settings(table: Table, layout: Layout) -> dict[str, int | str]:
     if table.whole_parts:
         found["ttl_only_drop_parts"] = 1
     if table.projections:
-        found[REBUILT[0]] = text(REBUILT[1])
+        found |= REBUILT
     return found
 
 

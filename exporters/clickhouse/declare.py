@@ -24,17 +24,17 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """The same rows once more inside a table's parts, summed by fewer keys. Parts carry it: it is never ahead of the table
-    or behind it, and the engine answers from it whatever asks for no other columns."""
+    """The same rows once more inside a table's parts, aggregated by fewer keys. Parts carry it: it is never ahead of the table
+    or behind it, and the engine answers from it whatever asks for nothing else, in the same terms."""
 
     name: str
     keys: tuple[str, ...]
-    sums: tuple[str, ...]
+    aggregates: tuple[str, ...]
 
     @property
     def select(self) -> str:
         keys = ", ".join(self.keys)
-        return f"SELECT {keys}, {', '.join(f'sum({name})' for name in self.sums)} GROUP BY {keys}"
+        return f"SELECT {keys}, {', '.join(self.aggregates)} GROUP BY {keys}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ COSTS = Sums(
     _COST_KEYS,
     _COST_MEASURES,
     # Users are what makes the rows many: without them an hour has some hundreds instead of thousands.
-    (Projection("without_user", tuple(key.field.name for key in _COST_KEYS if key.column is not columns.USER), tuple(m.name for m in _COST_MEASURES)),),
+    (Projection("without_user", tuple(key.field.name for key in _COST_KEYS if key.column is not columns.USER), tuple(f"sum({m.name})" for m in _COST_MEASURES)),),
 )  # fmt: skip
 TRAFFIC = Sums(
     "llm_traffic_hourly",

@@ -104,7 +104,7 @@ def check(layout: Layout, signal: Signal, rows: Rows) -> None:
     if signal is Signal.TRACES and _can_project(rows):
         slow = [line for table in layout.tables for line in projecting(table, layout, rows)]
         if slow:
-            logger.warning("sums by hour are exact and slow until somebody runs: %s", "; ".join(slow))
+            logger.warning("answers are exact and slow until somebody runs: %s", "; ".join(slow))
 
 
 def _version(layout: Layout, rows: Rows) -> int:
@@ -156,7 +156,7 @@ def _extend(table: Table, layout: Layout, command: Command, rows: Rows) -> None:
 
 def _can_project(rows: Rows) -> bool:
     """Whether the server keeps projections of tables whose merges change rows. Without them answers are the same, later."""
-    return bool(rows(f"SELECT name FROM system.merge_tree_settings WHERE name = {text(ddl.REBUILT[0])}"))
+    return bool(rows(f"SELECT name FROM system.merge_tree_settings WHERE name = {text(next(iter(ddl.REBUILT)))}"))
 
 
 def projecting(table: Table, layout: Layout, rows: Rows) -> Iterator[str]:
@@ -166,18 +166,25 @@ def projecting(table: Table, layout: Layout, rows: Rows) -> Iterator[str]:
     all the while, whoever writes meanwhile.
     """
     local = layout.local(table.name)
-    name = f"ALTER TABLE {layout.name(local)}{layout.on_cluster}"
+    alter = f"ALTER TABLE {layout.name(local)}{layout.on_cluster}"
     where = f"database = {text(layout.database)} AND table = {text(local)}"
-    for one in table.projections:
-        ((statement,),) = rows(f"SELECT create_table_query FROM system.tables WHERE {where}")
-        without = rows(
+    if not table.projections:
+        return
+    ((statement,),) = rows(f"SELECT create_table_query FROM system.tables WHERE {where}")
+    new = [one for one in table.projections if f"PROJECTION {one.name} (" not in statement]
+    missing = [
+        one
+        for one in table.projections
+        if rows(
             f"SELECT name FROM system.parts WHERE {where} AND active AND NOT has(projections, {text(one.name)}) LIMIT 1"
         )
-        if f"PROJECTION {one.name} (" not in statement:
-            yield f"{name} MODIFY SETTING {ddl.REBUILT[0]} = {text(ddl.REBUILT[1])}"
-            yield f"{name} ADD PROJECTION IF NOT EXISTS {ddl.projection(one)}"
-        if without:
-            yield f"{name} MATERIALIZE PROJECTION {ddl.quote(one.name)}"
+    ]
+    if new:
+        yield f"{alter} MODIFY SETTING {', '.join(f'{setting} = {value}' for setting, value in ddl.REBUILT.items())}"
+        yield f"{alter} {', '.join(f'ADD PROJECTION IF NOT EXISTS {ddl.projection(one)}' for one in new)}"
+    if missing:
+        # All at once, and last: what changes a table waits until its parts are not being rewritten.
+        yield f"{alter} {', '.join(f'MATERIALIZE PROJECTION {ddl.quote(one.name)}' for one in missing)} SETTINGS mutations_sync = 0"
 
 
 def _mismatches(table: Table, there: dict[str, str]) -> list[str]:

@@ -45,6 +45,12 @@ def _hours(sums: Sums, table: str) -> View:
     return View(sums.view, sums.doc, sums.select.format(table))
 
 
+def _calls_with(found: str) -> str:
+    """Distinct calls of spans by what a map of the spans names. Spans are read for it: who asks for other counts only is
+    answered from what the spans' parts carry (`schema.OF_SPANS`)."""
+    return f"uniqExactMap(mapApply((k, v) -> (k, s.CallId), mapFilter((k, v) -> s.CallId != '', s.{found})))"
+
+
 VIEWS: tuple[View, ...] = (
     View(
         CALLS,
@@ -139,10 +145,11 @@ VIEWS: tuple[View, ...] = (
         "llm_pii",
         "Personal data and secrets that redaction found, by day, app, team, provider and detector; InRequest…: it stood in what was sent to the "
         "provider, which has seen it before it was taken out here",
-        "SELECT toDate(s.Timestamp) AS Day, s.App AS App, s.Team AS Team, s.Provider AS Provider, Detector, count() AS Spans, "
-        "uniqExactIf(s.CallId, s.CallId != '') AS Calls, sum(Found) AS Hits, countIf(s.PiiInRequest[Detector] > 0) AS InRequestSpans, "
-        "uniqExactIf(s.CallId, s.CallId != '' AND s.PiiInRequest[Detector] > 0) AS InRequestCalls, "
-        "sum(s.PiiInRequest[Detector]) AS InRequestHits FROM {traces} AS s ARRAY JOIN mapKeys(s.Pii) AS Detector, mapValues(s.Pii) AS Found "
-        "GROUP BY Day, App, Team, Provider, Detector ORDER BY Day DESC, Hits DESC",
+        "SELECT f.Day AS Day, f.App AS App, f.Team AS Team, f.Provider AS Provider, Detector, f.Spans[Detector] AS Spans, f.Calls[Detector] AS Calls, "
+        "Hits, f.InRequestSpans[Detector] AS InRequestSpans, f.InRequestCalls[Detector] AS InRequestCalls, f.InRequestHits[Detector] AS InRequestHits "
+        "FROM (SELECT toDate(s.Timestamp) AS Day, s.App AS App, s.Team AS Team, s.Provider AS Provider, countMap(s.Pii) AS Spans, sumMap(s.Pii) AS Found, "
+        "countMap(s.PiiInRequest) AS InRequestSpans, sumMap(s.PiiInRequest) AS InRequestHits, "
+        f"{_calls_with('Pii')} AS Calls, {_calls_with('PiiInRequest')} AS InRequestCalls FROM {{traces}} AS s GROUP BY Day, App, Team, Provider) AS f "
+        "ARRAY JOIN mapKeys(f.Found) AS Detector, mapValues(f.Found) AS Hits ORDER BY Day DESC, Hits DESC",
     ),
 )  # fmt: skip

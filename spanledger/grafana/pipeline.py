@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
+from exporters.clickhouse.schema import DELAYS
 from spanledger.grafana.page import instances, page, source
 from spanledger.grafana.panels import (
     ALARM,
@@ -26,9 +27,7 @@ from spanledger.grafana.query import promql, series
 
 _ARRIVED = "FROM otel_traces AS s WHERE $__timeFilter(s.Received)"
 _TIME = "$__timeInterval(s.Received)"
-#: Seconds from the end of a span to its arrival. Clocks that run ahead give less than nothing.
-_DELAY = "greatest(0, toUnixTimestamp(s.Received) - (toUnixTimestamp64Nano(s.Timestamp) + s.Duration) / 1e9)"
-_DELAYS = series(_TIME, {"median": f"quantile(0.5)({_DELAY})", "p95": f"quantile(0.95)({_DELAY})"}, _ARRIVED)
+_DELAYS = series(_TIME, {"median": f"{DELAYS}[1]", "p95": f"{DELAYS}[2]"}, _ARRIVED)
 _BY_DIALECT = f"""
 SELECT {_TIME} AS time, if(s.Dialect = '', '(no model call)', s.Dialect) AS series, count() AS value
 {_ARRIVED}
@@ -75,7 +74,7 @@ def build() -> dashboard.Dashboard:
         .with_row(dashboard.Row("What arrived (ClickHouse)"))
         .with_panel(number("Spans", f"That came in during the period. {_STORES}", f"SELECT count() AS Spans {_ARRIVED}", COUNT, width=6))
         .with_panel(number("Newest span", "Seconds since the newest span of the period came in, at the period's end. From otel_traces.", f"SELECT if(count() = 0, NULL, toUnixTimestamp($__toTime) - toUnixTimestamp(max(s.Received))) AS Age {_ARRIVED}", SECONDS, width=6, steps={300.0: "orange", 3600.0: "red"}, none="no span"))
-        .with_panel(number("Delay, p95", f"From the end of a span to its arrival: batching and retries of senders, and clocks that differ. {_STORES}", f"SELECT quantile(0.95)({_DELAY}) AS Delay {_ARRIVED}", SECONDS, width=6))
+        .with_panel(number("Delay, p95", f"From the end of a span to its arrival: batching and retries of senders, and clocks that differ. {_STORES}", f"SELECT {DELAYS}[2] AS Delay {_ARRIVED}", SECONDS, width=6))
         .with_panel(number("Calls reported", f"Distinct calls that the period's spans report. {_STORES}", f"SELECT uniqExactIf(s.CallId, s.CallId != '') AS Calls {_ARRIVED}", COUNT, width=6))
         .with_panel(stacked("Spans by dialect", f"How senders spell things: what each is read for stands in docs/dialects.md. {_STORES}", _BY_DIALECT, COUNT, interval="1m"))
         .with_panel(lines("Delay", f"From the end of a span to its arrival. {_STORES}", _DELAYS, SECONDS, height=9))

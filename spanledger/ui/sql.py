@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from exporters.clickhouse.hourly import COSTS, MODEL, TRAFFIC, known_cost
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import REST
@@ -18,6 +20,7 @@ MOVEMENTS = f"{COSTS.name} AS h"
 #: The same of how calls are routed, shared, refused and priced.
 ROUTED = f"{TRAFFIC.name} AS h"
 COST = known_cost("h")
+_WEEK = timedelta(days=7)
 HOURS_NOTE = "Times are UTC. Sums are made of whole hours; the first one counts whole."
 
 
@@ -29,6 +32,14 @@ def hourly(view: View, table: str = "h") -> tuple[str, dict[str, Value]]:
 def calls(view: View, table: str = "c") -> tuple[str, dict[str, Value]]:
     """Condition and parameters over `llm_calls`."""
     return view.filters.where(table, columns={"Model": CALL_MODEL})
+
+
+def last_days(view: View, days: int) -> tuple[datetime, str]:
+    """For what has to be found span by span or trace by trace: of a period longer than a week its last days must do. Gives
+    where they start, and a sentence that says so."""
+    if view.filters.end - view.filters.start <= _WEEK:
+        return view.filters.start, ""
+    return view.filters.end - timedelta(days=days), f" Of the last {days} days of the period."
 
 
 def step_of(seconds: float) -> int:

@@ -12,7 +12,7 @@ from spanledger.ui.charts import HALF, stacked
 from spanledger.ui.flows import flows
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import ABSENT, ROUTED, hourly, step_of
+from spanledger.ui.sql import ABSENT, ROUTED, hourly, last_days, step_of
 from spanledger.ui.tables import Column, table
 
 _DAY = 86400
@@ -85,7 +85,8 @@ LIMIT 20"""
         Column("P95", "p95 of the worst day", units.took, number=True),
         Column("Total", "All together", units.took, number=True, minor=True),
     )
-    return figure(view, "Time that guardrails take", sql, partial(table, columns=columns, caption="Time that guardrails take"), parameters={"since": view.filters.start, "until": view.filters.end}, wide=True, note=f"Where they have spans of their own; of all teams. {_WHOLE_DAYS}", empty="No guardrail reported a span of its own.")  # fmt: skip
+    since, of_last = last_days(view, 7)
+    return figure(view, "Time that guardrails take", sql, partial(table, columns=columns, caption="Time that guardrails take"), parameters={"since": since, "until": view.filters.end}, wide=True, note=f"Where they have spans of their own; of all teams. {_WHOLE_DAYS}{of_last}", empty="No guardrail reported a span of its own.")  # fmt: skip
 
 
 def _found(view: View, where: str, parameters: dict[str, Value]) -> Markup:
@@ -130,7 +131,7 @@ LIMIT 30"""
 
 def _list(view: View, where: str, parameters: dict[str, Value]) -> Markup:
     sql = f"""SELECT {_APP} AS App, {ABSENT.format(column="p.Team")} AS Team, p.Detector AS Detector, {_PROVIDER} AS Provider, sum(p.Hits) AS Found,
-sum(p.InRequestHits) AS Sent, sum(p.InRequestCalls) AS Calls
+sum(p.InRequestHits) AS Sent, sum(p.InRequestSpans) AS Spans
 FROM llm_pii AS p
 WHERE {where}
 GROUP BY App, Team, Detector, Provider
@@ -142,7 +143,7 @@ LIMIT 50"""
         Column("Detector", "Kind"),
         Column("Provider", "Provider", minor=True),
         Column("Found", "Found", units.count, number=True),
-        Column("Calls", "Calls that sent some", units.count, number=True, minor=True),
+        Column("Spans", "Spans of calls that sent some", units.count, number=True, minor=True),
         Column("Sent", "Sent", units.count, number=True, bar=True),
     )
     return figure(view, "Who sends what to whom", sql, partial(table, columns=columns, caption="Who sends what to whom"), parameters=parameters, wide=True, note=_WHOLE_DAYS, empty=_CLEAN)  # fmt: skip

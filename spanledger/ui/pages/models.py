@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 
 import polars as pl
@@ -14,7 +13,7 @@ from spanledger.ui.charts import HALF, lines, stacked
 from spanledger.ui.flows import flows
 from spanledger.ui.html import Markup, Node, e
 from spanledger.ui.page import View, figure, page
-from spanledger.ui.sql import ABSENT, COST, ROUTED, calls, hourly, step_of
+from spanledger.ui.sql import ABSENT, COST, ROUTED, calls, hourly, last_days, step_of
 from spanledger.ui.tables import Column, Row, table
 from spanledger.ui.weights import configured
 
@@ -23,7 +22,7 @@ _ASKED = ABSENT.format(column="h.RequestModel")
 _LINES = 20
 _MOST_ROWS = 60
 #: Attempts that failed over are told of a whole period up to a week; of a longer one, of its last days.
-_WEEK, _LAST = timedelta(days=7), timedelta(days=3)
+_LAST_DAYS = 3
 #: How far a share may be off what is configured, as the processor behaviour has it by default.
 _OFF = 0.05
 _NO_POLICY = "No routing policy judged calls of this period: the processor routing does (docs/routing.md)."
@@ -59,8 +58,7 @@ def _failovers(view: View) -> tuple[str, dict[str, Value]]:
     """The question of both figures about attempts that failed over: the store is asked once. Who answered an attempt is found
     trace by trace, so of a longer period its last days must do."""
     where, parameters = view.filters.where("f", columns={"Environment": "", "Model": "f.ServedModel", "Provider": "f.ServedProvider"})  # fmt: skip
-    if _longer(view):
-        parameters["since"] = view.filters.end - _LAST
+    parameters["since"], _ = last_days(view, _LAST_DAYS)
     sql = f"""SELECT f.Kind AS Kind, {ABSENT.format(column="f.FailedModel")} AS Failed, {ABSENT.format(column="f.ServedModel")} AS Served, f.ErrorType AS Error, f.TierChange AS Quality, count() AS Times,
 sum(f.CostUSD) AS USD, avg(f.LostTime) AS Lost, argMax(f.TraceId, f.Timestamp) AS TraceId
 FROM llm_fallbacks AS f
@@ -82,7 +80,7 @@ def _fallback_flow(view: View) -> Markup:
         drawn = widest.sort("value", "source", "target", descending=[True, False, False]).head(30)
         return flows(drawn, label="From the models that failed to those that answered")
 
-    return figure(view, "Fallback flows", sql, chart, parameters=parameters, wide=True, note=f"Attempts that failed (left), and who answered instead (right); “again” is a retry.{_of_last_days(view)}", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
+    return figure(view, "Fallback flows", sql, chart, parameters=parameters, wide=True, note=f"Attempts that failed (left), and who answered instead (right); “again” is a retry.{last_days(view, _LAST_DAYS)[1]}", empty="No attempt of this period failed and was answered by another.")  # fmt: skip
 
 
 def _fallbacks(view: View) -> Markup:
@@ -101,15 +99,7 @@ def _fallbacks(view: View) -> Markup:
     def chart(frame: pl.DataFrame) -> Node:
         return table(frame.head(_LINES), columns, caption="Fallbacks and retries")
 
-    return figure(view, "Fallbacks and retries", sql, chart, parameters=parameters, wide=True, note=_of_last_days(view).strip(), empty="No attempt of this period failed and was answered by another.")  # fmt: skip
-
-
-def _longer(view: View) -> bool:
-    return view.filters.end - view.filters.start > _WEEK
-
-
-def _of_last_days(view: View) -> str:
-    return f" Of the last {_LAST.days} days of the period." if _longer(view) else ""
+    return figure(view, "Fallbacks and retries", sql, chart, parameters=parameters, wide=True, note=last_days(view, _LAST_DAYS)[1].strip(), empty="No attempt of this period failed and was answered by another.")  # fmt: skip
 
 
 def _quality(row: Row) -> Node:

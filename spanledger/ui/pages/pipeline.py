@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from exporters.clickhouse.schema import DELAYS
 from spanledger.ui import units
 from spanledger.ui.ask import Value
 from spanledger.ui.charts import HALF, lines, meter, stacked
@@ -18,9 +19,7 @@ from spanledger.ui.tables import Column, facts, table, tile
 
 #: A wait that somebody should look at, seconds; and a share of a queue's room.
 _LATE, _FULL = 60, 0.5
-#: Seconds from the end of a span to its arrival. Clocks that run ahead give less than nothing.
-_DELAY = "greatest(0, toUnixTimestamp(s.Received) - (toUnixTimestamp64Nano(s.Timestamp) + s.Duration) / 1e9)"
-_ARRIVED = "s.Received >= {since:DateTime64(6, 'UTC')} AND s.Received < {until:DateTime64(6, 'UTC')}"
+_HOUR = 3600
 _ALL = "Of all senders: the filters but the time do not narrow this page."
 
 
@@ -150,11 +149,20 @@ def _step(view: View) -> int:
     return next((step for step in (60, 300, 900) if length / step <= 80), step_of(length))
 
 
+def _arrived(view: View) -> tuple[str, str]:
+    """SQL: when a span came in, and whether that was in the period. Long looks go by whole hours, of which the store keeps counts."""
+    if _step(view) < _HOUR:
+        return "s.Received", "s.Received >= {since:DateTime64(6, 'UTC')} AND s.Received < {until:DateTime64(6, 'UTC')}"
+    hour = "toStartOfHour(s.Received)"
+    return hour, f"{hour} >= toStartOfHour({{since:DateTime64(6, 'UTC')}}) AND {hour} < {{until:DateTime64(6, 'UTC')}}"
+
+
 def _throughput(view: View) -> Markup:
     step = _step(view)
-    sql = f"""SELECT toStartOfInterval(s.Received, INTERVAL {step} SECOND, 'UTC') AS time, if(s.Dialect = '', '(no model call)', s.Dialect) AS series, count() AS value
+    time, arrived = _arrived(view)
+    sql = f"""SELECT toStartOfInterval({time}, INTERVAL {step} SECOND, 'UTC') AS time, if(s.Dialect = '', '(no model call)', s.Dialect) AS series, count() AS value
 FROM otel_traces AS s
-WHERE {_ARRIVED}
+WHERE {arrived}
 GROUP BY time, series
 ORDER BY time, series"""
 
@@ -166,13 +174,14 @@ ORDER BY time, series"""
 
 def _delay(view: View) -> Markup:
     step = _step(view)
+    time, arrived = _arrived(view)
     sql = f"""SELECT time, series, value FROM (
-SELECT toStartOfInterval(s.Received, INTERVAL {step} SECOND, 'UTC') AS time, quantile(0.5)({_DELAY}) AS v0, quantile(0.95)({_DELAY}) AS v1
+SELECT toStartOfInterval({time}, INTERVAL {step} SECOND, 'UTC') AS time, {DELAYS} AS delays
 FROM otel_traces AS s
-WHERE {_ARRIVED}
+WHERE {arrived}
 GROUP BY time
 )
-ARRAY JOIN ['median', 'p95'] AS series, [v0, v1] AS value
+ARRAY JOIN ['median', 'p95'] AS series, delays AS value
 ORDER BY time, series"""
 
     def chart(frame: pl.DataFrame) -> Node:
@@ -182,10 +191,10 @@ ORDER BY time, series"""
 
 
 def _senders(view: View) -> Markup:
-    sql = f"""SELECT s.ServiceName AS Service, if(s.Dialect = '', '(no model call)', s.Dialect) AS Dialect, count() AS Spans, uniqExactIf(s.CallId, s.CallId != '') AS Calls,
+    sql = f"""SELECT s.ServiceName AS Service, if(s.Dialect = '', '(no model call)', s.Dialect) AS Dialect, count() AS Spans, countIf(s.CallId > '') AS Reports,
 countIf(s.StatusCode = 'Error') AS Failed, toDateTime64(max(s.Received), 0, 'UTC') AS Last
 FROM otel_traces AS s
-WHERE {_ARRIVED}
+WHERE {_arrived(view)[1]}
 GROUP BY Service, Dialect
 ORDER BY Spans DESC, Service, Dialect
 LIMIT 50"""
@@ -193,7 +202,7 @@ LIMIT 50"""
         Column("Service", "Service"),
         Column("Dialect", "Dialect", minor=True),
         Column("Spans", "Spans", units.count, number=True),
-        Column("Calls", "Calls", units.count, number=True, minor=True),
+        Column("Reports", "Of calls", units.count, number=True, minor=True),
         Column("Failed", "Failed", units.count, number=True, minor=True),
         Column("Last", "Last (UTC)", cell=lambda row: e("span.nowrap", f"{row['Last']:%d %b %H:%M:%S}")),
     )
