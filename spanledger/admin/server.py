@@ -25,7 +25,7 @@ from spanledger.admin.status import status
 from spanledger.web import WebServer
 
 if TYPE_CHECKING:
-    from spanledger.service import Service
+    from spanledger.parts import Parts
     from spanledger.ui.site import Site
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ _INDEX = """Spanledger {version}
 class AdminServer:
     """Health, metrics, status and SQL, on a thread of its own."""
 
-    def __init__(self, config: AdminConfig, service: Service) -> None:
-        self._service = service
+    def __init__(self, config: AdminConfig, parts: Parts) -> None:
+        self._parts = parts
         self.host = parse_endpoint(config.endpoint)[0]
         token = config.auth.token.get_secret_value() if config.auth else None
         self._key = new_key()
@@ -70,7 +70,7 @@ class AdminServer:
             Route("/dead-letters/replay", self._replay, methods=["POST"]),
             Route("/dead-letters/drop", self._drop, methods=["POST"]),
         ]
-        sql = next((app for d in self._service.deliveries if (app := d.outlet.exporter.sql_app()) is not None), None)
+        sql = next((app for d in self._parts.deliveries if (app := d.outlet.exporter.sql_app()) is not None), None)
         if sql is not None:
             routes.append(Mount("/clickhouse", app=sql))
         if self._site is not None:
@@ -85,17 +85,17 @@ class AdminServer:
         from spanledger.ui.site import Site
         from spanledger.ui.weights import Weighted
 
-        specs = (spec.config for spec in self._service.config.exporters.values())
+        specs = (spec.config for spec in self._parts.config.exporters.values())
         target = next((found for found in specs if isinstance(found, ClickHouseConfig)), None)
         if not config.ui.enabled or target is None:
             return None
         told = [
-            spec.config for spec in self._service.config.processors.values() if isinstance(spec.config, BehaviourConfig)
+            spec.config for spec in self._parts.config.processors.values() if isinstance(spec.config, BehaviourConfig)
         ]
         weights = [Weighted(group.model, group.by, group.weights) for one in told for group in one.groups]
         store = open_store(target.dsn.get_secret_value(), target.database_name)
-        service = self._service
-        return Site(store, config.ui, token, status=lambda: status(service), budgets=lambda: service.budgets(time.time_ns(), _MOST_SUBJECTS), weights=weights)  # fmt: skip
+        parts = self._parts
+        return Site(store, config.ui, token, status=lambda: status(parts), budgets=lambda: parts.budgets(time.time_ns(), _MOST_SUBJECTS), weights=weights)  # fmt: skip
 
     def start(self) -> None:
         """Listen. Raises `SpanledgerError` where the address cannot be had."""
@@ -104,7 +104,7 @@ class AdminServer:
         if self._open and not self._web.local:
             logger.warning("the admin port listens on %s without a token: whoever reaches it can read the ledger; set service.admin.auth", self.endpoint)  # fmt: skip
         try:
-            publish(self._service.config.service.data_dir, Control(self.endpoint, self._key))
+            publish(self._parts.config.service.data_dir, Control(self.endpoint, self._key))
         except OSError as error:
             logger.warning("dead letters cannot be replayed or dropped while this runs: %s: %s", error.filename, error.strerror)  # fmt: skip
 
@@ -116,7 +116,7 @@ class AdminServer:
     def stop(self) -> None:
         """Close the port."""
         if self._web.endpoint:
-            withdraw(self._service.config.service.data_dir)
+            withdraw(self._parts.config.service.data_dir)
             self._web.stop()
         if self._site is not None:
             self._site.close()
@@ -127,35 +127,35 @@ class AdminServer:
         return PlainTextResponse(_INDEX.format(version=version("spanledger")))
 
     async def _healthz(self, _request: Request) -> Response:
-        if self._service.ready and not all(worker.alive for worker in self._service.workers):
+        if self._parts.ready and not all(worker.alive for worker in self._parts.workers):
             return PlainTextResponse("a worker thread ended\n", 503)
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, _request: Request) -> Response:
-        if not self._service.ready:
+        if not self._parts.ready:
             return PlainTextResponse("not ready: starting or stopping\n", 503)
-        if self._service.inbox.failed:
+        if self._parts.inbox.failed:
             return PlainTextResponse("not ready: the inbox cannot be written\n", 503)
         return PlainTextResponse("ready\n")
 
     async def _metrics(self, _request: Request) -> Response:
-        return Response(generate_latest(self._service.metrics), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self._parts.metrics), media_type=CONTENT_TYPE_LATEST)
 
     async def _status(self, _request: Request) -> Response:
-        return JSONResponse(await run_in_threadpool(status, self._service))
+        return JSONResponse(await run_in_threadpool(status, self._parts))
 
     async def _budgets(self, request: Request) -> Response:
         try:
             most = min(max(int(request.query_params.get("most", 20)), 0), _MOST_SUBJECTS)
         except ValueError:
             return PlainTextResponse("most: expected a number\n", 400)
-        return JSONResponse(await run_in_threadpool(self._service.budgets, time.time_ns(), most))
+        return JSONResponse(await run_in_threadpool(self._parts.budgets, time.time_ns(), most))
 
     async def _replay(self, request: Request) -> Response:
-        return await self._on_letters(request, self._service.replay_letters)
+        return await self._on_letters(request, self._parts.replay_letters)
 
     async def _drop(self, request: Request) -> Response:
-        return await self._on_letters(request, self._service.drop_letters)
+        return await self._on_letters(request, self._parts.drop_letters)
 
     async def _on_letters(self, request: Request, action: Callable[[list[int]], int]) -> Response:
         """Do something with the letters that `{"ids": […]}` names; `{"done": how many}`."""

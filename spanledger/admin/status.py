@@ -6,34 +6,33 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from collector.store import DeadLetters
 from config.show import print_config
 
 if TYPE_CHECKING:
     from collector.delivery import Delivery
     from collector.pipeline import Pipeline
-    from spanledger.service import Service
+    from spanledger.parts import Parts
 
 
-def status(service: Service) -> dict[str, Any]:
+def status(parts: Parts) -> dict[str, Any]:
     """Everything, as JSON can hold it. From any thread."""
-    letters = DeadLetters(service.store)
+    letters = parts.letters
     return {
         "version": version("spanledger"),
-        "ready": service.ready,
-        "problems": service.problems(),
-        "receivers": service.endpoints,
+        "ready": parts.ready,
+        "problems": parts.problems(),
+        "receivers": parts.endpoints,
         "inbox": {
-            "bytes": service.inbox.bytes,
-            "capacity_bytes": service.config.service.inbox.max_size,
-            "failed": str(service.inbox.failed) if service.inbox.failed else None,
+            "bytes": parts.inbox.bytes,
+            "capacity_bytes": parts.config.service.inbox.max_size,
+            "failed": str(parts.inbox.failed) if parts.inbox.failed else None,
         },
-        "pipelines": {pipeline.id: _pipeline(pipeline) for pipeline in service.pipelines},
-        "exporters": {delivery.outlet.name: _exporter(delivery) for delivery in service.deliveries},
+        "pipelines": {pipeline.id: _pipeline(pipeline) for pipeline in parts.pipelines},
+        "exporters": {delivery.outlet.name: _exporter(delivery) for delivery in parts.deliveries},
         "dead_letters": letters.count,
         "dead_letter_bytes": letters.bytes,
         "dead_letter_capacity_bytes": letters.max_bytes,
-        "config": print_config(service.config),
+        "config": print_config(parts.config),
     }
 
 

@@ -213,7 +213,7 @@ class _Live(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        endpoint = next(one for one in self._service.endpoints if one.startswith("http"))
+        endpoint = next(one for one in self._service.parts.endpoints if one.startswith("http"))
         sender = open_sender("http", endpoint, None, {}, retries=20)
         try:
             self._catch_up(sender)

@@ -61,11 +61,13 @@ def _welcome(service: Service) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for endpoint in service.endpoints:
+    for endpoint in service.parts.endpoints:
         table.add_row("OTLP in", endpoint)
-    for exporter in dict.fromkeys(f"{d.outlet.exporter.context.id}: {d.outlet.exporter}" for d in service.deliveries):
+    for exporter in dict.fromkeys(
+        f"{d.outlet.exporter.context.id}: {d.outlet.exporter}" for d in service.parts.deliveries
+    ):
         table.add_row("Out", exporter)
-    table.add_row("Data", str(service.config.service.data_dir))
+    table.add_row("Data", str(service.parts.config.service.data_dir))
     if service.admin.pages:
         table.add_row("Look", f"[bold]{service.admin.pages}[/]")
     table.add_row("Admin", f"http://{service.admin.endpoint}  (/readyz, /metrics, SQL at /clickhouse/)")
@@ -88,7 +90,7 @@ def _welcome(service: Service) -> None:
 def _environment(service: Service) -> list[str]:
     """The two lines that make an OpenTelemetry exporter send here."""
     for scheme, protocol in (("grpc", "grpc"), ("http", "http/protobuf")):
-        for endpoint in service.endpoints:
+        for endpoint in service.parts.endpoints:
             if endpoint.startswith(scheme):
                 address = endpoint.partition("://")[2]
                 secure = "s" if endpoint.partition("://")[0].endswith("s") else ""

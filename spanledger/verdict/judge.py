@@ -12,7 +12,7 @@ from collector.verdict import Verdict, Verdicts, decide
 from config.model import VerdictConfig
 
 if TYPE_CHECKING:
-    from spanledger.service import Service
+    from spanledger.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +27,15 @@ class BadQuestion(ValueError):
 class Health:
     """Whether the counters can be trusted, as the collector's own process knows it. From any thread."""
 
-    def __init__(self, config: VerdictConfig, service: Service) -> None:
+    def __init__(self, config: VerdictConfig, parts: Parts) -> None:
         self.config = config
-        self._service = service
+        self._parts = parts
         self._trouble: str | None = None
         self._looked = 0.0
 
     def trouble(self) -> str | None:
         """Why the counters cannot be trusted."""
-        if not self._service.ready:
+        if not self._parts.ready:
             return "the collector is starting or stopping"
         now = time.monotonic()
         if now - self._looked > _LOOK_EVERY_S:
@@ -43,7 +43,7 @@ class Health:
         return self._trouble
 
     def _look(self) -> str | None:
-        for pipeline, _ in self._service.verdicts:
+        for pipeline, _ in self._parts.verdicts:
             if pipeline.failed or not pipeline.alive:
                 return f"pipeline {pipeline.id} stands still"
             if pipeline.lag > self.config.max_lag:

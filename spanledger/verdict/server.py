@@ -14,7 +14,7 @@ from spanledger.verdict.judge import Health, Judge
 from spanledger.verdict.ports import Ports
 
 if TYPE_CHECKING:
-    from spanledger.service import Service
+    from spanledger.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ _SWITCH_S = 0.0005
 class VerdictServer:
     """Listens from `start` to `stop`. Raises `SpanledgerError` where the config asks for what cannot be."""
 
-    def __init__(self, config: VerdictConfig, service: Service) -> None:
-        if not service.verdicts:
+    def __init__(self, config: VerdictConfig, parts: Parts) -> None:
+        if not parts.verdicts:
             raise SpanledgerError(
                 "service.verdict: no traces pipeline has the processor budgets; what should the verdict be about?"
             )
@@ -35,14 +35,14 @@ class VerdictServer:
             raise SpanledgerError(
                 f"service.verdict.headers: no dimension {unknown!r}; there are {', '.join(COUNTED_BY)}"
             )
-        health = Health(config, service)
+        health = Health(config, parts)
         self._open = config.auth is None and (config.tls is None or config.tls.client_ca_file is None)
         self._ports: Ports | None = None
         self.child: Child | None = None
         if config.own_process:
-            self.child = Child(service.config, config, health.trouble)
+            self.child = Child(parts.config, config, health.trouble)
         else:
-            self._ports = Ports(config, Judge(config, [source for _, source in service.verdicts], health.trouble))
+            self._ports = Ports(config, Judge(config, [source for _, source in parts.verdicts], health.trouble))
 
     @property
     def listening(self) -> Listening:

@@ -234,14 +234,14 @@ def _series(tmp_path: Path) -> dict[str, set[str]]:
     service = Service(loads(text, "default.yaml", {"SPANLEDGER_DATA_DIR": str(tmp_path / "data")}))
     try:
         found: dict[str, set[str]] = {}
-        for family in service.metrics.collect():
+        for family in service.parts.metrics.collect():
             ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
             labels = set(getattr(family, "_labelnames", ())) | {
                 label for sample in family.samples for label in sample.labels
             }
             found |= {family.name + end: labels for end in ends}
-        for metric in set(service.metrics._collector_to_names):
-            for name in service.metrics._collector_to_names[metric]:
+        for metric in set(service.parts.metrics._collector_to_names):
+            for name in service.parts.metrics._collector_to_names[metric]:
                 if name in found:
                     found[name] |= set(getattr(metric, "_labelnames", ()))
         return found

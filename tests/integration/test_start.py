@@ -50,6 +50,6 @@ def test_a_store_that_takes_too_long_keeps_nobody_waiting(
 ) -> None:
     monkeypatch.setattr(service, "STORE_S", 0.01)
     started.start()
-    assert started.ready
-    assert not started.deliveries[0].began.is_set()
-    assert started.deliveries[0].began.wait(30), "it goes on meanwhile"
+    assert started.parts.ready
+    assert not started.parts.deliveries[0].began.is_set()
+    assert started.parts.deliveries[0].began.wait(30), "it goes on meanwhile"

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from numba.core.registry import CPUDispatcher
 from collector.warmup import warm
-from collector.store import DeadLetters
 from config.loader import load
 from spanledger.service import Service
 from tests.bill import folders, requests
@@ -22,18 +21,18 @@ def signatures():
     return {(k.py_func.__module__, k.py_func.__name__): len(k.signatures) for k in found if isinstance(k, CPUDispatcher)}
 
 service = Service(load(Path(sys.argv[1])))
-(pipeline,) = service.pipelines
+(pipeline,) = service.parts.pipelines
 warm()
 pipeline.load()
 before, position = signatures(), 0
 for body in (body for folder in folders() for body in requests(folder)):
-    service.inbox.append((pipeline.id,), body, 1, lambda error: None)
-assert service.inbox.flush(30)
+    service.parts.inbox.append((pipeline.id,), body, 1, lambda error: None)
+assert service.parts.inbox.flush(30)
 while entries := pipeline.queue.read(position, 2**20):
     pipeline._handle(entries)
     position = entries[-1].seq
 new = [name for name, count in signatures().items() if count > before.get(name, 0)]
-assert pipeline.position == position and not list(DeadLetters(service.store).list())
+assert pipeline.position == position and not list(service.parts.letters.list())
 print(*new, position)
 """
 
