@@ -15,6 +15,7 @@ from collector.warmup import warm
 from config.loader import load
 from spanledger.service import Service
 from tests.bill import folders, requests
+from tests.spans_kit import request, span
 
 def signatures():
     found = [value for module in list(sys.modules.values()) for value in list(vars(module).values())]
@@ -25,12 +26,14 @@ service = Service(load(Path(sys.argv[1])))
 warm()
 pipeline.load()
 before, position = signatures(), 0
-for body in (body for folder in folders() for body in requests(folder)):
-    service.parts.inbox.append((pipeline.id,), body, 1, lambda error: None)
-assert service.parts.inbox.flush(30)
-while entries := pipeline.queue.read(position, 2**20):
-    pipeline._handle(entries)
-    position = entries[-1].seq
+only_texts_change = request(spans=[span("plain", attributes={"note": "write to warm@example.com"})])
+for bodies in ([only_texts_change], [body for folder in folders() for body in requests(folder)]):
+    for body in bodies:
+        service.parts.inbox.append((pipeline.id,), body, 1, lambda error: None)
+    assert service.parts.inbox.flush(30)
+    while entries := pipeline.queue.read(position, 2**20):
+        pipeline._handle(entries)
+        position = entries[-1].seq
 new = [name for name, count in signatures().items() if count > before.get(name, 0)]
 assert pipeline.position == position and not list(service.parts.letters.list())
 print(*new, position)
