@@ -38,6 +38,7 @@ EPILOG = examples(
     ("by another profile, or by your own config", "spanledger redact --file body.json --profile strict --config spanledger.yaml"),
     ("in a pipeline of checks: fail where there is anything", "spanledger redact --file body.json --check"),
     ("everything that is looked for", "spanledger redact --detectors"),
+    ("a person by name, in a ledger of pseudonyms", "spanledger query \"SELECT sum(CostUSD) FROM llm_calls WHERE User = '$(spanledger redact --pseudonym jane@example.com)'\""),
 )  # fmt: skip
 #: Lines of an explanation; what says the same is one line.
 MOST_LINES = 200
@@ -70,6 +71,7 @@ def redact(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the redacted request there, as protobuf.", show_default=False)] = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 where anything would be changed.")] = False,
     detectors: Annotated[bool, typer.Option("--detectors", help="List what is looked for and what happens to it, and end.")] = False,
+    pseudonym: Annotated[str | None, typer.Option(metavar="NAME", help="Say what the user of this name is called in the ledger, and end.", show_default=False)] = None,
     format_: Annotated[Format, typer.Option("--format", "-f", help="How to print.")] = Format.TABLE,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -82,6 +84,9 @@ def redact(
     parts = _parts(config, set_, profile, processor)
     if detectors:
         _list(parts, format_)
+        return
+    if pseudonym is not None:
+        out.print(_called(parts, pseudonym, config, set_, processor), markup=False, soft_wrap=True)
         return
     if not file:
         usage(
@@ -132,12 +137,33 @@ def _options(loaded: LoadedConfig, id_: str | None) -> RedactionConfig:
 
 def _keys(options: RedactionConfig, data_dir: Path) -> list[bytes]:
     """The keys of pseudonyms that the collector uses; without any, one that nobody keeps."""
-    from processors.redaction.pseudonyms import KEY_FILE, load_keys
+    from processors.redaction.pseudonyms import load_keys
 
-    given = options.pseudonyms.key is not None or options.pseudonyms.key_file is not None
-    if given or (data_dir / KEY_FILE).exists():
+    if _kept(options, data_dir):
         return load_keys(options.pseudonyms.key, options.pseudonyms.key_file, data_dir)
     return [secrets.token_bytes(32)]
+
+
+def _kept(options: RedactionConfig, data_dir: Path) -> bool:
+    """Whether there is a key that a collector uses."""
+    from processors.redaction.pseudonyms import KEY_FILE
+
+    given = options.pseudonyms.key is not None or options.pseudonyms.key_file is not None
+    return given or (data_dir / KEY_FILE).exists()
+
+
+def _called(parts: Parts, name: str, config: Path | None, set_: list[str] | None, processor: str | None) -> str:
+    """The pseudonym of a user under the collector's key."""
+    from config import load
+
+    loaded = load(config, overrides=set_ or ())
+    options = _options(loaded, processor)
+    if not _kept(options, loaded.service.data_dir):
+        raise CommandError(
+            f"there is no key of pseudonyms in {loaded.service.data_dir}: nobody was ever given one there",
+            "Say which config the collector runs with: --config FILE.",
+        )
+    return parts.columns.called("user", name)
 
 
 def _redacted(parts: Parts, path: Path) -> tuple[U8, Outcome]:

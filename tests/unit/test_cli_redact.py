@@ -160,3 +160,17 @@ def test_what_was_typed_wrong(redact: Ran, body: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken-traces.pb"
     broken.write_bytes(b"\x0a\xff")
     assert "no OTLP request" in redact("--file", str(broken)).err
+
+
+def test_a_persons_name_in_the_ledger(redact: Ran, body: Path) -> None:
+    """It is what redaction puts in the place of the name; without a collector's key there is none to tell."""
+    nobody = redact("--pseudonym", "alice")
+    assert nobody.code == 1
+    assert "there is no key of pseudonyms in" in nobody.err
+    data = redact.folder / "data"
+    data.mkdir()
+    (data / "pseudonym.key").write_text("ab" * 32)
+    (data / "pseudonym.key").chmod(0o600)
+    name = redact("--pseudonym", "alice").ok().strip()
+    assert name.startswith("user_k")
+    assert f"after   {name}" in redact("--file", str(body), "--explain").out
