@@ -104,8 +104,9 @@ def projected(
 
 
 def over(names: Sequence[str], told: Told, values: Values, at_ns: int, why: str) -> Observation:
-    """It holds no longer."""
-    message = f"Budget {told.budget}, {_who(names, values)}: {why}"
+    """It holds no longer: what was said, since this stands in its place, and why not."""
+    said = "was heading over the limit" if told.percent == PROJECTED else f"used {told.percent}% or more"
+    message = f"Budget {told.budget}: {_who(names, values)} {said}; {why}"
     return Observation(
         told.kind, _subject(names, told.budget, values, told.percent), at_ns, message, Severity.INFO, holds=False
     )

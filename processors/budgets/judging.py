@@ -70,7 +70,7 @@ class Judging:
         end = scope.window.end(key.period)
         for one in counter.told:
             if one.open:
-                yield alerts.over(scope.per, one, key.values, end, "the window ended.")
+                yield alerts.over(scope.per, one, key.values, end, "the window has ended.")
         self._counters.set(key, counter._replace(told=tuple(one._replace(open=False) for one in counter.told)))
 
     def compare(self, scope: Scope, moves: Moves) -> Iterator[Observation]:

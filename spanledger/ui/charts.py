@@ -31,13 +31,15 @@ def colour(number: int, name: str) -> str:
     return "rest" if name == REST else "usual" if name == USUAL else f"s{number % COLOURS}"
 
 
-def ticks(greatest: float, most: int = 4) -> list[float]:
-    """Round values from 0 to at least `greatest`."""
+def ticks(greatest: float, most: int = 4, *, clock: bool = False) -> list[float]:
+    """Round values from 0 to at least `greatest`; of seconds (`clock`) whole minutes, hours and days, where they are more than a minute."""
     if greatest <= 0:
         return [0.0, 1.0]
     raw = greatest / most
-    size = 10 ** math.floor(math.log10(raw))
-    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw * 0.9999)
+    step = next((s for s in _STEPS if s >= raw * 0.9999), 0) if clock and greatest > _STEPS[0] else 0
+    if not step:
+        size = 10 ** math.floor(math.log10(raw))
+        step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw * 0.9999)
     return [step * n for n in range(math.ceil(greatest / step - 1e-9) + 1)]
 
 
@@ -149,14 +151,15 @@ def lines(
     *,
     unit: units.Unit = units.usd,
     axis: units.Unit = units.usd_short,
+    clock: bool = False,
     width: int = HALF,
     height: int = 200,
     label: str = "",
     usual: Mapping[int, tuple[float, float]] | None = None,
     during: tuple[datetime, datetime] | None = None,
 ) -> Node:
-    """Values over time as lines: `time`, `series`, `value`; a moment without a value is a gap. Behind them a band from and
-    to what is `usual`, by seconds since 1970, and the time `during` which something was so."""
+    """Values over time as lines: `time`, `series`, `value`; a moment without a value is a gap. They are seconds (`clock`) or
+    not. Behind them a band from and to what is `usual`, by seconds since 1970, and the time `during` which something was so."""
     names = _series(frame)
     times = moments(start, end, seconds)
     values: dict[str, dict[float, float]] = {name: {} for name in names}
@@ -164,7 +167,9 @@ def lines(
         if value is not None and math.isfinite(value):
             values[str(series)][_stamp(time)] = float(value)
     highest = max((high for _, high in (usual or {}).values()), default=0)
-    top = ticks(max(highest, max((max(points.values(), default=0) for points in values.values()), default=0)))
+    top = ticks(
+        max(highest, max((max(points.values(), default=0) for points in values.values()), default=0)), clock=clock
+    )
     stamps = [time.timestamp() for time in times]
 
     def draw(wide: int) -> Markup:
@@ -188,7 +193,7 @@ def lines(
                 value = values[name].get(stamp)
                 if value is not None:
                     alone = not before and (number + 1 == len(stamps) or stamps[number + 1] not in values[name])
-                    path.append(f"{'L' if before else 'M'}{point(number, value)}" + ("h0.01" if alone else ""))
+                    path.append(f"{'L' if before else 'M'}{point(number, value)}" + ("m-2 0h4" if alone else ""))
                 before = value is not None
             drawn.append(e("path.line", d="".join(path), class_=colour(index, name)))
         hits = [

@@ -28,7 +28,7 @@ def usd_short(value: float) -> str:
 
 def usd_call(value: float | None) -> str:
     """Money of one call: always six digits, so that a column lines up."""
-    return DASH if value is None else f"${value:,.6f}"
+    return DASH if value is None else f"{'-' if value < 0 else ''}${abs(value):,.6f}"
 
 
 def count(value: float | None) -> str:

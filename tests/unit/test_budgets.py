@@ -73,6 +73,9 @@ def test_the_window_ends_and_with_it_its_findings() -> None:
     observed = take(budgets, state, [spent("b", 9, 13 * HOUR)])
     assert [one[0::2] for one in said(observed)] == [("budget.hard", False), ("budget.soft", False), ("budget.soft", False), ("budget.soft", True), ("budget.soft", True)]  # fmt: skip
     assert {one.at_ns for one in observed if not one.holds} == {NOON_NS + 12 * HOUR}
+    assert {one.message for one in observed if not one.holds} >= {
+        "Budget teams: team search used 80% or more; the window has ended."
+    }
     assert used(budgets, NOON_NS + 13 * HOUR, team="search") == [9 * USD]
 
 

@@ -62,7 +62,7 @@ def test_parameters_are_written_as_clickhouse_reads_them() -> None:
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
-        (units.usd(1234.5), "$1,234.50"), (units.usd(0.0123), "$0.0123"), (units.usd(0.000012), "$0.000012"), (units.usd(None), "–"), (units.usd(-3), "-$3.00"),
+        (units.usd(1234.5), "$1,234.50"), (units.usd(0.0123), "$0.0123"), (units.usd(0.000012), "$0.000012"), (units.usd(None), "–"), (units.usd(-3), "-$3.00"), (units.usd_call(-0.220224), "-$0.220224"),
         (units.usd_short(1_500_000), "$1.5M"), (units.short(0.00001), "1e-05"), (units.share(0.123), "12.3%"), (units.change(0.5), "+50.0%"),
         (units.took(158e9), "2 min 38 s"), (units.took(3_700e9), "1 h 01 min"), (units.took(1.5e9), "1.5 s"), (units.took(2_000), "2 µs"), (units.took(None), "–"),
         (units.count(1234.0), "1,234"),
@@ -78,6 +78,14 @@ def test_an_axis_is_round_and_reaches_the_greatest(greatest: float) -> None:
     assert marks[0] == 0
     assert marks[-1] >= greatest * 0.999
     assert 2 <= len(marks) <= 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "marks"),
+    [(2.5, [0, 1, 2, 3]), (100, [0, 60, 120]), (3000, [0, 900, 1800, 2700, 3600]), (90_000, [0, 43_200, 86_400, 129_600]), (9e9, [0, 2.5e9, 5e9, 7.5e9, 1e10])],
+)  # fmt: skip
+def test_an_axis_of_seconds_has_whole_minutes_and_hours(seconds: float, marks: list[float]) -> None:
+    assert ticks(seconds, clock=True) == marks
 
 
 def test_moments_are_whole_and_cover_the_period() -> None:
@@ -101,7 +109,7 @@ def test_a_line_has_gaps_and_a_lonely_point_is_seen() -> None:
     frame = pl.DataFrame({"time": hours, "series": ["x"] * 3, "value": [1.0, 2.0, 3.0]})
     text = render(lines(frame, NOW - timedelta(hours=6), NOW, 3600))
     path = text.partition('class="line')[2].partition("</path>")[0] or text
-    assert text.partition("at-narrow")[0].count("h0.01") == 1, path
+    assert text.partition("at-narrow")[0].count("m-2 0h4") == 1, path
 
 
 def span(id_: str, parent: str = "", start: int = 0, duration: int = 10, **more: object) -> Span:

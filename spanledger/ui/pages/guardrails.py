@@ -143,7 +143,7 @@ LIMIT 50"""
         Column("Detector", "Kind"),
         Column("Provider", "Provider", minor=True),
         Column("Found", "Found", units.count, number=True),
-        Column("Spans", "Spans of calls that sent some", units.count, number=True, minor=True),
+        Column("Spans", "Spans", units.count, number=True, minor=True),
         Column("Sent", "Sent", units.count, number=True, bar=True),
     )
-    return figure(view, "Who sends what to whom", sql, partial(table, columns=columns, caption="Who sends what to whom"), parameters=parameters, wide=True, note=_WHOLE_DAYS, empty=_CLEAN)  # fmt: skip
+    return figure(view, "Who sends what to whom", sql, partial(table, columns=columns, caption="Who sends what to whom"), parameters=parameters, wide=True, note=f"Found anywhere; sent: in spans of calls, in what the provider got. {_WHOLE_DAYS}", empty=_CLEAN)  # fmt: skip

@@ -185,7 +185,7 @@ ARRAY JOIN ['median', 'p95'] AS series, delays AS value
 ORDER BY time, series"""
 
     def chart(frame: pl.DataFrame) -> Node:
-        return lines(frame, view.filters.start, view.filters.end, step, unit=seconds, axis=seconds_short, height=200, label="Delay of spans")  # fmt: skip
+        return lines(frame, view.filters.start, view.filters.end, step, unit=seconds, axis=seconds_short, clock=True, height=200, label="Delay of spans")  # fmt: skip
 
     return figure(view, "Delay", sql, chart, parameters=_times(view), note="From the end of a span to its arrival here.", empty="No span arrived in this period.")  # fmt: skip
 
