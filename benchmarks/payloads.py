@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,7 +157,7 @@ def _around(span: Span, place: int) -> None:
     _set(span.attributes, server if place == 0 else {"step": name, "cache": "miss", "attempt": 1, "duration_ms": 1.25})
 
 
-def _set(target: object, attributes: dict[str, str | int | float | bool]) -> None:
+def _set(target: object, attributes: Mapping[str, object]) -> None:
     for key, value in attributes.items():
         entry = target.add()  # type: ignore[attr-defined]
         entry.key = key

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import grpc
 
@@ -176,13 +177,20 @@ service:
     return [sys.executable, "-m", "spanledger", "run", "--config", str(config)]
 
 
+class _Call(Protocol):
+    """A gRPC call under way."""
+
+    def done(self) -> bool: ...
+    def result(self) -> object: ...
+
+
 def load(port: int, bodies: Iterable[bytes]) -> None:
     """Send requests over gRPC, a few in flight, until all were answered OK. Raises on any other answer."""
     options = [("grpc.max_send_message_length", 256 << 20)]
     waiting = iter(bodies)
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
-        export = channel.unary_unary(EXPORT)
-        pending = {export.future(body, timeout=60) for body in itertools.islice(waiting, IN_FLIGHT)}
+        export: Any = channel.unary_unary(EXPORT)
+        pending: set[_Call] = {export.future(body, timeout=60) for body in itertools.islice(waiting, IN_FLIGHT)}
         while pending:
             done, pending = _first_done(pending)
             for call in done:
@@ -190,7 +198,7 @@ def load(port: int, bodies: Iterable[bytes]) -> None:
                 pending |= {export.future(body, timeout=60) for body in itertools.islice(waiting, 1)}
 
 
-def _first_done(pending: set[grpc.Future]) -> tuple[list[grpc.Future], set[grpc.Future]]:
+def _first_done(pending: set[_Call]) -> tuple[list[_Call], set[_Call]]:
     while True:
         done = [call for call in pending if call.done()]
         if done:

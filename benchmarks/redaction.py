@@ -47,7 +47,8 @@ class Texts:
     spans: int = 0
 
     @property
-    def bytes(self) -> int:
+    def total(self) -> int:
+        """Bytes of all texts."""
         return int(self.size.sum())
 
     def share(self, part: int) -> Texts:
@@ -68,10 +69,10 @@ def texts(name: str, values: Sequence[str]) -> Texts:
 
 def attributes(name: str, shape: Shape, spans: int) -> Texts:
     """All strings among the attributes of a request's spans."""
-    body = np.frombuffer(Requests(shape, spans).next(), np.uint8)
+    body = Requests(shape, spans).next()
     table = decode(body).attributes
     strings = table.type == 1
-    return Texts(name, body, table.value.off[strings], table.value.len[strings], spans)
+    return Texts(name, np.frombuffer(body, np.uint8), table.value.off[strings], table.value.len[strings], spans)
 
 
 def workloads() -> list[Texts]:
@@ -147,12 +148,12 @@ def measure(rounds: int) -> dict[tuple[str, str], tuple[float, float]]:
                 run(part)
                 taken = time.thread_time() - start
                 if number:
-                    seconds.setdefault((load.name, name), []).append(taken / part.bytes)
+                    seconds.setdefault((load.name, name), []).append(taken / part.total)
     result = {}
     for load in given:
         for name in running:
             per_byte = statistics.median(seconds[load.name, name])
-            per_span = per_byte * load.bytes / load.spans * 1e6 if load.spans else 0.0
+            per_span = per_byte * load.total / load.spans * 1e6 if load.spans else 0.0
             result[load.name, name] = (1e-6 / per_byte, per_span)
     return result
 
