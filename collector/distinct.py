@@ -85,6 +85,13 @@ def combinations(frame: pl.DataFrame, names: Sequence[str], numbers: Sequence[I6
     return codes.astype(np.int64), first
 
 
+def rows(matrix: I64) -> tuple[I32, I64]:
+    """Per row of a matrix the number of what stands in it, and for each number the row where it stands first."""
+    size = 8 * matrix.shape[1]
+    data = np.ascontiguousarray(matrix).view(np.uint8).reshape(-1)
+    return _numbered(data, np.arange(len(matrix)) * size, np.full(len(matrix), size, np.int32))
+
+
 def _mixed(numbers: I64) -> NDArray[np.uint64]:
     """Numbers as hashes: near ones, and ones that differ in their high bits alone, are far apart in all bits."""
     mixed = (numbers.view(np.uint64) ^ np.uint64(_SEED)) * _POINT

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from collector.memory import large_buffer
 from collector.otlp import gathering, interning
+from collector.otlp.compiled import read_only
 from collector.otlp.tables import I32, I64, U64, Decoded, Owner, Ranges, Text, ValueTable, ValueType
 
 F64 = NDArray[np.float64]
@@ -148,6 +149,15 @@ def span_ids(ids: I64) -> tuple[pa.Array, pa.Array, pa.Array]:
     no id."""
     trace, span, parent = (_large_string(*gathering.hex_words(words)) for words in (ids[0:2], ids[2:3], ids[3:4]))
     return trace, span, parent
+
+
+def id_words(ids: pa.Array, width: int) -> I64:
+    """The words [width, ids] of ids in lower-case hexadecimal (large_string), as `SpanTable.ids` has them; zeros for what is no id
+    of so many words."""
+    offsets = np.frombuffer(ids.buffers()[1], np.int64)[ids.offset : ids.offset + len(ids) + 1]
+    data = np.frombuffer(ids.buffers()[2] or b"", np.uint8)
+    words: I64 = gathering.words_of(read_only(data), read_only(offsets), width)
+    return words
 
 
 def hash64(decoded: Decoded, text: Text) -> U64:

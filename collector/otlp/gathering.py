@@ -98,6 +98,35 @@ def hex_words(words: I64) -> tuple[I64, U8]:
 
 
 @kernel
+def words_of(data: U8, offsets: I64, width: Int) -> I64:
+    """The reverse: the words [width, texts] of Arrow texts that are ids; zeros for any other text."""
+    words = np.zeros((width, len(offsets) - 1), np.int64)
+    text = address(data)
+    for row in range(words.shape[1]):
+        at = offsets[row]
+        if offsets[row + 1] - at != 16 * width:
+            continue
+        for place in range(width):
+            low, high = _four_bytes(load64(text, at)), _four_bytes(load64(text, at + 8))
+            if low < 0 or high < 0:
+                words[:, row] = 0
+                break
+            words[place, row] = low | (high << 32)
+            at += 16
+    return words
+
+
+@kernel
+def _four_bytes(digits: Int) -> Int:
+    """The reverse of `_eight_digits`; -1 for what is no digit, or a capital one."""
+    numbers = (digits & 0x0F0F0F0F0F0F0F0F) + ((digits >> 6) & 0x0101010101010101) * 9
+    spread = ((numbers << 4) | (numbers >> 8)) & 0x00FF00FF00FF00FF
+    spread = (spread | (spread >> 8)) & 0x0000FFFF0000FFFF
+    word = (spread | (spread >> 16)) & 0xFFFFFFFF
+    return word if _eight_digits(word) == digits else np.int64(-1)
+
+
+@kernel
 def _eight_digits(word: Int) -> Int:
     """The hexadecimal digits of 4 bytes, the first byte's first, all at once: each byte of the result is one digit."""
     spread = (word | (word << 16)) & 0x0000FFFF0000FFFF

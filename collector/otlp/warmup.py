@@ -15,6 +15,7 @@ from collector.otlp.gather import (
     doubles,
     hash64,
     hex_ids,
+    id_words,
     integers,
     slots,
     span_ids,
@@ -47,7 +48,7 @@ def warm() -> None:
     for gather in (strings, codes, integers, doubles):
         gather(traces, rows)
     codes_of(traces, [rows, rows])
-    span_ids(traces.spans.ids)
+    id_words(span_ids(traces.spans.ids)[1], 1)
     for read in (texts, text_codes, hex_ids, hash64):
         read(traces, traces.spans.trace_id)
     attribute_maps(traces, Owner.SPAN)

@@ -16,7 +16,8 @@ import polars as pl
 from collector import distinct
 from collector.episodes import first
 from collector.findings import Evidence, Shown
-from collector.otlp.tables import I64
+from collector.otlp import gather
+from collector.otlp.tables import I64, U64
 
 #: Added up apart, so that no sum of whatever calls say leaves 64 bits.
 _LOW = np.int64(2**32 - 1)
@@ -40,8 +41,7 @@ def folds(rows: pl.DataFrame, about: I64, cost: I64, quiet_ns: int) -> Iterator[
     at = distinct.integers(rows["start_ns"])[0]
     order = np.lexsort((at, about))
     if ((np.diff(about[order]) == 0) & (np.diff(at[order]) == 0)).any():
-        ranks = _known(rows["span_id"]).rank("dense").to_numpy()
-        order = np.lexsort((ranks, at, about))
+        order = np.lexsort((_numbers(rows["span_id"]), at, about))
     at, about, cost = at[order], about[order], cost[order]
     starts = np.flatnonzero(np.concatenate([[True], (np.diff(about) != 0) | (np.diff(at) > quiet_ns)]))
     ends = np.append(starts[1:], len(rows))
@@ -55,6 +55,13 @@ def folds(rows: pl.DataFrame, about: I64, cost: I64, quiet_ns: int) -> Iterator[
 
 def _known(ids: pl.Series) -> pl.Series:
     return ids.fill_null("") if ids.null_count() else ids
+
+
+def _numbers(spans: pl.Series) -> U64:
+    """Span ids as numbers that sort as the texts do."""
+    (words,) = gather.id_words(spans.to_arrow(compat_level=pl.CompatLevel.oldest()), 1)
+    numbers: U64 = words.view(np.uint64).byteswap()
+    return numbers
 
 
 def _evidence(shown: Shown) -> tuple[Evidence, ...]:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,6 +169,27 @@ def test_ids_and_hashes(ids: list[bytes]) -> None:
     assert gather.hex_ids(traces, text).to_pylist() == [id_.hex() for id_ in ids]
     hashes = gather.hash64(traces, text).tolist()
     assert [hashes.index(hash_) for hash_ in hashes] == [ids.index(id_) for id_ in ids]
+
+
+HEX = st.binary(min_size=8, max_size=16).map(bytes.hex)
+
+
+@modest
+@given(
+    st.lists(
+        st.one_of(st.none(), HEX, HEX.map(str.upper), st.text("0123456789abcdef/:@G`gfäÿ", max_size=20)), max_size=8
+    ),
+    st.sampled_from([1, 2]),
+)
+def test_words_of_ids(texts: list[str | None], width: int) -> None:
+    """Those of ids in lower-case hex, of so many words, as their bytes are; of any other text zeros."""
+
+    def words(text: str) -> list[int]:
+        right = len(text) == 16 * width and not set(text) - set("0123456789abcdef")
+        return np.frombuffer(bytes.fromhex(text) if right else bytes(8 * width), np.int64).tolist()
+
+    found = gather.id_words(pa.array(["padding", *texts], pa.large_string())[1:], width)
+    assert found.T.tolist() == [words(text or "") for text in texts]
 
 
 def test_hash_is_for_keeps() -> None:

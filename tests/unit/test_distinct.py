@@ -63,6 +63,22 @@ def test_combinations(rows):
     assert [rows[row] for row in first] == list(seen)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 3).flatmap(
+        lambda width: st.lists(st.lists(st.integers(-1, 1), min_size=width, max_size=width), min_size=1)
+    )
+)
+def test_rows(rows):
+    """Of matrices of any width; also where it is the transpose of one."""
+    seen: dict[tuple, int] = {}
+    wanted = [seen.setdefault(tuple(row), len(seen)) for row in rows]
+    for matrix in (np.array(rows, np.int64), np.array(rows, np.int64).T.copy().T):
+        codes, first = distinct.rows(matrix)
+        assert codes.tolist() == wanted
+        assert [rows[row] for row in first] == list(map(list, seen))
+
+
 def test_nothing_to_combine():
     """Columns that are null throughout make one combination."""
     frame = pl.DataFrame({"a": [None, None]}, schema={"a": pl.String()})
