@@ -48,7 +48,7 @@ def _hours(sums: Sums, table: str) -> View:
 def _calls_with(found: str) -> str:
     """Distinct calls of spans by what a map of the spans names. Spans are read for it: who asks for other counts only is
     answered from what the spans' parts carry (`schema.OF_SPANS`)."""
-    return f"uniqExactMap(mapApply((k, v) -> (k, s.CallId), mapFilter((k, v) -> s.CallId != '', s.{found})))"
+    return f"uniqExactMapIf(mapApply((k, v) -> (k, s.CallId), s.{found}), s.CallId != '' AND notEmpty(s.{found}))"
 
 
 VIEWS: tuple[View, ...] = (

@@ -29,7 +29,7 @@ def _ranked(name: str, value: str) -> str:
 
 _FLOWS = f"""
 SELECT {named("p.App", UNATTRIBUTED)} AS App, {named("p.Team", UNATTRIBUTED)} AS Team, p.Detector AS Detector, {named("p.Provider", UNKNOWN)} AS Provider,
-       sum(p.Hits) AS Found, sum(p.InRequestHits) AS Sent, sum(p.InRequestCalls) AS Calls, max(p.Day) AS LastDay
+       sum(p.Hits) AS Found, sum(p.InRequestHits) AS Sent, sum(p.InRequestSpans) AS Spans, max(p.Day) AS LastDay
 {_FROM}
 GROUP BY App, Team, Detector, Provider
 ORDER BY Sent DESC, Found DESC
@@ -43,12 +43,12 @@ def build() -> dashboard.Dashboard:
         .with_variable(choice("detector", "Detector", _DETECTORS))
         .with_panel(number("Found", f"Personal data and secrets on spans, each counted where it stood. {_SOURCE}", f"SELECT sum(p.Hits) AS Hits {_FROM}", COUNT, width=6))
         .with_panel(number("Sent to a provider", f"Those that stood in what a model was sent: its provider has seen them before they were taken out here. {_SOURCE}", f"SELECT sum(p.InRequestHits) AS Hits {_FROM}", COUNT, width=6, steps=ALARM))
-        .with_panel(number("Calls that sent some", f"Calls whose request had at least one, counted once a day and detector. {_SOURCE}", f"SELECT sum(p.InRequestCalls) AS Calls {_FROM}", COUNT, width=6))
+        .with_panel(number("Spans that sent some", f"Spans of calls whose request had at least one, counted once a day and detector. {_SOURCE}", f"SELECT sum(p.InRequestSpans) AS Spans {_FROM}", COUNT, width=6))
         .with_panel(number("Kinds", f"How many detectors found something. {_SOURCE}", f"SELECT uniqExact(p.Detector) AS Detectors {_FROM}", COUNT, width=6))
         .with_panel(stacked("Found by detector", f"{_SOURCE}", _over_time("p.Detector", "sum(p.Hits)"), COUNT, interval="1d"))
         .with_panel(stacked("Sent by provider", f"What stood in requests, by who received it. {_SOURCE}", _over_time(named("p.Provider", UNKNOWN), "sum(p.InRequestHits)"), COUNT, interval="1d"))
         .with_panel(bars("Found, by detector", f"{_SOURCE}", _ranked("p.Detector", "sum(p.Hits)"), COUNT))
         .with_panel(bars("Sent, by app", f"What stood in requests. {_SOURCE}", _ranked(named("p.App"), "sum(p.InRequestHits)"), COUNT))
         .with_panel(bars("Sent, by provider", f"What stood in requests. {_SOURCE}", _ranked(named("p.Provider", UNKNOWN), "sum(p.InRequestHits)"), COUNT))
-        .with_panel(ranking("Who sends what to whom", f"Sent is part of Found. {_SOURCE}", _FLOWS, tuple(Column(name, COUNT, width=100) for name in ("Found", "Sent", "Calls")), width=24, height=10))
+        .with_panel(ranking("Who sends what to whom", f"Sent is part of Found. {_SOURCE}", _FLOWS, tuple(Column(name, COUNT, width=100) for name in ("Found", "Sent", "Spans")), width=24, height=10))
     )  # fmt: skip
