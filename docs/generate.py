@@ -10,6 +10,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -153,6 +154,8 @@ def _spell(annotation: Any) -> str:
         return f"mapping to {_spell(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "options"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{member.value}`" for member in annotation)
     names = {"str": "text", "int": "whole number", "float": "number", "Decimal": "number", "bool": "true, false",
              "Path": "path", "SecretStr": "secret", "date": "date"}  # fmt: skip
     return names.get(annotation.__name__, annotation.__name__)
@@ -178,7 +181,7 @@ def _default(field: FieldInfo) -> str:
         return f"`{str(value).lower()}`"
     if isinstance(value, list | tuple):
         return "`[" + ", ".join(map(str, value)) + "]`"
-    return f"`{value}`"
+    return f"`{value}`".replace("\n", "\\n")  # a row of a table is one line
 
 
 def _whole_default(value: BaseModel) -> str:

@@ -30,7 +30,7 @@ class NopConfig(ExporterConfig):
 
 
 class Nop(Exporter[NopConfig]):
-    """Takes everything and delivers nothing: what reaches it is counted (`spanledger_pipeline_items`) and dropped."""
+    """Takes everything and delivers nothing: what reaches it is counted (`spanledger_pipeline_items_total`) and dropped."""
 
     Config = NopConfig
     signals = frozenset(Signal)

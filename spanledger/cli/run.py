@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import TYPE_CHECKING
 
 from spanledger.cli.shell import ConfigOption, SetOption, err, examples, program
@@ -69,8 +70,8 @@ def _welcome(service: Service) -> None:
         table.add_row("Out", exporter)
     table.add_row("Data", str(service.parts.config.service.data_dir))
     if service.admin.pages:
-        table.add_row("Look", f"[bold]{service.admin.pages}[/]")
-    table.add_row("Admin", f"http://{service.admin.endpoint}  (/readyz, /metrics, SQL at /clickhouse/)")
+        table.add_row("Look", f"[bold]{reached(service.admin.pages)}[/]")
+    table.add_row("Admin", f"http://{reached(service.admin.endpoint)}  (/readyz, /metrics, SQL at /clickhouse/)")
     err.print()
     err.print("[bold green]Spanledger is ready.[/]")
     err.print(table)
@@ -87,12 +88,17 @@ def _welcome(service: Service) -> None:
     err.print()
 
 
+def reached(address: str) -> str:
+    """An address that listens on every interface, as it is reached on this machine."""
+    return re.sub(r"(?<![\d.])0\.0\.0\.0:", "127.0.0.1:", address).replace("[::]:", "[::1]:")
+
+
 def _environment(service: Service) -> list[str]:
     """The two lines that make an OpenTelemetry exporter send here."""
     for scheme, protocol in (("grpc", "grpc"), ("http", "http/protobuf")):
         for endpoint in service.parts.endpoints:
             if endpoint.startswith(scheme):
-                address = endpoint.partition("://")[2]
+                address = reached(endpoint.partition("://")[2])
                 secure = "s" if endpoint.partition("://")[0].endswith("s") else ""
                 return [f"export OTEL_EXPORTER_OTLP_ENDPOINT=http{secure}://{address}", f"export OTEL_EXPORTER_OTLP_PROTOCOL={protocol}"]  # fmt: skip
     return []

@@ -63,7 +63,8 @@ def test_the_composed_service_mounts_and_publishes_what_its_config_says() -> Non
     config = ROOT / next(source for source, target in mounts.items() if target == SERVICE["command"][-1])
     loaded = loads(config.read_text(encoding="utf-8"), config.name, ENV)
     protocols = loaded.receivers["otlp"].config.protocols  # type: ignore[attr-defined]
-    listening = {endpoint.rpartition(":")[2] for endpoint in (protocols.grpc.endpoint, protocols.http.endpoint)}
+    ports = (protocols.grpc.endpoint, protocols.http.endpoint, loaded.service.admin.endpoint)
+    listening = {endpoint.rpartition(":")[2] for endpoint in ports}
     published = [port.split(":") for port in SERVICE["ports"]]
     assert {target for _, _, target in published} == listening
     assert {address for address, _, _ in published} == {"127.0.0.1"}, "on the host's loopback, unless somebody decides"

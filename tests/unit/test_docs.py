@@ -38,6 +38,16 @@ def test_pages_say_something(page):
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_tables_have_whole_rows(page):
+    """A row is one line: what a default or a description breaks is no table any more."""
+    fenced = False
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        fenced ^= line.startswith("```")
+        assert fenced or not line.startswith("|") or line.endswith("|"), f"{page}:{number}: {line[:60]}"
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     """Files that a page links to exist, and the headings that it points at too."""
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import pytest
 
 from config import load
 from config.errors import SpanledgerError
+from spanledger.cli.run import reached
 from spanledger.service import Service
 from spanledger.web import WebServer
 
@@ -30,3 +31,16 @@ def test_a_port_of_a_web_server_that_is_taken():
     assert str(caught.value) == (
         f"service.admin.endpoint: cannot listen on {address}: Address already in use; is another collector running? Port 0 takes a free one"
     )
+
+
+@pytest.mark.parametrize(
+    ("listens", "shown"),
+    [
+        ("0.0.0.0:4317", "127.0.0.1:4317"),
+        ("http://[::]:8787/ui/", "http://[::1]:8787/ui/"),
+        ("10.0.0.0:4317", "10.0.0.0:4317"),
+    ],
+)
+def test_an_address_that_is_every_interface_is_shown_as_one_to_open(listens, shown):
+    """What a start prints is there to be copied."""
+    assert reached(listens) == shown
