@@ -216,8 +216,8 @@ class _Calls:
         return self._read
 
     def rows(self, at: I64) -> _Calls:
-        """Some of them."""
-        return _Calls(self.frame if len(at) == len(self.frame) else self.frame[at])
+        """Some of them, or all, in their order."""
+        return self if len(at) == len(self.frame) else _Calls(self.frame[at])
 
     def row(self, at: int) -> Row:
         """One of them; what is not known has a word for it."""
