@@ -2,8 +2,10 @@
 
     identity     a span is itself once: trace id and span id
     id           the same response id, over traces too; unless the id proves to be nobody's
-    numbers      one trace, a common model name and equal numbers: one above the other, or side by side at one time
-    half told    one above the other, as well, of which one succeeded and tells no numbers, as many do of streams
+    numbers      one trace, a common model name (of which one may be the other's with a date) and equal numbers: one above
+                 the other, or side by side at one time
+    half told    one above the other, as well, of which one succeeded and tells no numbers, as many do of streams; or
+                 neither tells any, and one no model either
     copy         is a call, if no call stands above it
     wrapper      stands for one unknown call, while no call stands below it
     rollup       is a call, if nothing below it tells usage
@@ -15,10 +17,12 @@ nor batches nor restarts can matter.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -30,6 +34,15 @@ GATEWAY = 1
 NEIGHBOURS = 32
 #: One answer has at most a few reports; an id under which this many kinds of answer came is nobody's.
 KINDS_PER_ID = 50
+#: How the name of what was served ends, where only the model's name was asked for.
+_DATED = re.compile(r"[-@](?:20\d{6}|20\d\d-\d\d-\d\d)$")
+
+
+@lru_cache(4096)
+def _spellings(model: str) -> tuple[str, str]:
+    """A model's name without its provider, and that without its date."""
+    name = model.lower().rpartition("/")[2]
+    return name, _DATED.sub("", name)
 
 
 @dataclass(eq=False, slots=True)
@@ -44,6 +57,7 @@ class Report:
     end: int = field(init=False)
     usage: tuple[int, int] | None = field(init=False)
     names: frozenset[str] = field(init=False)
+    undated: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         row = self.row
@@ -54,7 +68,9 @@ class Report:
         told = (row.get("input_tokens") or 0, row.get("output_tokens") or 0)
         self.usage = told if any(told) else None  # zero in and zero out is no usage
         models = (row.get("request_model"), row.get("response_model"), row.get("upstream_model"))
-        self.names = frozenset(model.lower().rpartition("/")[2] for model in models if model)
+        spellings = [_spellings(model) for model in models if model]
+        self.names = frozenset(name for name, _ in spellings)
+        self.undated = frozenset(name for both in spellings for name in both)
 
     @property
     def order(self) -> tuple[int, Key]:
@@ -84,6 +100,10 @@ class Report:
 
     def below(self, other: Report) -> bool:
         return any(above is other for above in self.ancestors())
+
+    def same_model(self, other: Report) -> bool:
+        """Whether a name is common to both; two dates of one model are two models."""
+        return bool(self.names & other.undated or self.undated & other.names)
 
 
 @dataclass(eq=False, slots=True)
@@ -138,7 +158,7 @@ def _nobodys(members: Sequence[Report]) -> bool:
     for report in members:
         if report.usage is not None and not report.hit:
             by_source[report.row.get("source")].append(report)
-            kinds[report.usage, report.names].add(report.key[0])
+            kinds[report.usage, report.undated].add(report.key[0])
     if len(kinds) > KINDS_PER_ID:
         return True
     for (usage, names), (other, names_) in combinations(kinds, 2):
@@ -195,7 +215,8 @@ def _by_numbers(calls: list[Call]) -> list[Call]:
     ids = {groups.root(call.reports[0]): {call.id} - {""} for call in calls}
     for beside, _, one, other in [*sorted(pairs, key=_pair_order), *sorted(half, key=_pair_order)]:
         a, b = groups.root(one), groups.root(other)
-        if a == b or not one.names & other.names or not groups.sources(one).isdisjoint(groups.sources(other)):
+        akin = one.same_model(other) or (not beside and _unnamed(one, other))
+        if a == b or not akin or not groups.sources(one).isdisjoint(groups.sources(other)):
             continue
         if one.usage != other.usage and groups.tells(one) and groups.tells(other):
             continue  # what the one lacks, another report of the same call has told
@@ -204,6 +225,11 @@ def _by_numbers(calls: list[Call]) -> list[Call]:
         groups.join(one, other)
         ids[groups.root(one)] = ids[a] | ids[b]
     return [Call(reports, any(call_of[r].replay for r in reports)) for reports in groups.all()]
+
+
+def _unnamed(one: Report, other: Report) -> bool:
+    """Whether neither tells numbers and one not even a model, as a framework does of a call that failed."""
+    return one.usage is None and other.usage is None and not (one.names and other.names)
 
 
 def _half_told(reports: Iterable[Report]) -> Iterator[tuple[Report, Report]]:

@@ -92,8 +92,9 @@ class Book:
     def find(self, wanted: Wanted) -> tuple[Found | None, tuple[str, ...]]:
         """The first of the wanted models that has a price, and the steps taken. None: nothing prices it.
 
-        For each model: an override; the provider that the name itself names (`openai/gpt-4o`); the provider
-        that the call names; the maker that the name suggests (never for self-hosted providers).
+        For each model: an override; the provider that the call names, if it lists the whole name (Groq sells
+        `openai/gpt-oss-120b`); the provider that the name itself names (`openai/gpt-4o`); the provider that the call
+        names; the maker that the name suggests (never for self-hosted providers).
         """
         steps: list[str] = []
         for model in dict.fromkeys(name for name in wanted.models if name):
@@ -152,6 +153,9 @@ class Book:
 
         own_hosted = (named or "").lower() in names["self_hosted"]
         bare = model
+        seller = self._provider(named) if named and not own_hosted and "/" in model else None
+        if seller and (listed := seller.find_model(model)) and "/" in listed.id:
+            yield from once(seller, model, f"the call says {named}, which lists the whole name")
         if "/" in model:
             prefix, rest = model.split("/", 1)
             if prefix.lower() in names["self_hosted"]:

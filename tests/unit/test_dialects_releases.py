@@ -321,3 +321,96 @@ def test_generate_text_of_vercels_ai_sdk_5_tells_no_cached_tokens() -> None:
     assert facts(report(known, scope="ai"), "cache_read_tokens", "usage_flags") == (320, None)
     newer = {**told, "ai.usage.inputTokens": 1471}
     assert facts(report(newer, scope="ai"), "usage_flags") == (None,)
+
+
+class TestOpenAIAgents:
+    """The OpenAI Agents SDK hands its instrumentations less of Chat Completions than of Responses."""
+
+    ANSWER = '[{"id":"__fake_id__","output":[{"id":"__fake_id__","provider_data":{"response_id":"chatcmpl-1"}}],"usage":{"input_tokens_details":{"cached_tokens":64,"cache_write_tokens":8},"output_tokens_details":{"reasoning_tokens":5}}}]'  # fmt: skip
+    PARTS = ("response_id", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+    def test_openinference_tells_parts_of_streams_inside_the_answer_and_none_of_others(self) -> None:
+        told = {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "gpt-4.1",
+            "llm.system": "openai",
+            "llm.token_count.prompt": 100,
+            "llm.token_count.completion": 20,
+        }
+        how = {"scope": "openinference.instrumentation.openai_agents"}
+        assert facts(report(told, **how), "usage_flags", "provider") == (["no_cache_counts"], "openai")
+        stream = report({**told, "output.value": self.ANSWER}, **how)
+        assert facts(stream, *self.PARTS, "usage_flags") == ("chatcmpl-1", 64, 8, 5, None)
+        other = {**told, "llm.model_name": "anthropic/claude-sonnet-4-5", "llm.invocation_parameters": '{"model_impl": "litellm"}'}  # fmt: skip
+        assert facts(report(other, **how), "provider") == ("anthropic",)
+        elsewhere = report({**told, "output.value": self.ANSWER}, scope="openinference.instrumentation.openai")
+        assert facts(elsewhere, *self.PARTS) == (None, None, None, None)
+
+    def test_logfire_has_the_sdks_own_sum(self) -> None:
+        usage = '{"input_tokens_details":{"cached_tokens":64,"cache_write_tokens":8},"output_tokens_details":{"reasoning_tokens":5}}'
+        told = {
+            "gen_ai.request.model": "anthropic/claude-sonnet-4-5",
+            "gen_ai.system": "openai",
+            "gen_ai.usage.input_tokens": 100,
+            "gen_ai.usage.output_tokens": 20,
+            "model_config": '{"model_impl":"litellm"}',
+            "usage": usage,
+            "output": self.ANSWER,
+        }
+        found = report(told, scope="logfire.openai_agents")
+        assert facts(found, *self.PARTS, "provider") == ("chatcmpl-1", 64, 8, 5, "anthropic")
+
+
+class TestOpenInferenceClients:
+    @pytest.mark.parametrize("client", ["mistralai", "together", "portkey", "ollama", "vertexai", "ag2"])
+    def test_a_client_without_a_word_for_cached_tokens(self, client: str) -> None:
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "m", "llm.token_count.prompt": 5}
+        found = report(told, scope=f"openinference.instrumentation.{client}")
+        assert facts(found, "usage_flags") == (["no_cache_counts"],)
+
+    def test_cohere_bills_other_counts_than_its_tokens(self) -> None:
+        told = {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "command-a-03-2025",
+            "llm.token_count.prompt": 1537,
+            "llm.token_count.completion": 56,
+        }
+        how = {"scope": "openinference.instrumentation.cohere"}
+        counts = ("response_id", "input_tokens", "output_tokens", "usage_flags")
+        answer = '{"id":"c-1","usage":{"billed_units":{"input_tokens":1040.0,"output_tokens":54.0},"tokens":{"input_tokens":1537.0}}}'
+        assert facts(report({**told, "output.value": answer}, **how), *counts) == ("c-1", 1040, 54, None)
+        assert facts(report(told, **how), *counts) == (None, 1537, 56, ["estimated:cohere_tokens"])
+        vectors = {"openinference.span.kind": "EMBEDDING", "embedding.model_name": "embed-v4.0", "output.value": '{"id":"e-1","meta":{"billed_units":{"input_tokens":7.0}}}'}  # fmt: skip
+        assert facts(report(vectors, **how), *counts) == (None, 7, None, None)
+
+    def test_instructor_wraps_the_calls_of_its_client(self) -> None:
+        told = {"openinference.span.kind": "CHAIN", "llm.model_name": "gpt-4.1"}
+        assert facts(report(told, scope="openinference.instrumentation.instructor"), "role") == ("wrapper",)
+
+
+class TestMistralSdk:
+    SCOPE = "mistralai_sdk_tracer"
+
+    def test_version_1_names_operations_of_the_api(self) -> None:
+        told = {
+            "gen_ai.request.model": "mistral-embed",
+            "gen_ai.usage.prompt_tokens": 9,
+            "gen_ai.usage.output_tokens": 0,
+        }
+        found = report(told, scope=self.SCOPE, name="embeddings_v1_embeddings_post")
+        assert facts(found, "dialect", "operation", "provider", "input_tokens") == ("mistral_sdk", "embeddings", "mistral_ai", 9)  # fmt: skip
+        chat = report({**told, "gen_ai.usage.output_tokens": 2}, scope=self.SCOPE, name="chat_completion_v1_post")
+        assert facts(chat, "role", "operation", "usage_flags") == ("call", "chat", ["no_cache_counts"])
+
+    def test_version_1_tells_no_usage_of_a_stream_which_is_a_call_all_the_same(self) -> None:
+        found = report({"gen_ai.request.model": "mistral-small-latest"}, scope=self.SCOPE, name="stream_chat")
+        assert facts(found, "role", "streaming", "input_tokens") == ("call", True, None)
+        assert report({"http.url": "/v1/models"}, scope=self.SCOPE, name="list_models_v1_models_get") is None
+
+    def test_newer_versions_follow_the_conventions(self) -> None:
+        told = {**CLAUDE, "gen_ai.request.model": "mistral-small-latest", READ: 8}
+        assert facts(report(told, scope=self.SCOPE), "cache_read_tokens", "input_tokens", "usage_flags") == (
+            8,
+            100,
+            None,
+        )

@@ -111,6 +111,27 @@ def test_side_by_side_needs_trace_model_numbers_and_time() -> None:
     assert len(rows([call(1, 1, 9, i=5, o=6, id="a"), call(1, 2, 9, i=5, o=6, id="b", **GATEWAY)])) == 2
 
 
+def test_what_was_asked_for_by_name_is_served_with_a_date() -> None:
+    """Scenario: the framework tells what was served, the client below it only what it asked for. Two dates are two models."""
+    served, asked = "gpt-4.1-2025-04-14", "gpt-4.1"
+    assert (
+        len(rows([call(1, 1, i=5, o=6, model=served), call(1, 2, 1, at=5, took=50, i=5, o=6, model=asked, **SDK)])) == 1
+    )
+    assert len(rows([call(1, 1, i=5, o=6, model=served), call(1, 2, 1, at=5, took=50, model=asked, i=None, o=None, **SDK)])) == 1  # fmt: skip
+    other = call(1, 2, 1, at=5, took=50, i=5, o=6, model="gpt-4.1-2025-09-01", **SDK)
+    assert len(rows([call(1, 1, i=5, o=6, model=served), other])) == 2
+
+
+def test_a_failure_without_a_model_is_that_of_the_call_below_it() -> None:
+    """Scenario: a stream was hung up. The framework's span tells neither model nor numbers, its client's only the model."""
+    above = call(1, 1, i=None, o=None, model=None, status="Error")
+    assert len(rows([above, call(1, 2, 1, at=5, took=50, i=None, o=None, **SDK)])) == 1
+    assert len(rows([above, call(1, 2, 1, at=5, took=50, i=5, o=6, **SDK)])) == 2, (
+        "a failure with numbers is another story"
+    )
+    assert len(rows([above, call(1, 2, at=5, took=50, i=None, o=None, **SDK)])) == 2, "nothing says that it is below"
+
+
 @pytest.mark.parametrize("workers", [2, 7, 40])
 def test_concurrent_equal_calls_stay_as_many(workers: int) -> None:
     """Scenario: n workers send the same prompt at the same time, no ids, seen by the app and by the gateway: n rows."""

@@ -187,6 +187,20 @@ def test_names_that_clouds_use(model, provider, expected):
     assert expected in found.source
 
 
+@pytest.mark.parametrize(
+    ("model", "provider", "expected"),
+    [
+        ("openai/gpt-oss-120b", "groq", "groq/openai/gpt-oss-120b"),
+        ("deepseek/deepseek-chat", "openrouter", "openrouter/deepseek/deepseek-chat"),
+        ("openai/gpt-4o", "openai", "openai/gpt-4o"),
+        ("anthropic/claude-sonnet-4-5", "openai", "anthropic/claude-sonnet-4-5"),
+    ],
+)
+def test_a_seller_that_lists_the_makers_name_with_the_models_asks_its_own_price(model, provider, expected):
+    """What is no name of the seller's is read as provider and model."""
+    assert find(model, provider=provider).source.endswith(expected)
+
+
 def by_id(provider: str, model: str):
     owner = next(p for p in providers if p.id == provider)
     return next(m for m in owner.models if m.id == model)
