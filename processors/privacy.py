@@ -30,13 +30,20 @@ KIND = "privacy.pii_sent"
 MOST = 10_000
 _HOUR_NS = 3600 * 10**9
 _UNKNOWN = "(unknown)"
-#: How detectors are called in a sentence; the others go by their id.
+#: How detectors are called in a sentence; of the others it says what they find.
 _NAMES = {
+    "aws_access_key": "AWS access keys",
+    "aws_secret_key": "AWS secret keys",
     "card": "Payment card numbers",
+    "date_of_birth": "Dates of birth",
     "email": "E-mail addresses",
     "iban": "Bank account numbers",
     "ip_address": "IP addresses",
+    "jwt": "JSON Web Tokens",
+    "passport": "Passport numbers",
+    "password": "Passwords",
     "phone": "Phone numbers",
+    "private_key": "Private keys",
     "us_ssn": "Social security numbers",
 }
 #: What costs money, or a person's identity, when it is in the wrong hands.
@@ -127,7 +134,7 @@ class Privacy(Processor[PrivacyConfig]):
                 KIND,
                 subject,
                 row["start_ns"],
-                f"{_NAMES.get(detector, detector)} reach {provider}, from {'an unknown app' if app is None else f'app {app}'}.",
+                f"{_NAMES.get(detector, f'Values that {detector} finds')} reach {provider}, from {'an unknown app' if app is None else f'app {app}'}.",
                 self.config.severities.get(detector, Severity.CRITICAL if detector in _CRITICAL else Severity.WARNING),
                 evidence=(Evidence(row["trace_id"], row["span_id"]),),
                 quiet_ns=self._quiet_ns,

@@ -109,3 +109,11 @@ def test_what_the_options_leave_out_makes_no_finding() -> None:
 
 def test_a_clock_that_is_years_ahead_says_nothing() -> None:
     assert seen(processor(), call(f"Charge {CARD}.", at_ns=NOON_NS + 10**18)) == ()
+
+
+def test_what_has_no_name_of_its_own_is_told_by_its_detector() -> None:
+    """A sentence, not an identifier where its subject should be."""
+    (named,) = seen(processor(), call("Born on 1984-02-13, date of birth 13.02.1984."))
+    assert named.message == "Dates of birth reach openai, from app checkout."
+    (other,) = seen(processor(), call("Mein Konto: user id tax IdNr 86 095 742 719."))
+    assert other.message == "Values that de_idnr finds reach openai, from app checkout."
