@@ -12,6 +12,7 @@ import numpy as np
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
+from collector.otlp.growing import twice
 from collector.otlp.tables import I32, I64, U8, Text
 from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes, prefetch
 
@@ -73,7 +74,7 @@ def intern(
             code = np.int64(table[slot])
         if code < 0:
             if count == len(first):
-                first, hashes, after = _twice(first), _twice(hashes), _twice(after)
+                first, hashes, after = twice(first), twice(hashes), twice(after)
                 table = np.full(2 * len(table), -1, np.int32)
                 for known in range(count):
                     slot = hashes[known] & (len(table) - 1)
@@ -93,13 +94,6 @@ def intern(
         codes[row] = code
         last[of] = code
     return codes, first[:count], types
-
-
-@kernel
-def _twice(values: I64) -> I64:
-    larger = np.empty(2 * len(values), np.int64)
-    larger[: len(values)] = values
-    return larger
 
 
 def texts(body: U8, text: Text, group: I32 = ALONE, groups: int = 1) -> tuple[I32, I64]:

@@ -53,10 +53,8 @@ class LetterTable:
         except (Damaged, struct.error):
             counters = Counters()
             for letter in self.heads(txn):
-                counters.next = letter.id + 1
-                counters.count += 1
-                counters.items += letter.items
-                counters.size += letter.size
+                counters.next = letter.id
+                counters.add(letter.items, letter.size)
             return counters
 
     def put(self, txn: Txn, letter: DeadLetter) -> Counters:
@@ -80,10 +78,7 @@ class LetterTable:
         }
         self.records.put(txn, key + HEAD, json.dumps(head, separators=(",", ":")).encode())
         self.records.put(txn, key + BODY, letter.body)
-        counters.next += 1
-        counters.count += 1
-        counters.items += letter.items
-        counters.size += len(letter.body)
+        counters.add(letter.items, len(letter.body))
         self.counters.put(txn, _COUNTERS_KEY, counters.pack())
         return counters
 
@@ -116,11 +111,7 @@ class LetterTable:
         letter = self._head(txn, key + HEAD, record)
         self.records.delete(txn, key + HEAD)
         self.records.delete(txn, key + BODY)
-        counters.count -= 1
-        counters.items -= letter.items
-        counters.size -= letter.size
-        if not counters.count:
-            counters.items = counters.size = 0
+        counters.remove(letter.items, letter.size)
         self.counters.put(txn, _COUNTERS_KEY, counters.pack())
         return counters
 

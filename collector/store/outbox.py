@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -35,6 +35,19 @@ class Counters:
     count: int = 0
     items: int = 0
     size: int = 0  # bytes of the bodies
+
+    def add(self, items: int, size: int) -> None:
+        """One more, behind all others."""
+        self.next += 1
+        self.count += 1
+        self.items += items
+        self.size += size
+
+    def remove(self, items: int, size: int) -> None:
+        """One less; of one that could not be read, nothing is known but that."""
+        self.count -= 1
+        self.items = self.items - items if self.count else 0
+        self.size = self.size - size if self.count else 0
 
     def pack(self) -> bytes:
         return _COUNTERS.pack(self.next, self.count, self.items, self.size)
@@ -83,10 +96,7 @@ class OutboxTable:
         head = {"items": payload.items, "size": len(payload.body), "meta": payload.meta, "time_ns": now_ns()}
         self.records.put(txn, key + HEAD, json.dumps(head, separators=(",", ":")).encode())
         self.records.put(txn, key + BODY, payload.body)
-        counters.next += 1
-        counters.count += 1
-        counters.items += payload.items
-        counters.size += len(payload.body)
+        counters.add(payload.items, len(payload.body))
         self.store(txn, name, counters)
         return counters
 
@@ -115,19 +125,13 @@ class OutboxTable:
         """Remove a payload, also a damaged one; the counters after it."""
         counters = self.load(txn, name)
         key = _key(name, seq)
-        try:
+        head = {"items": 0, "size": 0}
+        with suppress(Damaged):
             packed = self.records.get(txn, key + HEAD)
-            head = json.loads(packed) if packed is not None else None
-        except Damaged:
-            head = None
+            head = head if packed is None else json.loads(packed)
         self.records.delete(txn, key + BODY)
         if self.records.delete(txn, key + HEAD):
-            counters.count -= 1
-            if head is not None:
-                counters.items -= head["items"]
-                counters.size -= head["size"]
-            if not counters.count:
-                counters.items = counters.size = 0
+            counters.remove(head["items"], head["size"])
             self.store(txn, name, counters)
         return counters
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp.compiled import kernel
+from collector.otlp.growing import twice
 from collector.otlp.tables import I32, I64, U8
 from collector.otlp.wire import Flag, Int, address, copy, load8, load64, store8
 
@@ -110,7 +111,7 @@ def _fold(body: U8, off: I64, size: I32, zeros: I64) -> tuple[U8, I64, I64, I64]
                     extra[known - 1] = passed
                     continue
                 if known == len(at):
-                    at, extra = _twice(at), _twice(extra)
+                    at, extra = twice(at), twice(extra)
                 at[known], extra[known] = put, passed
                 known += 1
         store8(out, put, np.int64(10))
@@ -184,13 +185,6 @@ def _ascii_for(point: Int, zeros: I64) -> Int:
     return _KEEP
 
 
-@kernel
-def _twice(values: I64) -> I64:
-    larger = np.empty(2 * len(values), np.int64)
-    larger[: len(values)] = values
-    return larger
-
-
 class Numbers(NamedTuple):
     """Runs of digits: buffer[first:last + 1] in a row, in order.
 
@@ -251,7 +245,7 @@ def _numbers(buffer: U8, start: I64, least: Int, gap: Int) -> tuple[I32, I64, I6
             if count < least:
                 continue
             if known == len(rows):
-                rows, firsts, lasts, dull = _twice(rows), _twice(firsts), _twice(lasts), _twice(dull)
+                rows, firsts, lasts, dull = twice(rows), twice(firsts), twice(lasts), twice(dull)
             before = _beside(data, first - 1, first - 2, start[row], end)
             after = _beside(data, last + 1, last + 2, start[row], end)
             rows[known], firsts[known], lasts[known] = row, first, last

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from collector.otlp.compiled import kernel
+from collector.otlp.growing import roomy, twice
 from collector.otlp.tables import I32, I64, U8
 from collector.otlp.wire import Int, address, copy, load8
 from processors.redaction import escapes as E
@@ -26,32 +27,6 @@ _LETTERS = tuple(b"nrtbfuxU/\"'")
 
 # What becomes of a row
 PLAIN, READ, TOO_DEEP = range(3)
-
-
-@kernel
-def _grown8(values: U8, size: Int) -> U8:
-    """The array, or a larger copy of it, with room for `size`."""
-    if size <= len(values):
-        return values
-    larger = np.empty(2 * size, np.uint8)
-    larger[: len(values)] = values
-    return larger
-
-
-@kernel
-def _grown32(values: I32, size: Int) -> I32:
-    if size <= len(values):
-        return values
-    larger = np.empty(2 * size, np.int32)
-    larger[: len(values)] = values
-    return larger
-
-
-@kernel
-def _twice(values: I64) -> I64:
-    larger = np.empty(2 * len(values), np.int64)
-    larger[: len(values)] = values
-    return larger
 
 
 @kernel
@@ -179,9 +154,9 @@ def unescape(body: U8, off: I64, size: I32) -> tuple[U8, U8, I64, I32, I32, I32,
         # The view that was read last: place (-1: the row itself, which is not in the buffer), size, segments first : n
         here, length, first = np.int64(-1), np.int64(size[row]), n
         for level in range(1, MOST_LEVELS + 2):
-            out_array = _grown8(out_array, used + 2 * length)
+            out_array = roomy(out_array, used + 2 * length)
             room = 2 * n - first + length + 2
-            place, raw, marks = _grown32(place, room), _grown32(raw, room), _grown8(marks, room)
+            place, raw, marks = roomy(place, room), roomy(raw, room), roomy(marks, room)
             out = address(out_array)
             source, start = (data, off[row]) if here < 0 else (out, here)
             made, behind, telling, meant = np.int64(0), n, False, True
@@ -194,10 +169,10 @@ def unescape(body: U8, off: I64, size: I32) -> tuple[U8, U8, I64, I32, I32, I32,
             if deepest or not meant:
                 # What was read from is looked at.
                 if views == len(view_off):
-                    view_off, view_first, view_behind = _twice(view_off), _twice(view_first), _twice(view_behind)
+                    view_off, view_first, view_behind = twice(view_off), twice(view_first), twice(view_behind)
                     more = 2 * views
-                    view_size, view_row = _grown32(view_size, more), _grown32(view_row, more)
-                    view_level = _grown32(view_level, more)
+                    view_size, view_row = roomy(view_size, more), roomy(view_row, more)
+                    view_level = roomy(view_level, more)
                 view_row[views], view_level[views], view_size[views] = row, level - 1, length
                 view_off[views], view_first[views], view_behind[views] = here, first, n
                 if here < 0:
