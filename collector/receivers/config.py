@@ -74,9 +74,9 @@ class GrpcConfig(StrictModel):
 class CorsConfig(StrictModel):
     """Which web pages may send from a browser."""
 
-    allowed_origins: tuple[str, ...] = Field(min_length=1)
+    allowed_origins: list[str] = Field(min_length=1)
     """Origins such as `https://app.example.com`; `*` stands for any text within one, alone for every origin."""
-    allowed_headers: tuple[str, ...] = ()
+    allowed_headers: list[str] = Field(default_factory=list)
     """Request headers that pages may set besides Content-Type and Authorization."""
     max_age: Duration = Field(default=7200.0, ge=0)
     """How long browsers may remember the permission."""

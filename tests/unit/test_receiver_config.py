@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from collector.receivers.config import OtlpConfig
+from collector.receivers.config import CorsConfig, OtlpConfig
+from config.loader import loads
 from config.types import parse_endpoint
 
 
@@ -84,3 +85,29 @@ def test_every_option_says_what_it_means() -> None:
     for name, schema in whole["$defs"].items():
         assert schema.get("description"), name
         check(schema, name)
+
+
+def test_every_option_of_a_port_can_be_written_in_a_file() -> None:
+    """Files are read strictly: what a list, a path or a choice is in YAML has to be taken at any depth."""
+    text = """
+receivers:
+  otlp:
+    protocols:
+      grpc:
+        endpoint: "127.0.0.1:0"
+        tls: {cert_file: a.pem, key_file: b.pem, client_ca_file: c.pem, min_version: "1.3", reload_interval: 5s}
+        auth: {token: t, tokens_file: tokens.yaml, clients: {search: {token: u, attributes: {team: search}}}}
+        keepalive: {server_parameters: {max_connection_idle: 1m, time: 10s}}
+      http:
+        endpoint: "127.0.0.1:0"
+        traces_url_path: /traces
+        cors: {allowed_origins: ["https://*.example.com"], allowed_headers: [X-Team], max_age: 10m}
+exporters: {nop: }
+service: {pipelines: {traces: {receivers: [otlp], exporters: [nop]}}}
+"""
+    config = loads(text, "ports.yaml").receivers["otlp"].config
+    assert isinstance(config, OtlpConfig)
+    assert config.protocols.http is not None
+    assert config.protocols.http.cors == CorsConfig(
+        allowed_origins=["https://*.example.com"], allowed_headers=["X-Team"], max_age=600.0
+    )
