@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 
 #: Results go to standard output, everything said about them to standard error: pipes stay clean.
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 class CommandError(Exception):

@@ -158,3 +158,9 @@ def test_version(capsys):
     shown = run(capsys, "version").ok()
     assert shown.startswith("spanledger 0.1.0\n")
     assert "genai-prices" in shown
+
+
+def test_what_is_between_colons_is_shown_as_it_is(config, capsys):
+    """`${env:V:-default}` holds `:V:`, which a terminal library takes for the name of a picture."""
+    config.write_text(CONFIG.replace("hunter2", "${env:V}"))
+    assert "or give a default: ${env:V:-default}" in run(capsys, "validate", str(config)).err
