@@ -268,11 +268,10 @@ def _print(report: Report, names: list[str], since: str, until: str | None, tren
     cached, failed = ("cache_read_tokens",), ("cache_read_tokens", "failed")
     nothing: Trends = {}
     choices = ((trends, ()), (trends, cached), (nothing, cached), (nothing, failed))
-    for whole, (shown, left_out) in (
-        *product((True, False), choices),
-        (False, (nothing, tuple(key for _, key in _CELLS))),
-    ):
-        table = _table(report, names, [cell for cell in _CELLS if cell[1] not in left_out], shown, whole)
+    everything = (nothing, tuple(key for _, key in _CELLS))
+    for room, (shown, left_out) in (*product((28, 14, 8), choices), (8, everything)):
+        figures = [cell for cell in _CELLS if cell[1] not in left_out and report.total[cell[1]]]
+        table = _table(report, names, figures, shown, room)
         if sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) <= out.width:
             break
     out.print(f"Costs {period}")
@@ -295,8 +294,8 @@ def _print(report: Report, names: list[str], since: str, until: str | None, tren
     err.print(f"[dim]from {report.where}[/]")
 
 
-def _table(report: Report, names: list[str], figures: list[tuple[str, str]], trends: Trends, whole: bool) -> Table:
-    """The lines; names fold where there is no room for them (not those of a usual length, if `whole`), figures keep theirs."""
+def _table(report: Report, names: list[str], figures: list[tuple[str, str]], trends: Trends, room: int) -> Table:
+    """The lines; names fold where they are longer than `room` and do not fit, figures keep their width."""
     from rich import box
     from rich.table import Table
 
@@ -304,7 +303,7 @@ def _table(report: Report, names: list[str], figures: list[tuple[str, str]], tre
     total, lines = report.total, [line for _, line in report.lines]
     for i, name in enumerate(names):
         longest = max(len(keys[i]) for keys, _ in report.lines)
-        width = min(longest, 28 if whole else 14 if len(names) < 4 else 8)
+        width = min(longest, room)
         table.add_column(DIMENSIONS[name].heading, footer="Total" if i == 0 else "", overflow="fold", min_width=width)
     for heading, key in figures:
         shown = [count(line[key]) if line[key] else "" for line in [*lines, total]]

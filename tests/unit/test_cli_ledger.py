@@ -87,6 +87,20 @@ def test_names_of_a_usual_length_stay_whole_at_80_columns(capsys, monkeypatch):
     assert all(len(line) <= 80 for line in shown.partition("Without")[0].splitlines())
 
 
+def test_a_figure_that_is_nothing_in_all_lines_has_no_column(capsys):
+    """Where no call failed, the room is for what there is."""
+
+    def fine(sql: str) -> dict[str, object]:
+        rows, totals = [[*row[:3], "0", *row[4:]] for row in LINES], [*TOTALS[:3], "0", *TOTALS[4:]]
+        return (
+            script(sql) if "trend" in sql or "groupUniqArray" in sql else answer(["d0", "d1", *MEASURES], rows, totals)
+        )
+
+    with ledger(script) as some, ledger(fine) as none:
+        assert "Failed" in run(capsys, "costs", "--admin", some.address).ok()
+        assert "Failed" not in run(capsys, "costs", "--admin", none.address).ok()
+
+
 def test_another_port_is_no_ledger(capsys):
     """A web server that knows no such path is not a collector's admin port, and what to do about it."""
     with serve(lambda _: (404, {}, b'{"code": 5}')) as server:
