@@ -10,7 +10,6 @@ import numpy as np
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
-from collector.otlp.growing import roomy
 from collector.otlp.messages import (
     ANY_VALUE,
     FIELDS,
@@ -297,7 +296,9 @@ def check(body: U8, request: Int, limits: I64, nesting: Int, counts: I64) -> tup
             if not is_utf8(data, start, at):
                 most = n_blob + 3 * (at - start) + 16
                 if most > len(blob):
-                    blob = roomy(blob, most)
+                    larger = np.empty(2 * most, np.uint8)
+                    larger[:n_blob] = blob[:n_blob]
+                    blob = larger
                 out = address(blob)
                 # The text first, five bytes further on than its length can reach.
                 text = n_blob + 5

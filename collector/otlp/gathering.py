@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
-from collector.otlp.growing import roomy
 from collector.otlp.rendering import bound, put_value
 from collector.otlp.tables import I32, I64, U8, U64
 from collector.otlp.wire import Int, address, copy, hash_bytes, load8, load64, store8, store64
@@ -164,7 +163,9 @@ def values(body: U8, type_: U8, number: I64, offset: I64, size: I32, rows: I32, 
             kind, length = np.int64(type_[row]), np.int64(size[row])
             most = at + bound(kind, length)
             if most > len(buffer):
-                buffer = roomy(buffer, most)
+                larger = np.empty(2 * most, np.uint8)
+                larger[:at] = buffer[:at]
+                buffer = larger
                 out = address(buffer)
             at = put_value(out, at, data, kind, number[row], offset[row], length)
     offsets[len(rows)] = at
@@ -202,7 +203,9 @@ def maps(
                 kind, length = np.int64(type_[row]), np.int64(size[row])
                 most = at + bound(kind, length)
                 if most > len(buffer):
-                    buffer = roomy(buffer, most)
+                    larger = np.empty(2 * most, np.uint8)
+                    larger[:at] = buffer[:at]
+                    buffer = larger
                     out = address(buffer)
                 at = put_value(out, at, data, kind, number[row], offset[row], length)
     owners[len(start)] = entry
