@@ -48,16 +48,18 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
         service = Service(loaded)
         wait = until_stopped()
         service.start()
-    _welcome(service)
+    welcome(service)
     wait()
     err.print("Stopping: nothing new is taken, working off what is there. Once more to stop at once.", markup=False)
     service.stop()
     err.print("Stopped.")
 
 
-def _welcome(service: Service) -> None:
+def welcome(service: Service) -> None:
     """Where it listens, and what to set so that a gateway sends there."""
     from rich.table import Table
+
+    from config.loader import SHIPPED
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
@@ -80,6 +82,7 @@ def _welcome(service: Service) -> None:
         err.print("\nPoint a gateway or an OpenTelemetry SDK at it:\n")
         for line in lines:
             err.print(f"  {line}", markup=False, soft_wrap=True)
+    if service.parts.config.source == SHIPPED:  # the commands' defaults reach no other
         name = program()
         err.print(
             f"\nNothing at hand? In another terminal: [cyan]{name} demo[/], then [cyan]{name} costs --by team,model[/]",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from config import load
 from config.errors import SpanledgerError
-from spanledger.cli.run import reached
+from config.loader import SHIPPED
+from spanledger.cli.run import reached, welcome
 from spanledger.service import Service
 from spanledger.web import WebServer
 
@@ -44,3 +47,14 @@ def test_a_port_of_a_web_server_that_is_taken():
 def test_an_address_that_is_every_interface_is_shown_as_one_to_open(listens, shown):
     """What a start prints is there to be copied."""
     assert reached(listens) == shown
+
+
+@pytest.mark.parametrize(("source", "hinted"), [(SHIPPED, True), (Path("own.yaml"), False)])
+def test_commands_are_named_only_where_they_would_reach_this_collector(source, hinted, capsys):
+    """Their defaults are the shipped config's ports and store."""
+    config = SimpleNamespace(source=source, service=SimpleNamespace(data_dir=Path("data")))
+    parts = SimpleNamespace(endpoints=["grpcs://0.0.0.0:4317"], deliveries=[], config=config)
+    welcome(SimpleNamespace(parts=parts, admin=SimpleNamespace(pages="", endpoint="0.0.0.0:8787")))  # type: ignore[arg-type]
+    shown = capsys.readouterr().err
+    assert "export OTEL_EXPORTER_OTLP_ENDPOINT=https://127.0.0.1:4317\n" in shown
+    assert ("demo" in shown) == hinted
