@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from collector.otlp import interning, messages, walking
+from collector.otlp import interning, messages, planning, walking
 from collector.otlp.places import Kind, Place
 from collector.otlp.requests import REQUESTS
 from collector.otlp.splicing import Splice
@@ -159,12 +159,13 @@ def planned(
     if len(rows) == 0:
         return None
     what = np.repeat(
-        np.array([walking.REMOVE, walking.DROP, walking.REPLACE], np.uint8), [len(removed), len(dropped), len(replaced)]
+        np.array([planning.REMOVE, planning.DROP, planning.REPLACE], np.uint8),
+        [len(removed), len(dropped), len(replaced)],
     )
     rows, first = first_of_each(rows)
     others = np.zeros(len(removed) + len(dropped), np.int64)
     where = leaves.off[rows] - leaves.head[rows]
-    done, edits, nodes, pieces, n_edits, n_nodes = walking.plan(
+    done, edits, nodes, pieces, n_edits, n_nodes = planning.plan(
         data,
         messages.REQUESTS[leaves.signal],
         where,

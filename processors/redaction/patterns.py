@@ -49,7 +49,7 @@ class Zone(Enum):
     """Where a trigger is looked for."""
 
     TEXT = auto()  # everywhere
-    NUMBERS = auto()  # where a number stands that is not dull, see folding.py
+    NUMBERS = auto()  # where a number stands that is not dull, see digits.py
     AROUND_NUMBERS = auto()  # within reach of any number: it is a word
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from collector.otlp import interning
 from collector.otlp.tables import I32, I64, U8, Text
-from processors.redaction import folding
+from processors.redaction import digits, folding
 from processors.redaction.detector import Detector
 from processors.redaction.engines import Look, Spots, installed, repeated, united
 from processors.redaction.folding import Folded
@@ -169,9 +169,9 @@ class Scanner:
         in_numbers, in_words = self._looks[Zone.NUMBERS], self._looks[Zone.AROUND_NUMBERS]
         if not in_numbers and not in_words:
             return spots
-        runs = folding.numbers(folded, LEAST_DIGITS, GAP)
+        runs = digits.numbers(folded, LEAST_DIGITS, GAP)
         for look, near, margin in ((in_numbers, runs.shapely(), SHAPES), (in_words, runs, WORDS)):
-            pieces, row, moved = folding.around(folded, near, margin)
+            pieces, row, moved = digits.around(folded, near, margin)
             found = look(pieces.buffer, pieces.start)
             at, move = row[found.row].astype(np.int64), moved[found.row]
             spots = united(spots, Spots(at, found.expression, found.first + move, found.last + move))
