@@ -34,7 +34,8 @@ PRICED, REPORTED, UNPRICED, MISSING, FAILED, REPLAY, IMPOSSIBLE = range(len(STAT
     TEXT_ONLY,
     REQUESTED_MODEL,
     HALF_TOLD,
-) = (1 << bit for bit in range(9))
+    UNCLEAR,
+) = (1 << bit for bit in range(10))
 ASSUMPTIONS = {
     STANDARD_TIER: "standard_tier",  # no report names the tier, and other tiers cost differently
     FIVE_MINUTES: "cache_writes_5m",  # no report says how long the cache writes live
@@ -45,9 +46,12 @@ ASSUMPTIONS = {
     TEXT_ONLY: "text_only",  # audio, images or video cost differently, and no report says how much of it there was
     REQUESTED_MODEL: "requested_model",  # the model that served has no price: the asked one's stands in
     HALF_TOLD: "half_of_usage",  # no report tells the output, or the input, and the model charges for it
+    UNCLEAR: "unclear_usage",  # whether the counts hold what the cache or reasoning took part in is not known
 }
 #: Operations whose tokens are text unless a report says otherwise.
 _OF_SOUND = ("transcription", "speech")
+#: Operations that answer without tokens, though the model's list may name a price for them.
+_NO_OUTPUT = ("embeddings", "rerank")
 #: (part, whole): the part cannot be more.
 _PARTS = (
     ("cache_write_1h_tokens", "cache_write_tokens"),
@@ -60,7 +64,7 @@ _PARTS = (
 _INDEX = {name: kind for kind, name in enumerate(USAGE)}
 _INPUT, _OUTPUT, _READ, _WRITE, _HOUR = range(5)
 _LARGEST = 4e18  # pico-USD; beyond it no int64 can hold what follows
-_IMPOSSIBLE_FLAG, _NO_CACHE_FLAG, _ESTIMATED_FLAG = 1, 2, 4
+_IMPOSSIBLE_FLAG, _NO_CACHE_FLAG, _ESTIMATED_FLAG, _UNCLEAR_FLAG = 1, 2, 4, 8
 _NOTHING = Rates((), np.zeros((1, len(USAGE)), dtype=np.int64))
 
 
@@ -185,9 +189,13 @@ class Usages:
             assumed[five] |= FIVE_MINUTES
         for kind in (_INPUT, _OUTPUT):
             if not self.present[kind].all():
-                assumed[~self.present[kind] & (self._rows[kind] != 0)] |= HALF_TOLD
+                half = ~self.present[kind] & (self._rows[kind] != 0)
+                if kind == _OUTPUT and half.any():
+                    half &= ~calls["operation"].is_in(_NO_OUTPUT).fill_null(False).to_numpy()
+                assumed[half] |= HALF_TOLD
         assumed[(self._flags & _NO_CACHE_FLAG) != 0] |= NO_CACHE_COUNTS
         assumed[(self._flags & _ESTIMATED_FLAG) != 0] |= ESTIMATED
+        assumed[(self._flags & _UNCLEAR_FLAG) != 0] |= UNCLEAR
         return assumed
 
     def _mixed(self) -> Mask:
@@ -275,6 +283,7 @@ def _flags(column: pl.Series) -> NDArray[np.int8]:
         any(flag.startswith("impossible") for flag in flags) * _IMPOSSIBLE_FLAG
         | any(flag == "no_cache_counts" for flag in flags) * _NO_CACHE_FLAG
         | any(flag.startswith("estimated") for flag in flags) * _ESTIMATED_FLAG
+        | any(flag.startswith(("input_unclear", "output_unclear")) for flag in flags) * _UNCLEAR_FLAG
         for flags in kinds
     ]
     return np.array([*bits, 0], dtype=np.int8)[codes]

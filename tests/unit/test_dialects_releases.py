@@ -414,3 +414,51 @@ class TestMistralSdk:
             100,
             None,
         )
+
+
+class TestOpenTelemetrysOwn:
+    """The instrumentations that share util-genai do not share what their input means."""
+
+    SCOPE = "opentelemetry.instrumentation.genai."
+    CACHED = {**CLAUDE, READ: 30}
+
+    def test_bedrocks_numbers_are_copied(self) -> None:
+        found = report({**self.CACHED, "gen_ai.provider.name": "aws.bedrock"}, scope=self.SCOPE + "bedrock")
+        assert facts(found, "input_tokens", "usage_flags") == (130, ["input_exclusive:bedrock_raw"])
+        assert facts(report(self.CACHED, scope=self.SCOPE + "anthropic"), "input_tokens", "usage_flags") == (100, None)
+
+    def test_dspys_has_no_word_for_cache_writes(self) -> None:
+        assert facts(report(self.CACHED, scope=self.SCOPE + "dspy"), "usage_flags") == (
+            ["input_unclear:writes_not_told"],
+        )
+        assert facts(report(CLAUDE, scope=self.SCOPE + "dspy"), "usage_flags") == (["no_cache_counts"],)
+        assert facts(
+            report({**CLAUDE, "gen_ai.request.model": "gpt-4o"}, scope=self.SCOPE + "dspy"), "usage_flags"
+        ) == (None,)
+
+
+class TestAg2:
+    SCOPE = "opentelemetry.instrumentation.ag2"
+
+    def test_the_account_of_a_call_is_no_second_one(self) -> None:
+        account = {"ag2.usage.kind": "model_call", "gen_ai.response.model": "m", "gen_ai.usage.input_tokens": 9}
+        assert report(account, scope=self.SCOPE) is None
+        assert facts(report({**account, "ag2.usage.kind": "compaction"}, scope=self.SCOPE), "role") == ("call",)
+        worker = report({**account, "ag2.usage.kind": "subtask"}, scope=self.SCOPE)
+        assert facts(worker, "role", "usage_flags") == ("call", ["estimated:subtask"])
+
+    def test_numbers_are_the_providers_own(self) -> None:
+        counts = ("input_tokens", "output_tokens", "usage_flags")
+        claude = {**CLAUDE, "gen_ai.usage.cache_read_input_tokens": 30}
+        assert facts(report(claude, scope=self.SCOPE), *counts) == (130, 20, ["input_exclusive:ag2_raw"])
+        gemini = {**CLAUDE, "gen_ai.provider.name": "google", "gen_ai.request.model": "gemini-2.5-flash", "gen_ai.usage.thinking_tokens": 7}  # fmt: skip
+        assert facts(report(gemini, scope=self.SCOPE), *counts) == (100, 27, ["output_exclusive:ag2_raw"])
+        openai = {**gemini, "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5"}
+        assert facts(report(openai, scope=self.SCOPE), *counts) == (100, 20, None)
+
+
+def test_crewais_sum_stands_for_calls_that_nobody_reports() -> None:
+    told = {"traceloop.span.kind": "workflow", "crewai.crew.usage_metrics": "{'prompt_tokens': 1365, 'cached_prompt_tokens': 288, 'completion_tokens': 67, 'reasoning_tokens': 5}"}  # fmt: skip
+    found = report(told, scope="opentelemetry.instrumentation.crewai.instrumentation")
+    assert facts(found, "role", "input_tokens", "cache_read_tokens", "output_tokens") == ("rollup", 1365, 288, 67)
+    assert facts(found, "reasoning_tokens", "usage_flags") == (5, ["estimated:crew_sum"])

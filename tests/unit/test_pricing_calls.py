@@ -126,6 +126,9 @@ def test_a_reported_zero_is_no_report(mode):
         ({"response_model": "gpt-image-1", "operation": "image_generation"}, ["text_only"]),
         ({"upstream_model": "openai/my-llama", "response_model": None, "request_model": "gpt-4o"}, ["requested_model"]),
         ({"usage_flags": ["no_cache_counts", "input_exclusive:anthropic"]}, ["nothing_cached"]),
+        ({"provider": "mistral_ai", "response_model": "mistral-embed", "operation": "embeddings", "output_tokens": None}, []),
+        ({"usage_flags": ["input_unclear:unknown_emitter"]}, ["unclear_usage"]),
+        ({"usage_flags": ["output_unclear:package_version"]}, ["unclear_usage"]),
         ({"usage_flags": ["estimated:gateway"], "service_tier": None}, ["standard_tier", "estimated_usage"]),
     ],
 )  # fmt: skip
