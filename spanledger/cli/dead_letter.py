@@ -109,13 +109,10 @@ def list_(
     elif not rows:
         out.print("There are no dead letters.")
     else:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*(name.capitalize() for name in names), header_style="bold")
-        for row in rows:
-            table.add_row(*(Text(count(cell) if isinstance(cell, int) else str(cell)) for cell in row))
-        out.print(table)
+        for id_, time, kind, origin, items, size, reason in rows:  # a line each: reasons are too long for a table
+            about = f"{kind} of {origin}, {count(items)} items, {count(size)} bytes"
+            out.print(f"[bold]{id_}[/]  {time}  {about}", soft_wrap=True)
+            out.print(f"   {reason}", style="yellow", markup=False, soft_wrap=True)
 
 
 @app.command("show", epilog=examples(("what is known of one", "spanledger dead-letter show 3"), ("what the request says, too", "spanledger dead-letter show 3 --reveal"), ("its body, to a file", "spanledger dead-letter show 3 --reveal --body > body.pb")))  # fmt: skip

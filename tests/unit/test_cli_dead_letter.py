@@ -200,3 +200,12 @@ def test_a_file_that_a_crash_left_behind_does_no_harm(command: Command, data: Pa
     publish(data, Control("127.0.0.1:1", "nobody listens there"))
     assert command("drop", "3", "--yes").ok() == "Deleted 1.\n"
     assert left(data) == [1, 2]
+
+
+def test_the_list_is_whole_on_a_narrow_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that somebody needs to go on is cut: when, of what, and the reason."""
+    monkeypatch.setattr("tests.cli_kit.WIDTH", 60)
+    shown = command("list").ok().splitlines()
+    assert shown[0] == f"1  2001-09-09T01:46:40+00:00  request of traces, 1 items, {len(REQUEST)} bytes"
+    assert shown[1] == "   processing raised KeyError"
+    assert shown[2].endswith("  payload of traces/debug, 1,234 items, 4 bytes")
