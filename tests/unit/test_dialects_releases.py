@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.dialects_kit import CLAUDE, READ, WRITE, facts, report
+from tests.dialects_kit import CHAT, CLAUDE, READ, WRITE, facts, report
 
 CUT = {**CLAUDE, "gen_ai.usage.output_tokens": 2, "gen_ai.request.stream": True}
 SCHEMA = "https://opentelemetry.io/schemas/1.30.0"
@@ -461,4 +461,11 @@ def test_crewais_sum_stands_for_calls_that_nobody_reports() -> None:
     told = {"traceloop.span.kind": "workflow", "crewai.crew.usage_metrics": "{'prompt_tokens': 1365, 'cached_prompt_tokens': 288, 'completion_tokens': 67, 'reasoning_tokens': 5}"}  # fmt: skip
     found = report(told, scope="opentelemetry.instrumentation.crewai.instrumentation")
     assert facts(found, "role", "input_tokens", "cache_read_tokens", "output_tokens") == ("rollup", 1365, 288, 67)
-    assert facts(found, "reasoning_tokens", "usage_flags") == (5, ["estimated:crew_sum"])
+    assert facts(found, "reasoning_tokens", "usage_flags") == (5, ["estimated:run_sum"])
+
+
+def test_openllmetrys_sum_of_an_agents_run_is_no_call() -> None:
+    told = {**CHAT, "traceloop.span.kind": "agent", "gen_ai.system": "agno", "llm.usage.total_tokens": 120}
+    del told["gen_ai.operation.name"]
+    found = report(told, scope="opentelemetry.instrumentation.agno")
+    assert facts(found, "role", "usage_flags") == ("rollup", ["estimated:run_sum"])
