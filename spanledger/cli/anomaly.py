@@ -147,8 +147,15 @@ def _print(test: Backtest, options: AnomalyConfig, calls: int, first: datetime, 
     out.print(
         f"{len(raised)} finding{'' if len(raised) == 1 else 's'} over {calls:,} calls; {_usd(stake):,.2f} USD at stake.", markup=False
     )  # fmt: skip
-    learnt = first + timedelta(seconds=options.warm_up)
-    err.print(f"Until {learnt:%Y-%m-%d %H:%M} UTC it mostly learnt what is usual.", style="dim", markup=False)
+    err.print(learnt(first, datetime.now(tz=UTC), options.warm_up), style="dim", markup=False, soft_wrap=True)
+
+
+def learnt(first: datetime, now: datetime, warm_up: float) -> str:
+    """What the time before the first findings was for. `warm_up` in seconds."""
+    end = first + timedelta(seconds=warm_up)
+    if end < now:
+        return f"Until {end:%Y-%m-%d %H:%M} UTC it mostly learnt what is usual."
+    return f"All this time it mostly learnt what is usual, which takes {warm_up / 86400:g} days: ask for more than that with --since."
 
 
 def _values(one: Raised) -> list[Any]:
