@@ -15,7 +15,7 @@ import typer
 from collector.findings import Severity
 from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, open_ledger
 from spanledger.cli.shell import ConfigOption, SetOption, err, examples, out, usage
-from spanledger.cli.show import Format, as_json, money, print_csv, print_json
+from spanledger.cli.show import Format, as_json, glance, print_csv, print_json
 from spanledger.cli.spark import spark
 from spanledger.cli.when import literal, moment
 
@@ -151,7 +151,7 @@ def _tell(one: dict[str, Any], format_: Format) -> None:
 
         parts = [_when(one), _severity(one), _plain(one["kind"]), _plain(_subject(one)), _plain(one["message"])]
         if one["cost_usd"]:
-            parts.append(_plain(f"{money(one['cost_usd'])} USD"))
+            parts.append(_plain(f"{glance(one['cost_usd'])} USD"))
         out.print(Text("  ").join(parts), soft_wrap=True)
     sys.stdout.flush()
 
@@ -182,7 +182,7 @@ def _table(found: list[dict[str, Any]]) -> Table:
     table.add_column("Kind", overflow="fold", min_width=10)
     table.add_column("About", overflow="fold", min_width=10)
     table.add_column("What", overflow="fold", min_width=16, ratio=1)
-    costs = [money(one["cost_usd"]) for one in found]
+    costs = ["" if one["cost_usd"] is None else glance(one["cost_usd"]) for one in found]
     table.add_column("USD", justify="right", no_wrap=True, min_width=max(map(len, costs)))
     for one, cost in zip(found, costs, strict=True):
         style = "dim" if one["state"] != "open" else ""
@@ -198,7 +198,7 @@ def _paragraphs(found: list[dict[str, Any]]) -> Text:
 
     parts = []
     for one in found:
-        cost = f"{money(one['cost_usd'])} USD" if one["cost_usd"] is not None else ""
+        cost = f"{glance(one['cost_usd'])} USD" if one["cost_usd"] is not None else ""
         head = Text("  ").join([_severity(one), _when(one), Text(_plain(one["kind"]).plain, style="bold")])
         if cost:
             gap = out.width - head.cell_len - len(cost)

@@ -30,6 +30,11 @@ def money(amount: Decimal | int | None) -> str:
     return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
+def glance(amount: Decimal) -> str:
+    """Money at a glance: cents, more digits below a dollar."""
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4f}"
+
+
 def count(number: int | None) -> str:
     """`1,234`; nothing for None."""
     return "" if number is None else f"{number:,}"

@@ -16,6 +16,7 @@ from spanledger.cli.admin import Admin, endpoint
 from spanledger.cli.costs import DIMENSIONS
 from spanledger.cli.ledger import AdminOption, DsnOption, Ledger, TokenOption, admin_of, load_config, open_ledger
 from spanledger.cli.shell import CommandError, ConfigOption, SetOption, examples, out
+from spanledger.cli.show import glance
 from spanledger.cli.spark import cells, cells_sql, spark
 from spanledger.cli.when import literal
 
@@ -167,8 +168,8 @@ def view(found: Look) -> RenderableType:
     total = found.total
     rate = total.usd / found.minutes
     head = Text.assemble(
-        (f"{_usd(total.usd)} USD", "bold"), (f" in {_period(found.minutes)}", "dim"), "   ",
-        (f"{_usd(rate)} USD a minute", "bold cyan"), (f" (last: {_usd(found.last_minute)})", "dim"),
+        (f"{glance(total.usd)} USD", "bold"), (f" in {_period(found.minutes)}", "dim"), "   ",
+        (f"{glance(rate)} USD a minute", "bold cyan"), (f" (last: {glance(found.last_minute)})", "dim"),
     )  # fmt: skip
     calls = Text.assemble(
         f"{total.calls:,} calls", ("   ", ""),
@@ -208,14 +209,9 @@ def _table(heading: str, lines: list[Line], total: Line) -> Table:
         failed = Text(f"{line.failed:,}" if line.failed else "", style="red")
         name = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line.name)
         table.add_row(
-            Text(name), _usd(line.usd), share, f"{line.calls:,}", failed, Text(spark(line.trend), style="cyan")
+            Text(name), glance(line.usd), share, f"{line.calls:,}", failed, Text(spark(line.trend), style="cyan")
         )
     return table
-
-
-def _usd(amount: Decimal) -> str:
-    """Money at a glance: cents, more digits below a dollar."""
-    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4f}"
 
 
 def _period(minutes: int) -> str:

@@ -38,7 +38,7 @@ def test_findings_as_a_table(capsys):
     resolved = row("b2", "resolved", message="It was\x1b[31m so.", resolution="quiet", cost_usd=None)
     with ledger(lambda sql: answer(row(), resolved)) as server:
         shown = run(capsys, "findings", "--admin", server.address).ok()
-    for text in ("critical", "11-28 12:00", "budget.hard", "team=search", "20.500000000001", "resolved", "(quiet)"):
+    for text in ("critical", "11-28 12:00", "budget.hard", "team=search", "20.50", "resolved", "(quiet)"):
         assert text in shown
     assert "2 findings since 24h, 1 open" in shown
     assert "\x1b[31m" not in shown
