@@ -38,7 +38,7 @@ EPILOG = examples(
     ("by another profile, or by your own config", "spanledger redact --file body.json --profile strict --config spanledger.yaml"),
     ("in a pipeline of checks: fail where there is anything", "spanledger redact --file body.json --check"),
     ("everything that is looked for", "spanledger redact --detectors"),
-    ("a person by name, in a ledger of pseudonyms", "spanledger query \"SELECT sum(CostUSD) FROM llm_calls WHERE User = '$(spanledger redact --pseudonym jane@example.com)'\""),
+    ("what a person is called in a ledger of pseudonyms", "spanledger redact --pseudonym jane@example.com"),
 )  # fmt: skip
 #: Lines of an explanation; what says the same is one line.
 MOST_LINES = 200
