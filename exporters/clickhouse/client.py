@@ -51,6 +51,7 @@ _ADVICE = {
 }
 MISSING = frozenset({60, 81})
 #: What such an error says of the rows: values, which belong in no log. One may be cut off.
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""")
 _INSERT_SETTINGS = {
     "async_insert": 0,  # a token is one block of ours, not what the server makes of several
@@ -167,5 +168,6 @@ def explain(error: Exception, where: str) -> DeliveryError:
     if code in _ADVICE:
         return Retryable(f"{where}: {_ADVICE[code]} ({message})")
     if code is None and isinstance(error, OperationalError | OSError):
-        return Retryable(f"{where} does not answer: {message}")
+        told = _ERRNO.findall(message)  # urllib3 wraps the reason in how often it tried what, and query ids
+        return Retryable(f"{where} does not answer: {told[-1].strip() if told else message}")
     return Retryable(f"{where}: {message}")

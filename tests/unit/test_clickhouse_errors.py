@@ -37,6 +37,12 @@ def test_what_else_goes_wrong_is_tried_again_and_told_as_it_is() -> None:
         (database_error(999, "Coordination::Exception 'x'"), "Coordination::Exception 'x'"),
         (OperationalError("connection refused"), "does not answer: connection refused"),
         (OSError("no route"), "does not answer: no route"),
+        (
+            OperationalError(
+                "Error HTTPConnectionPool(host='ch', port=1): Max retries exceeded with url: /?query_id=5f (Caused by NewConnectionError(\"HTTPConnection(host='ch', port=1): Failed to establish a new connection: [Errno 111] Connection refused\")) executing HTTP request attempt 1 (http://ch:1)"
+            ),
+            "does not answer: Connection refused",
+        ),
     ):
         found = explain(error, "http://store:8123/llm")
         assert isinstance(found, Retryable)
