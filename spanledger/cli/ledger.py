@@ -159,7 +159,8 @@ def _files(path: Path, database: str) -> Iterator[Ledger]:
                 "Say where the collector's admin port is, with --admin or the config it runs with (--config).",
             ) from None
         except EngineError as error:
-            raise CommandError(str(error)) from None
+            hint = "Start a collector that writes there, or say where the ledger is: --config, --dsn or --admin."
+            raise CommandError(str(error), hint) from None
         except Denied as error:
             raise CommandError(f"Code: {error.code}. {error} ({error.name})") from None
         except RuntimeError as error:

@@ -251,3 +251,12 @@ def test_money(amount, shown):
     """To the last digit that is there, two at least; unknown is nothing, not zero."""
     assert money(amount) == shown
     assert count(None) == ""
+
+
+def test_a_store_that_is_not_there_yet(tmp_path, capsys):
+    """What it is, and what to do; nothing is made in its place."""
+    result = run(capsys, "query", "SELECT 1", "--dsn", f"chdb://{tmp_path / 'store'}")
+    assert result.code == 1
+    assert "nothing was ever written there" in result.err
+    assert "say where the ledger is: --config, --dsn or --admin" in result.err
+    assert not (tmp_path / "store").exists()
