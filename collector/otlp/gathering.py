@@ -99,7 +99,7 @@ def hex_words(words: I64) -> tuple[I64, U8]:
 
 @kernel
 def words_of(data: U8, offsets: I64, width: Int) -> I64:
-    """The reverse: the words [width, texts] of Arrow texts that are ids; zeros for any other text."""
+    """The reverse of `hex_words`: from Arrow's offsets and bytes to the words [width, texts]; zeros where a text is no id."""
     words = np.zeros((width, len(offsets) - 1), np.int64)
     text = address(data)
     for row in range(words.shape[1]):

@@ -97,8 +97,11 @@ def intern(
 
 
 def texts(body: U8, text: Text, group: I32 = ALONE, groups: int = 1) -> tuple[I32, I64]:
-    """For each text its code, for each code the row where it stood first. `group`: see `intern`; texts that say the same
-    kind of thing belong in one, whatever stands between them."""
+    """For each text its code, for each code the row where it stood first.
+
+    `group` as in `intern`: put texts that repeat in sequence, such as the values of one key, into a group of their own, and the
+    first guess is nearly always right.
+    """
     type_ = np.full(len(text.off), L.STRING, np.uint8)
     codes, first, _ = intern(body, type_, text.off, text.off, text.len, group, groups, SEED)
     return codes, first

@@ -19,7 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.errors import Malformed
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
-from collector.otlp.rendering import put_base64, put_int, put_json_text, put_value, put_word
+from collector.otlp.numerals import EXPONENT, put_int, put_word
+from collector.otlp.rendering import put_base64, put_json_text, put_value
 from collector.otlp.tables import I64, U8
 from collector.otlp.wire import TOP, Int, address, copy, load8, load64, payload, skip, store8, tag, varint
 from collector.signals import Signal
@@ -243,7 +244,7 @@ def _bits(data: Int, at: Int, end: Int, wire: Int) -> tuple[Int, Int]:
 @kernel
 def _put_number(out: Int, at: Int, rule: I64, bits: Int) -> Int:
     kind = rule[F_KIND]
-    infinite = kind == DOUBLE and bits & 0x7FF0000000000000 == 0x7FF0000000000000
+    infinite = kind == DOUBLE and bits & EXPONENT == EXPONENT
     quoted = rule[F_QUOTED] == 1 or infinite
     if quoted:
         store8(out, at, 34)

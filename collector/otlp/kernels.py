@@ -1,7 +1,7 @@
-"""From OTLP's wire format to columns. Three kernels, each over all messages of one level at once.
+"""From OTLP's wire format to columns: kernels that each go over all messages of one level.
 
 `pick` reads single fields into columns, `children` finds the messages one level below, `attributes` reads KeyValues. `items`
-does all of it for the level that nearly all bytes belong to.
+does all three in one walk, for spans and log records, to which nearly all bytes belong.
 All take any bytes: a message that is not well-formed ends the kernel with -1, and nothing outside of the body or of the
 given arrays is touched. Work is linear in the size of the messages.
 """
@@ -105,11 +105,14 @@ def items(
 ) -> I64:
     """`pick`, `children`, `pick` of these and `attributes` of these in one walk, so that each byte comes from memory once.
 
-    For the groups body[offset : offset + size]: their fields into group64 and group32, as `group_column` says; the items in
-    their fields with tag `wanted`, as `children` has them; the items' fields into out64 and out32, as `column` says; and the
-    KeyValues in the items' fields with tag `nested`, as `attributes` has them. Gives how many items there are, the attribute
-    row behind all, and the items' three counts; in place of the first number -1 if something is not well-formed, -2 if the
-    arrays of items are too short, -3 if those of attributes are.
+    The groups body[offset : offset + size] are scopes, the items in them (tag `wanted`) spans or log records:
+
+    - fields of the groups go into group64 and group32, as `group_column` says
+    - items are found as by `children`, their fields go into out64 and out32, as `column` says
+    - KeyValues of the items (tag `nested`) become rows as by `attributes`
+
+    Gives how many items there are, the attribute row behind all, and the items' three counts. The first number is -1 if
+    something is not well-formed, -2 if the arrays of items are too short, -3 if those of attributes are.
     """
     data = address(body)
     found = np.zeros(5, np.int64)
@@ -268,8 +271,7 @@ def any_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
 
 @kernel
 def key_value(data: Int, at: Int, end: Int) -> tuple[Int, Int, Int, Int]:
-    """Offset and size of the key, start and end of the AnyValue of the KeyValue in data[at : end]; offset -1: not
-    well-formed."""
+    """Of the KeyValue in data[at : end]: offset and size of its key, start and end of its AnyValue. Offset -1: not well-formed."""
     key, key_size, value, value_end = at, NOTHING, at, at
     while at < end:
         field, at = tag(data, at, end)

@@ -1,8 +1,8 @@
 """OTLP's messages as one table: what every field of all three signals is to the checker, and what text it can hold.
 
-`SCHEMA[message type, field number]` is what `checking` looks at: messages, strings, ids, packed numbers; 0 for a field
-about which there is nothing to say. `RULES` says for `walking`, on top of it, what is listed of the field, and the place
-of that; 0 there is a field that OTLP does not have. A test compares both with protobuf's own descriptors.
+`SCHEMA[message type, field number]` is for `checking`: whether the field is a message, a string, an id or packed numbers; 0 if it
+is none of these. `RULES` is the same for `walking`, with what is listed of the field and under which place; 0 there means that
+OTLP has no such field. A test compares both with protobuf's own descriptors.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ _NEAR = 8  # changes that are looked at one by one
 
 
 def moved(traces: Traces, splice: Splice, data: U8) -> Traces:
-    """As `decode.read(data)`, where `data` is what `splice` makes of the bytes of `traces`. Its edits exchange the payloads of
-    texts, not empty and no keys, each for another text, and do nothing else.
+    """What `decode.read(data)` would give, where `data` is what `splice` makes of the bytes of `traces`.
+
+    The edits may do one thing only: put another text in the place of one that is no key and not empty.
     """
     changes = _changes(splice.edits, splice.nodes)
 
@@ -49,8 +50,12 @@ def moved(traces: Traces, splice: Splice, data: U8) -> Traces:
 
 @kernel
 def _changes(edits: I64, nodes: I64) -> I64:
-    """The changes [4, n] in the order of the bytes, of a text together with its length, of a message's length alone: its START
-    and END in the old bytes, by how much what stands behind it has MOVED, and how many bytes of text it became (INSIDE).
+    """What changes [4, n], in the order of the bytes: each exchanged text together with its length, and the length of each message
+    around one.
+
+    START, END: where that stood in the old bytes
+    MOVED:      by how much everything behind it has moved
+    INSIDE:     how many bytes the new text has; 0 for a message
     """
     sizes = new_sizes(edits, nodes, 0)
     changes = np.empty((4, edits.shape[1] + nodes.shape[1]), np.int64)

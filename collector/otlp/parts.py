@@ -47,8 +47,8 @@ class Part(NamedTuple):
 def split(signal: Signal, body: U8, items: int, most: int) -> list[Part]:
     """The request as requests of at most `most` bytes; as it is, if it fits.
 
-    Larger are: one record alone, and parts of which what is repeated is the larger half; so repeating at most doubles
-    the bytes, however large a resource is. Raises Malformed.
+    A part may be larger in two cases: it is a single record, or the resource and scope that are repeated in it are more than half
+    of it. So repeating at most doubles the bytes, however large a resource is. Raises Malformed.
     """
     if len(body) <= most:
         return [Part(body, items)]

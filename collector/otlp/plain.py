@@ -1,6 +1,6 @@
 """The KeyValue that nearly all are: a key, then a value that is one text, number or flag, lengths of a byte each.
 
-Read in one go it costs a third of reading it field by field. What is written otherwise is as right, and read as such.
+Read in one go it costs a third of reading it field by field. Senders may write it otherwise: then the general way reads it.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ class Strings:
 def strings(signal: Signal, data: U8, *, keys: bool = True, decoded: Decoded | None = None) -> Strings:
     """The leaves of a request. Raises Malformed for what is no well-formed one.
 
-    `keys`: whether the keys of attributes (not those inside of values) are among them. They are half of all leaves, and
-    known by `Strings.keys` without. `decoded`: the same array, of spans, as tables, in which keys are numbered already.
+    `keys`: whether the keys of attributes (not those inside of values) are among them. They are half of all leaves; without
+    them `Strings.keys` still says what they are. `decoded`: the same array, of spans, as tables, in which keys are numbered already.
 
     A trace or span id is a leaf (bytes) only if it is none, being of another length than 16 or 8 bytes. A field that stands
     in a message twice is two leaves: both leave with it.
