@@ -19,7 +19,8 @@ def validate(
 ) -> None:
     """Check a config: every mistake at once, each as file:line:column: path: what is wrong and what to do.
 
-    Exits with 0 if the collector would start with it (warnings go to standard error) and with 2 if not.
+    Exits with 0 if nothing is wrong with it (warnings go to standard error) and with 2 if something is. What the start alone
+    can see (ports, certificates, whether a server answers) is not looked at.
     """
     from config import load
 
