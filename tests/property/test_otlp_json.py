@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -43,6 +43,11 @@ def value_of(value: Any) -> Any:
     return attribute.value
 
 
+def sayable(request: Any) -> Any:
+    """The request as far as JSON can say it: there is one NaN, where doubles have many."""
+    return ParseDict(MessageToDict(request), type(request)())
+
+
 def as_otlp(data: Any) -> Any:
     """What OTLP changes in protobuf's JSON: ids are hexadecimal."""
     if isinstance(data, list):
@@ -64,7 +69,7 @@ def test_round_trip(request: ExportTraceServiceRequest, names: bool, snake: bool
             json.dumps(data).replace('"stringValue"', '"string_value"').replace('"scopeSpans"', '"scope_spans"')
         )
     converted = parse(to_protobuf(json.dumps(data, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")))
-    assert converted.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
+    assert converted.SerializeToString(deterministic=True) == sayable(request).SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("signal", [Signal.LOGS, Signal.METRICS])
@@ -75,7 +80,7 @@ def test_round_trip_of_logs_and_metrics(signal: Signal, data: st.DataObject, nam
     request = data.draw(requests_of[signal])
     written = as_otlp(MessageToDict(request, use_integers_for_enums=not names))
     converted = parse_any(to_protobuf(json.dumps(written).encode(), signal), signal)
-    assert converted.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
+    assert converted.SerializeToString(deterministic=True) == sayable(request).SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize(
