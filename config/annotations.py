@@ -12,6 +12,13 @@ from pydantic.fields import FieldInfo
 from config.types import parse_size, read_duration
 
 
+class NullSaysSomething:
+    """Metadata of an annotation where nothing behind a key is not short for no options, as with an entry that it takes out."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "null"}]}
+
+
 def members(annotation: Any) -> Iterator[Any]:
     """The single types that an annotation is made of: `X | None` → X, None; metadata taken off."""
     if get_origin(annotation) is Annotated:
@@ -93,7 +100,7 @@ def _validators(annotation: Any) -> list[Any]:
 def fill(annotations: Sequence[Any], data: Any) -> Any:
     """The data with `key:` (nothing behind it) read as `key: {}` where the model wants a mapping of options."""
     if data is None and any(models(a) for a in annotations):
-        return {}
+        return None if any(isinstance(m, NullSaysSomething) for a in annotations for m in get_args(a)[1:]) else {}
     if isinstance(data, dict):
         return {key: fill([s for a in annotations for s in step(a, key)], value) for key, value in data.items()}
     if isinstance(data, list):

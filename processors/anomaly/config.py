@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from collector.sums import COUNTED_BY
+from config.annotations import NullSaysSomething
 from config.types import Duration, StrictModel
 
 MeasureName = Literal[
@@ -100,13 +101,20 @@ def _merged(value: Any) -> Any:
     """What is configured, over what is shipped; null takes a scope out."""
     if not isinstance(value, dict):
         return value
-    return {name: scope for name, scope in {**SHIPPED, **value}.items() if scope is not None}
+    return {name: _as_shipped(scope) for name, scope in {**SHIPPED, **value}.items() if scope is not None}
+
+
+def _as_shipped(scope: Any) -> Any:
+    """Lists as tuples: behind a function a file's lists are no longer taken for them."""
+    if not isinstance(scope, dict):
+        return scope
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in scope.items()}
 
 
 class AnomalyConfig(StrictModel):
     """What is unusual in spend and behaviour, series by series."""
 
-    scopes: Annotated[dict[str, Scope], BeforeValidator(_merged), Field(min_length=1, max_length=64, validate_default=True)] = Field(
+    scopes: Annotated[dict[str, Annotated[Scope, NullSaysSomething()]], BeforeValidator(_merged), Field(min_length=1, max_length=64, validate_default=True)] = Field(
         default_factory=dict
     )  # fmt: skip
     """Series by scope, beside the shipped ones; null in the place of a scope takes it out."""

@@ -16,6 +16,8 @@ from pydantic import ValidationError
 
 from collector.findings import Observation, Severity
 from collector.findings_book import FindingsBook
+from config.errors import ConfigError
+from config.loader import loads
 from processors.anomaly import Anomaly, AnomalyConfig, Scope
 from processors.anomaly.journal import Records
 from processors.anomaly.layouts import layouts
@@ -489,3 +491,24 @@ def test_without_calls_there_is_nothing_to_do(past: Memory) -> None:
     made, state = started(past)
     assert take(made, traffic(NOW, NOW + HOUR)[:0], state, received_ns=NOW) == []
     assert take(made, traffic(NOW + 2 * DAY, NOW + 2 * DAY + HOUR), state) == []
+
+
+def test_scopes_are_added_and_taken_out_in_a_config_file() -> None:
+    """As the documentation has it: lists as YAML writes them, and null."""
+    text = """
+receivers: {otlp: }
+processors:
+  anomaly:
+    scopes:
+      users: {per: [team, user], measures: [cost], new: true}
+      keys: null
+exporters: {nop: }
+service: {pipelines: {traces: {receivers: [otlp], processors: [anomaly], exporters: [nop]}}}
+"""
+    config = loads(text, "scopes.yaml").processors["anomaly"].config
+    assert isinstance(config, AnomalyConfig)
+    assert config.scopes["users"] == Scope(per=("team", "user"), measures=("cost",), new=True)
+    assert "teams" in config.scopes
+    assert "keys" not in config.scopes
+    with pytest.raises(ConfigError, match=r"scopes\.yaml:6:21: processors\.anomaly\.scopes\.users\.per\[0\]: no dimension 'tema'"):  # fmt: skip
+        loads(text.replace("[team, user]", "[tema]"), "scopes.yaml")

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import spanledger
 from collector import columns
 from collector.component import Exporter, Processor
+from config.loader import loads
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
@@ -87,3 +89,35 @@ def test_every_component_of_ours_says_what_it_does():
         first = (cls.__doc__ or "").partition("\n")[0]
         assert len(first) > 15, name
         assert issubclass(cls, (Processor, Exporter)) or name == "otlp"
+
+
+def _configs():
+    """Every config or part of one on a page: page and line, text."""
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for block in re.finditer(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            told = yaml.safe_load(block[1])
+            if isinstance(told, dict) and told.keys() <= {"receivers", "processors", "exporters", "service"}:
+                yield pytest.param(block[1], told, id=f"{page}:{text.count(chr(10), 0, block.start()) + 2}")
+
+
+@pytest.mark.parametrize(("text", "told"), list(_configs()))
+def test_configs_in_the_documentation_load(text, told, tmp_path, monkeypatch):
+    """As they are written; parts of a config with as little around them as makes a whole one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owners.csv").write_text("key,team\nk1,search\n")
+    (tmp_path / "policy.yaml").write_text("routes: [{match: {team: search}, route_to: gpt-4o}]\n")
+    first = ["attribution", "guardrails", "redaction", "pricing"]  # read values as they came; then the order is free
+    processors = sorted(told.get("processors") or {}, key=lambda name: first.index(name) if name in first else 9)
+    receivers, exporters = list(told.get("receivers") or ["otlp"]), list(told.get("exporters") or ["nop"])
+    text += "".join(f"\n{kind}: {{{name}: }}\n" for kind, name in (("receivers", "otlp"), ("exporters", "nop")) if kind not in told)  # fmt: skip
+    pipelines = (
+        f"  pipelines: {{traces: {{receivers: {receivers}, processors: {processors}, exporters: {exporters}}}}}\n"
+    )
+    if "service" not in told:
+        text += f"\nservice:\n{pipelines}"
+    elif "pipelines" not in told["service"]:
+        text = text.replace("service:\n", f"service:\n{pipelines}", 1)
+    names = re.findall(r"\$\{env:([A-Z_]+)", text)
+    env = {name: "json://localhost/x" if name.endswith("URL") else "long-enough-to-sign-with" for name in names}
+    assert loads(text, "page", env).service.pipelines
