@@ -45,6 +45,7 @@ from collector.prices.usage import (
     ESTIMATED,
     HALF_TOLD,
     IMPOSSIBLE,
+    MAYBE_TWICE,
     MISSING,
     PRICED,
     REPLAY,
@@ -255,14 +256,14 @@ class Pricing(Processor[PricingConfig]):
         same = priced & (work.reported == work.cost)
         if factors is not None:  # the gateway may know our discounts
             same |= priced & (work.reported == _times(work.cost, *factors))
-        assumed[same] &= ESTIMATED | HALF_TOLD
+        assumed[same] &= ESTIMATED | HALF_TOLD | MAYBE_TWICE
         work.confirm(same)
-        differs = np.flatnonzero(priced & ~same & ((assumed & ~ESTIMATED) != 0))
+        differs = np.flatnonzero(priced & ~same & ((assumed & ~(ESTIMATED | MAYBE_TWICE)) != 0))
         if len(differs):
             solved = work.solve(differs)
             status[differs] = REPORTED
             status[solved] = PRICED
-            assumed[differs] &= ESTIMATED
+            assumed[differs] &= ESTIMATED | MAYBE_TWICE
         status[usable & np.isin(status, (UNPRICED, MISSING, IMPOSSIBLE))] = REPORTED
         if mode == "always":
             status[usable & (status == PRICED)] = REPORTED

@@ -217,9 +217,10 @@ class Convention(Model):
 
 
 class Flag(Model):
-    """A flag that usage of this dialect carries."""
+    """A flag that usage of this dialect carries. `maybe_twice`: the same call may be reported once more, in another trace and
+    without an id in common, so that nothing can tell."""
 
-    flag: Annotated[str, Field(pattern=r"^(no_cache_counts|estimated:[a-z0-9_.-]+)$")]
+    flag: Annotated[str, Field(pattern=r"^(no_cache_counts|maybe_twice|estimated:[a-z0-9_.-]+)$")]
     when: Annotated[tuple[When, ...], BeforeValidator(_listed)] = ()
 
 

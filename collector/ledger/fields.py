@@ -28,6 +28,7 @@ _BY_GATEWAY = ("team", "api_key", "cost_centre")
 _OF_ATTEMPT = ("parent_span_id", "deployment", "region", "refused_by", "output_limit", "gateway_overhead_ns")
 _NO_RULE = 1 << 15
 UNKNOWN_CACHE = "no_cache_counts"
+MAYBE_TWICE = "maybe_twice"
 
 
 def row_of(call: Call) -> Record:
@@ -122,6 +123,8 @@ def _flags(call: Call, givers: Sequence[Report], told: Sequence[Report]) -> list
     flags = dict.fromkeys(flag for flags in lists for flag in flags)
     if UNKNOWN_CACHE in flags and any(_knows_cache(r) for r in told):
         del flags[UNKNOWN_CACHE]
+    if MAYBE_TWICE in flags and len({r.row.get("source") for r in call.reports}) > 1:
+        del flags[MAYBE_TWICE]  # the other report has been found
     if told and any(_estimates(r) for r in givers):
         flags["estimated:gateway"] = None
     if told and call.reports[0].role == "wrapper":

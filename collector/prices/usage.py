@@ -35,7 +35,8 @@ PRICED, REPORTED, UNPRICED, MISSING, FAILED, REPLAY, IMPOSSIBLE = range(len(STAT
     REQUESTED_MODEL,
     HALF_TOLD,
     UNCLEAR,
-) = (1 << bit for bit in range(10))
+    MAYBE_TWICE,
+) = (1 << bit for bit in range(11))
 ASSUMPTIONS = {
     STANDARD_TIER: "standard_tier",  # no report names the tier, and other tiers cost differently
     FIVE_MINUTES: "cache_writes_5m",  # no report says how long the cache writes live
@@ -47,6 +48,7 @@ ASSUMPTIONS = {
     REQUESTED_MODEL: "requested_model",  # the model that served has no price: the asked one's stands in
     HALF_TOLD: "half_of_usage",  # no report tells the output, or the input, and the model charges for it
     UNCLEAR: "unclear_usage",  # whether the counts hold what the cache or reasoning took part in is not known
+    MAYBE_TWICE: "maybe_twice",  # its emitter leaves nothing by which another report of the same call could be known
 }
 #: Operations whose tokens are text unless a report says otherwise.
 _OF_SOUND = ("transcription", "speech")
@@ -64,7 +66,7 @@ _PARTS = (
 _INDEX = {name: kind for kind, name in enumerate(USAGE)}
 _INPUT, _OUTPUT, _READ, _WRITE, _HOUR = range(5)
 _LARGEST = 4e18  # pico-USD; beyond it no int64 can hold what follows
-_IMPOSSIBLE_FLAG, _NO_CACHE_FLAG, _ESTIMATED_FLAG, _UNCLEAR_FLAG = 1, 2, 4, 8
+_IMPOSSIBLE_FLAG, _NO_CACHE_FLAG, _ESTIMATED_FLAG, _UNCLEAR_FLAG, _TWICE_FLAG = 1, 2, 4, 8, 16
 _NOTHING = Rates((), np.zeros((1, len(USAGE)), dtype=np.int64))
 
 
@@ -196,6 +198,7 @@ class Usages:
         assumed[(self._flags & _NO_CACHE_FLAG) != 0] |= NO_CACHE_COUNTS
         assumed[(self._flags & _ESTIMATED_FLAG) != 0] |= ESTIMATED
         assumed[(self._flags & _UNCLEAR_FLAG) != 0] |= UNCLEAR
+        assumed[(self._flags & _TWICE_FLAG) != 0] |= MAYBE_TWICE
         return assumed
 
     def _mixed(self) -> Mask:
@@ -284,6 +287,7 @@ def _flags(column: pl.Series) -> NDArray[np.int8]:
         | any(flag == "no_cache_counts" for flag in flags) * _NO_CACHE_FLAG
         | any(flag.startswith("estimated") for flag in flags) * _ESTIMATED_FLAG
         | any(flag.startswith(("input_unclear", "output_unclear")) for flag in flags) * _UNCLEAR_FLAG
+        | any(flag == "maybe_twice" for flag in flags) * _TWICE_FLAG
         for flags in kinds
     ]
     return np.array([*bits, 0], dtype=np.int8)[codes]

@@ -400,7 +400,7 @@ class TestMistralSdk:
         found = report(told, scope=self.SCOPE, name="embeddings_v1_embeddings_post")
         assert facts(found, "dialect", "operation", "provider", "input_tokens") == ("mistral_sdk", "embeddings", "mistral_ai", 9)  # fmt: skip
         chat = report({**told, "gen_ai.usage.output_tokens": 2}, scope=self.SCOPE, name="chat_completion_v1_post")
-        assert facts(chat, "role", "operation", "usage_flags") == ("call", "chat", ["no_cache_counts"])
+        assert facts(chat, "role", "operation", "usage_flags") == ("call", "chat", ["maybe_twice", "no_cache_counts"])
 
     def test_version_1_tells_no_usage_of_a_stream_which_is_a_call_all_the_same(self) -> None:
         found = report({"gen_ai.request.model": "mistral-small-latest"}, scope=self.SCOPE, name="stream_chat")
@@ -469,3 +469,75 @@ def test_openllmetrys_sum_of_an_agents_run_is_no_call() -> None:
     del told["gen_ai.operation.name"]
     found = report(told, scope="opentelemetry.instrumentation.agno")
     assert facts(found, "role", "usage_flags") == ("rollup", ["estimated:run_sum"])
+
+
+class TestJavaScript:
+    """Instrumentations for Node.js have names of their own for what Python's have, and drop other things."""
+
+    def test_openai_without_a_word_for_cached_tokens(self) -> None:
+        told = {**CHAT, "gen_ai.provider.name": "openai"}
+        for scope in ("@opentelemetry/instrumentation-openai", "@elastic/opentelemetry-instrumentation-openai", "@traceloop/instrumentation-openai"):  # fmt: skip
+            assert facts(report(told, scope=scope), "usage_flags") == (["no_cache_counts"],), scope
+        old = {**CHAT, "gen_ai.system": "openai"}
+        assert facts(report(old, scope="somebody"), "usage_flags") == (["no_cache_counts"],), "conventions up to 1.36"
+        assert facts(report({**old, READ: 0}, scope="somebody"), "usage_flags") == (None,)
+        assert facts(report(told, scope="somebody"), "usage_flags") == (None,)
+
+    def test_traceloop_copies_anthropics_numbers(self) -> None:
+        told = {**CLAUDE, READ: 30}
+        found = report(told, scope="@traceloop/instrumentation-anthropic")
+        assert facts(found, "dialect", "input_tokens") == ("traceloop", 130)
+
+    def test_langchains_answer_knows_more_than_its_span(self) -> None:
+        answer = (
+            '{"generations":[[{"message":{"id":["langchain_core","messages","%s"],"kwargs":{"id":"msg_1","usage_metadata":{"input_token_details":{"cache_creation":30}},'
+            '"response_metadata":{"usage":{"input_tokens":50,"cache_creation":{"ephemeral_5m_input_tokens":10,"ephemeral_1h_input_tokens":20},"service_tier":"standard"}}}}}]]}'
+        )
+        told = {
+            "openinference.span.kind": "LLM",
+            "llm.model_name": "claude-sonnet-4-5",
+            "llm.token_count.prompt": 100,
+            "llm.token_count.prompt_details.cache_read": 20,
+            "output.value": answer % "AIMessage",
+        }
+        how = {"scope": "@arizeai/openinference-instrumentation-langchain"}
+        names = (
+            "response_id",
+            "input_tokens",
+            "cache_write_tokens",
+            "cache_write_1h_tokens",
+            "service_tier",
+            "usage_flags",
+        )
+        assert facts(report(told, **how), *names) == ("msg_1", 100, 30, 20, "standard", None)
+        stream = {**told, "output.value": answer % "AIMessageChunk"}
+        assert facts(report(stream, **how), "usage_flags") == (["estimated:langchain_js"],)
+        own = {**told, "output.value": (answer % "AIMessage").replace("msg_1", "lc_run--1")}
+        assert facts(report(own, **how), "response_id") == (None,)
+
+
+class TestMaybeTwice:
+    """Streams whose client works in another trace, and of which nothing tells an id in common."""
+
+    def test_langchain_in_python(self) -> None:
+        chunk = '{"generations":[[{"message":{"id":["langchain","schema","messages","%s"],"kwargs":{"id":"lc_run--1","response_metadata":{%s}}}}]]}'
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-4.1", "llm.token_count.prompt": 5}
+        how = {"scope": "openinference.instrumentation.langchain"}
+        stream = {**told, "output.value": chunk % ("AIMessageChunk", "")}
+        assert facts(report(stream, **how), "usage_flags") == (["maybe_twice"],)
+        named = {**told, "output.value": chunk % ("AIMessageChunk", '"id":"resp_1"')}
+        assert facts(report(named, **how), "response_id", "usage_flags") == ("resp_1", None)
+        whole = {**told, "output.value": chunk % ("AIMessage", "")}
+        assert facts(report(whole, **how), "usage_flags") == (None,)
+        other = {**CLAUDE, "gen_ai.response.finish_reasons": ["stop"]}
+        assert facts(report(other, scope="opentelemetry.instrumentation.langchain"), "usage_flags") == (
+            ["maybe_twice"],
+        )
+        other |= {"gen_ai.response.id": "msg_1"}
+        assert facts(report(other, scope="opentelemetry.instrumentation.langchain"), "usage_flags") == (None,)
+
+    def test_anthropic_in_javascript(self) -> None:
+        told = {"openinference.span.kind": "LLM", "llm.model_name": "claude-x", "llm.token_count.prompt": 5, "llm.invocation_parameters": '{"stream":true}'}  # fmt: skip
+        how = {"scope": "@arizeai/openinference-instrumentation-anthropic"}
+        assert facts(report(told, **how), "usage_flags") == (["maybe_twice"],)
+        assert facts(report({**told, "llm.invocation_parameters": "{}"}, **how), "usage_flags") == (None,)

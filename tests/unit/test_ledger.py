@@ -122,6 +122,15 @@ def test_what_was_asked_for_by_name_is_served_with_a_date() -> None:
     assert len(rows([call(1, 1, i=5, o=6, model=served), other])) == 2
 
 
+def test_what_may_be_reported_twice_is_no_doubt_once_it_was() -> None:
+    """Scenario: LangChain's span of a stream, and its client's below it or in a trace of its own."""
+    framework = call(1, 1, i=5, o=6, usage_flags=["maybe_twice"])
+    assert [row["usage_flags"] for row in rows([framework])] == [["maybe_twice"]]
+    assert [row["usage_flags"] for row in rows([framework, call(1, 2, 1, at=5, took=50, i=5, o=6, **SDK)])] == [None]
+    apart = rows([framework, call(2, 2, at=5, took=50, i=5, o=6, **SDK)])
+    assert sorted(row["usage_flags"] or [] for row in apart) == [[], ["maybe_twice"]]
+
+
 def test_a_failure_without_a_model_is_that_of_the_call_below_it() -> None:
     """Scenario: a stream was hung up. The framework's span tells neither model nor numbers, its client's only the model."""
     above = call(1, 1, i=None, o=None, model=None, status="Error")

@@ -128,6 +128,7 @@ def test_a_reported_zero_is_no_report(mode):
         ({"usage_flags": ["no_cache_counts", "input_exclusive:anthropic"]}, ["nothing_cached"]),
         ({"provider": "mistral_ai", "response_model": "mistral-embed", "operation": "embeddings", "output_tokens": None}, []),
         ({"usage_flags": ["input_unclear:unknown_emitter"]}, ["unclear_usage"]),
+        ({"usage_flags": ["maybe_twice"]}, ["maybe_twice"]),
         ({"usage_flags": ["output_unclear:package_version"]}, ["unclear_usage"]),
         ({"usage_flags": ["estimated:gateway"], "service_tier": None}, ["standard_tier", "estimated_usage"]),
     ],
