@@ -97,6 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--verbose" in words or bool(os.environ.get("SPANLEDGER_VERBOSE"))
     words = [word for word in words if word != "--verbose"]
+    if words[:1] in (["--version"], ["-V"]):  # as people try it; the command says more
+        words = ["version"]
     try:
         app(args=words, prog_name="spanledger")
     except KeyboardInterrupt:

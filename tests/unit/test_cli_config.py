@@ -164,3 +164,9 @@ def test_what_is_between_colons_is_shown_as_it_is(config, capsys):
     """`${env:V:-default}` holds `:V:`, which a terminal library takes for the name of a picture."""
     config.write_text(CONFIG.replace("hunter2", "${env:V}"))
     assert "or give a default: ${env:V:-default}" in run(capsys, "validate", str(config)).err
+
+
+@pytest.mark.parametrize("words", [["version"], ["--version"], ["-V"]])
+def test_the_version_however_it_is_asked_for(words, capsys):
+    """The command, and the option that every other program has."""
+    assert run(capsys, *words).ok().startswith("spanledger 0.1.0\n")
