@@ -541,3 +541,42 @@ class TestMaybeTwice:
         how = {"scope": "@arizeai/openinference-instrumentation-anthropic"}
         assert facts(report(told, **how), "usage_flags") == (["maybe_twice"],)
         assert facts(report({**told, "llm.invocation_parameters": "{}"}, **how), "usage_flags") == (None,)
+
+
+class TestGenkit:
+    def told(self, name: str, usage: str, raw: str = "{}") -> dict[str, Any]:
+        output = f'{{"finishReason":"stop","usage":{usage},"raw":{raw}}}'
+        return {
+            "genkit:type": "action",
+            "genkit:metadata:subtype": "model",
+            "genkit:name": name,
+            "genkit:output": output,
+        }
+
+    def test_openai(self) -> None:
+        raw = '{"id":"chatcmpl-1","model":"gpt-4.1-2025-04-14","service_tier":"flex","usage":{"prompt_tokens_details":{"cached_tokens":64}}}'
+        found = report(self.told("openai/gpt-4.1", '{"inputTokens":100,"outputTokens":20}', raw), scope="genkit-tracer")
+        assert facts(found, "role", "provider", "request_model", "response_model") == ("call", "openai", "gpt-4.1", "gpt-4.1-2025-04-14")  # fmt: skip
+        assert facts(found, "response_id", "service_tier", "input_tokens", "cache_read_tokens", "usage_flags") == ("chatcmpl-1", "flex", 100, 64, None)  # fmt: skip
+        bare = report(self.told("openai/gpt-4.1", '{"inputTokens":100,"outputTokens":20}'), scope="genkit-tracer")
+        assert facts(bare, "usage_flags") == (["no_cache_counts"],)
+
+    def test_anthropic_and_google_leave_parts_outside(self) -> None:
+        raw = '{"usage":{"cache_creation":{"ephemeral_5m_input_tokens":3,"ephemeral_1h_input_tokens":4}}}'
+        claude = '{"inputTokens":100.0,"outputTokens":20.0,"custom":{"cache_creation_input_tokens":7,"cache_read_input_tokens":30}}'
+        found = report(self.told("anthropic/claude-sonnet-4-5", claude, raw), scope="genkit-tracer")
+        assert facts(found, "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens") == (137, 30, 7, 4)  # fmt: skip
+        gemini = '{"inputTokens":100,"outputTokens":20,"thoughtsTokens":5,"cachedContentTokens":10,"totalTokens":125}'
+        found = report(self.told("googleai/gemini-2.5-flash", gemini), scope="genkit-tracer")
+        assert facts(found, "provider", "input_tokens", "output_tokens", "cache_read_tokens") == (
+            "gcp.gemini",
+            100,
+            25,
+            10,
+        )
+
+    def test_what_stands_around_the_model_is_no_call(self) -> None:
+        around = {**self.told("generate", '{"inputTokens":100}'), "genkit:metadata:subtype": "flow"}
+        assert report(around, scope="genkit-tracer") is None
+        del around["genkit:metadata:subtype"]
+        assert report(around, scope="genkit-tracer") is None
