@@ -187,12 +187,18 @@ class TestOpenInference:
 
     def test_the_claude_agent_sdks_wrapper_is_the_only_record(self) -> None:
         more = {"openinference.span.kind": "AGENT", "llm.cost.total": 0.25, "llm.token_count.total": 120}
-        found = self.see("claude_agent_sdk", **more)
+        scope = "openinference.instrumentation.claude_agent_sdk"
+        found = report({**self.TOLD, **more}, scope=scope, version="0.1.12")
         assert facts(found, "role", "rank", "input_tokens") == ("rollup", 3, 160)
         assert facts(found, "reported_cost_pico", "usage_flags") == (
             250 * 10**9,
             ["input_exclusive:claude_agent_sdk_raw"],
         )
+        added = report({**self.TOLD, **more}, scope=scope, version="0.1.22")
+        assert facts(added, "input_tokens", "usage_flags") == (100, None)
+        del more["llm.cost.total"]
+        started = report({**self.TOLD, **more}, scope=scope, version="0.1.22")
+        assert facts(started, "usage_flags") == (["estimated:claude_agent_sdk"],)
 
     def test_wrappers_and_others(self) -> None:
         assert facts(self.see("smolagents", **{"openinference.span.kind": "AGENT"}), "role") == ("rollup",)
