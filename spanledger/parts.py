@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ class Parts:
                 settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise SpanledgerError(f"service.data_dir: cannot make the directory {settings.data_dir}: {error.strerror}") from None  # fmt: skip
+            if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+                raise SpanledgerError(f"service.data_dir: {settings.data_dir} cannot be written by the user who runs this (uid {os.getuid()}); change its owner, or name another directory")  # fmt: skip
             sealer = open_sealer(settings.encryption, settings.data_dir)
             self.store = StateStore(settings.data_dir / "state", sealer, dead_letter_bytes=settings.dead_letters.max_size)  # fmt: skip
             undo.callback(self.store.close)

@@ -24,6 +24,16 @@ def test_a_data_directory_that_cannot_be_made(tmp_path):
         Service(loaded)
 
 
+def test_a_data_directory_that_may_not_be_written(tmp_path, monkeypatch):
+    """As a volume that belongs to root is to a container's user: who it is, before anything is made there."""
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: path != tmp_path
+    )  # the tests may run as root, whom nothing stops
+    with pytest.raises(SpanledgerError, match=rf"^service\.data_dir: {tmp_path} cannot be written by the user who runs this \(uid \d+\)"):  # fmt: skip
+        Service(load(overrides=[f"service.data_dir={tmp_path}"]))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_port_of_a_web_server_that_is_taken():
     """The option, the address, and what it probably is."""
     with socket.create_server(("127.0.0.1", 0)) as other:
