@@ -27,6 +27,7 @@ from collector.otlp.messages import (
     TYPE,
     WIRE,
 )
+from collector.otlp.raw import Flag, Int, address, all_zero, copy, load8, load64, store8
 from collector.otlp.splicing import (
     E_AT,
     E_END,
@@ -42,23 +43,7 @@ from collector.otlp.splicing import (
     with_room,
 )
 from collector.otlp.tables import I64, U8
-from collector.otlp.wire import (
-    MAX_DEPTH,
-    Flag,
-    Int,
-    address,
-    all_zero,
-    copy,
-    load8,
-    load64,
-    payload,
-    put_varint,
-    skip,
-    store8,
-    tag,
-    varint,
-    varint_size,
-)
+from collector.otlp.wire import MAX_DEPTH, payload, put_varint, skip, tag, varint, varint_size
 
 OK, BAD, DEEP, NESTED = 0, -1, -2, -3
 OVER = 100  # and above: more messages of the type status - OVER than the limit

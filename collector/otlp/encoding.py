@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
+from collector.otlp.raw import Int, address, copy, store8
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import Int, address, copy, put_varint, store8, varint_size
+from collector.otlp.wire import put_varint, varint_size
 
 Masks = NDArray[np.bool_]
 

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
+from collector.otlp.raw import Int, address, copy, hash_bytes, load8, load64, store8, store64
 from collector.otlp.rendering import bound, put_value
 from collector.otlp.tables import I32, I64, U8, U64
-from collector.otlp.wire import Int, address, copy, hash_bytes, load8, load64, store8, store64
 
 F64 = NDArray[np.float64]
 Mask = NDArray[np.bool_]

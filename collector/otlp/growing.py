@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.otlp.compiled import Item, kernel
-from collector.otlp.wire import Int
+from collector.otlp.raw import Int
 
 
 @kernel

@@ -13,8 +13,8 @@ import numpy as np
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.growing import twice
+from collector.otlp.raw import Int, address, equal_bytes, fold, hash_bytes, prefetch
 from collector.otlp.tables import I32, I64, U8, Text
-from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes, prefetch
 
 ALONE = np.empty(0, np.int32)  # values of one group
 AHEAD = np.int64(16)  # rows whose values are asked for before they are read: each is a trip to memory

@@ -20,9 +20,10 @@ from collector.errors import Malformed
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.numerals import EXPONENT, put_int, put_word
+from collector.otlp.raw import Int, address, copy, load8, load64, store8
 from collector.otlp.rendering import put_base64, put_json_text, put_value
 from collector.otlp.tables import I64, U8
-from collector.otlp.wire import TOP, Int, address, copy, load8, load64, payload, skip, store8, tag, varint
+from collector.otlp.wire import TOP, payload, skip, tag, varint
 from collector.signals import Signal
 
 _REQUESTS = {

@@ -13,8 +13,9 @@ import numpy as np
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.plain import plain_pair
+from collector.otlp.raw import Int, address, all_zero, load8, load64
 from collector.otlp.tables import I8, I32, I64, U8
-from collector.otlp.wire import TOP, Int, address, all_zero, load8, load64, payload, skip, tag, varint
+from collector.otlp.wire import TOP, payload, skip, tag, varint
 
 NOTHING: Int = np.int64(0)
 COUNTED = -2  # and below: see `pick`

@@ -15,8 +15,8 @@ from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.gather import codes, strings
 from collector.otlp.interning import AHEAD, SEED
+from collector.otlp.raw import Int, address, equal_bytes, fold, hash_bytes, prefetch
 from collector.otlp.tables import I32, I64, U8, Traces
-from collector.otlp.wire import Int, address, equal_bytes, fold, hash_bytes, prefetch
 
 _MOST = np.int64(1024)  # distinct values of a key; one that has more is read alone
 

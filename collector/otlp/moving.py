@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from collector.otlp.compiled import kernel
+from collector.otlp.raw import Int
 from collector.otlp.splicing import E_END, E_SIZE, E_START, N_HEADER, N_START, Splice, new_sizes
 from collector.otlp.tables import I32, I64, U8, Text, Traces
-from collector.otlp.wire import Int, varint_size
+from collector.otlp.wire import varint_size
 
 START, END, MOVED, INSIDE = range(4)  # rows of the matrix of changes
 _FAR = np.int64(2**62)

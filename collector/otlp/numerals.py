@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 
 from collector.otlp.compiled import kernel
-from collector.otlp.wire import Int, copy, load8, store8
+from collector.otlp.raw import Int, copy, load8, store8
 
 _POWERS = np.array([10.0**n for n in range(23)])
 EXPONENT = np.int64(0x7FF0000000000000)  # all of these bits: no number, or an infinite one

@@ -15,8 +15,9 @@ import numpy as np
 from collector.errors import Malformed
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel, read_only
+from collector.otlp.raw import Flag, Int, address, copy, store8
 from collector.otlp.tables import I64, U8
-from collector.otlp.wire import TOP, Flag, Int, address, copy, payload, put_varint, skip, store8, tag, varint_size
+from collector.otlp.wire import TOP, payload, put_varint, skip, tag, varint_size
 from collector.signals import Signal
 
 _RESOURCE = np.int64(1 << 3 | L.LEN)

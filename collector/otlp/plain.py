@@ -9,7 +9,8 @@ import numpy as np
 
 from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
-from collector.otlp.wire import Int, load8, load64, varint
+from collector.otlp.raw import Int, load8, load64
+from collector.otlp.wire import varint
 
 _NO: Int = np.int64(0)
 _KEY = 2  # bytes before it

@@ -11,6 +11,7 @@ import numpy as np
 from collector.otlp import layout as L
 from collector.otlp import messages as M
 from collector.otlp.compiled import kernel
+from collector.otlp.raw import Int, address, copy, store8
 from collector.otlp.splicing import (
     E_AT,
     E_END,
@@ -27,7 +28,7 @@ from collector.otlp.splicing import (
 )
 from collector.otlp.tables import I64, U8
 from collector.otlp.walking import rule_of
-from collector.otlp.wire import MAX_DEPTH, Int, address, copy, payload, put_varint, skip, store8, tag
+from collector.otlp.wire import MAX_DEPTH, payload, put_varint, skip, tag
 
 REPLACE, DROP, REMOVE = range(3)  # what is done with a leaf
 

@@ -14,7 +14,8 @@ from collector.otlp import layout as L
 from collector.otlp.compiled import kernel
 from collector.otlp.kernels import any_value, key_value
 from collector.otlp.numerals import EXPONENT, put_double, put_int, put_word
-from collector.otlp.wire import TOP, Int, copy, load8, load64, payload, skip, store8, tag
+from collector.otlp.raw import Int, copy, load8, load64, store8
+from collector.otlp.wire import TOP, payload, skip, tag
 
 _BASE64 = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8).copy()
 _HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8).copy()

@@ -13,8 +13,9 @@ import numpy as np
 
 from collector.memory import large_buffer
 from collector.otlp.compiled import kernel, read_only
+from collector.otlp.raw import Int, address, copy
 from collector.otlp.tables import I64, U8
-from collector.otlp.wire import Int, address, copy, put_varint, varint_size
+from collector.otlp.wire import put_varint, varint_size
 
 E_START, E_END, E_NODE, E_AT, E_SIZE = range(5)  # rows of the matrix of edits; node -1: directly in the request
 EDIT = 5

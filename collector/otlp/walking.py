@@ -12,18 +12,9 @@ from collector.otlp import messages as M
 from collector.otlp.compiled import kernel
 from collector.otlp.places import Kind, Place
 from collector.otlp.plain import plain_pair
+from collector.otlp.raw import Flag, Int, address, load64
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import (
-    MAX_DEPTH,
-    Flag,
-    Int,
-    address,
-    load64,
-    payload,
-    skip,
-    tag,
-    varint,
-)
+from collector.otlp.wire import MAX_DEPTH, payload, skip, tag, varint
 
 #: Kind of what is listed, by the number for it in a rule; 0 are unknown fields.
 _KIND_OF = np.zeros(16, np.uint8)

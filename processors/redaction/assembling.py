@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from collector.otlp.compiled import kernel, read_only
+from collector.otlp.raw import address, copy
 from collector.otlp.tables import I64, U8
-from collector.otlp.wire import address, copy
 
 
 def assemble(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from collector.otlp.compiled import kernel
 from collector.otlp.growing import twice
+from collector.otlp.raw import Flag, Int, address, copy, load8, load64, store8
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import Flag, Int, address, copy, load8, load64, store8
 from processors.redaction.folding import Folded
 
 Mask = NDArray[np.bool_]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from collector.otlp.compiled import kernel
-from collector.otlp.wire import Int, load8, load64, store8
+from collector.otlp.raw import Int, load8, load64, store8
 
 _HIGHS, _LOWS = np.int64(-0x7F7F7F7F7F7F7F80), np.int64(0x7F7F7F7F7F7F7F7F)
 _ONES = np.int64(0x0101010101010101)

@@ -18,8 +18,8 @@ import numpy as np
 
 from collector.otlp.compiled import kernel
 from collector.otlp.growing import twice
+from collector.otlp.raw import Int, address, copy, load8, load64, store8
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import Int, address, copy, load8, load64, store8
 
 _HIGH = np.int64(-0x7F7F7F7F7F7F7F80)  # the highest bit of 8 bytes
 _KEEP, _GONE = np.int64(-1), np.int64(-2)

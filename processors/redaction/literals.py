@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from collector.otlp.compiled import kernel
+from collector.otlp.raw import Flag, Int, load8
 from collector.otlp.tables import I64
-from collector.otlp.wire import Flag, Int, load8
 from processors.redaction.escapes import APOSTROPHE, BACKSLASH, QUOTE, marked
 
 DEEPEST = 31  # literals inside of literals that are told apart

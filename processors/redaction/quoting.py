@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from collector.otlp.compiled import kernel
+from collector.otlp.raw import Flag, Int, address, load8
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import Flag, Int, address, load8
 from processors.redaction import escapes as E
 from processors.redaction import literals as T
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from collector.otlp.compiled import kernel
 from collector.otlp.growing import roomy, twice
+from collector.otlp.raw import Int, address, copy, load8
 from collector.otlp.tables import I32, I64, U8
-from collector.otlp.wire import Int, address, copy, load8
 from processors.redaction import escapes as E
 from processors.redaction import literals as T
 
