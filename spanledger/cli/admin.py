@@ -67,14 +67,6 @@ class Admin:
             "Start one with `spanledger run`, or say where it is with --config or --admin.",
         )
 
-    def starting(self) -> bool:
-        """Whether a collector is there that does not take requests yet."""
-        try:
-            status, _, body = self.request("GET", "/readyz", timeout=1.0)
-        except (OSError, http.client.HTTPException):
-            return False
-        return status == 503 and body.startswith(b"not ready: starting")
-
     def sql(self, statement: str, timeout: float = 120.0) -> bytes:
         """What the query interface answers to one statement, as ClickHouse's JSONCompact. Raises `CommandError`."""
         path = "/clickhouse/?" + urlencode({"default_format": "JSONCompact"})

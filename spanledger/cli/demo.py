@@ -90,7 +90,7 @@ def demo(
     total = calls if calls is not None or limit is not None else 500
     if total is None and limit is not None and rate:
         total = max(1, round(limit * rate))
-    await_start(endpoint)
+    await_start(protocol.value, endpoint)
     sender = open_sender(protocol.value, endpoint, token, {}, retries=20)
     tally = Tally(seed, rate, total, limit, back)
     try:

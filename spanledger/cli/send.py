@@ -75,7 +75,7 @@ def send(
     if signal not in (None, *SIGNALS):
         usage(f"--signal: {signal!r} is not traces, logs or metrics")
     paths = list(_paths(files))
-    await_start(endpoint)
+    await_start(protocol.value, endpoint)
     sender = open_sender(protocol.value, endpoint, token, _headers(header or []), retries)
     sent: dict[str, int] = dict.fromkeys(SIGNALS, 0)
     size, skipped, failed = 0, 0, []

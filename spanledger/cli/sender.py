@@ -7,19 +7,21 @@ import http.client
 import io
 import json
 import random
+import socket
 import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from spanledger.cli.admin import endpoint as admin_endpoint
 from spanledger.cli.shell import CommandError, err, usage
 
 MAX_BODY = 256 * 2**20
+_PORTS = {"http": 4318, "grpc": 4317}
 _SERVICES = {
     "traces": "opentelemetry.proto.collector.trace.v1.TraceService",
     "logs": "opentelemetry.proto.collector.logs.v1.LogsService",
@@ -307,15 +309,35 @@ def _rejected(content_type: str, content: bytes) -> int:
     return 0
 
 
-def await_start(endpoint: str | None) -> None:
+def await_start(protocol: str, endpoint: str | None) -> None:
     """Wait for this machine's collector while it starts: its receivers do not listen yet. Nothing to do for another `endpoint`."""
-    from config.model import AdminConfig
+    if endpoint is not None or _listens(protocol):
+        return
+    from config import load
 
-    port = admin_endpoint(AdminConfig().endpoint)
-    if endpoint is None and port.starting():
+    data_dir = load().service.data_dir
+    if _has_process(data_dir):
         err.print("The collector is starting; this goes on as soon as it takes requests.")
-        while port.starting():
+        while not _listens(protocol) and _has_process(data_dir):
             time.sleep(0.2)
+
+
+def _listens(protocol: str) -> bool:
+    """Whether anybody is at the protocol's usual port of this machine."""
+    try:
+        socket.create_connection(("127.0.0.1", _PORTS[protocol]), 1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _has_process(data_dir: Path) -> bool:
+    """Whether the collector that last had this directory still runs."""
+    try:
+        pid = int((data_dir / "state" / "writer.pid").read_text())
+        return b"spanledger" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return False
 
 
 def open_sender(

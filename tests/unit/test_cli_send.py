@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -20,7 +24,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from collector.signals import Signal
 from spanledger.cli import sender as sending
-from spanledger.cli.admin import endpoint
 from spanledger.cli.send import read_body
 from spanledger.cli.shell import CommandError
 from tests.cli_kit import Answer, Request, run, serve
@@ -132,15 +135,23 @@ def test_a_port_that_takes_no_otlp_ends_it(tmp_path, capsys):
     assert "--protocol http" in mixed.err
 
 
-def test_a_collector_that_starts_is_waited_for(body, monkeypatch, capsys):
-    """Its admin port is there before its receivers are; an endpoint of one's own is not waited for."""
-    starting = (503, {}, b"not ready: starting or stopping\n")
-    with serve(script(starting, starting, (200, {}, b"ready\n"))) as admin, serve(script(OK)) as server:
-        monkeypatch.setattr(sending, "admin_endpoint", lambda _: endpoint(admin.address))
-        sending.await_start(None)
-        assert [r.path for r in admin.requests] == ["/readyz"] * 3
-        run(capsys, "send", str(body), "--endpoint", server.address).ok()
-    assert len(admin.requests) == 3
+def test_a_collector_that_starts_is_waited_for(tmp_path, monkeypatch, capsys):
+    """Who has the data directory listens in the end, or ends itself; without anybody there is nothing to wait for."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setattr(sending, "_PORTS", {"http": port})
+    monkeypatch.setenv("SPANLEDGER_DATA_DIR", str(tmp_path))
+    sending.await_start("http", None)
+    (tmp_path / "state").mkdir()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "spanledger"]) as collector:
+        (tmp_path / "state" / "writer.pid").write_text(str(collector.pid))
+        sending.await_start("http", "http://127.0.0.1:1")  # another one's is not waited for
+        assert capsys.readouterr().err == ""
+        timer = threading.Timer(0.5, collector.kill)
+        timer.start()
+        sending.await_start("http", None)
+    assert "The collector is starting" in capsys.readouterr().err
+    timer.join()
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
