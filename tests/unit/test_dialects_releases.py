@@ -580,3 +580,9 @@ class TestGenkit:
         assert report(around, scope="genkit-tracer") is None
         del around["genkit:metadata:subtype"]
         assert report(around, scope="genkit-tracer") is None
+
+
+def test_mastra_tells_how_long_cache_writes_live() -> None:
+    told = {**CLAUDE, WRITE: 30, "gen_ai.usage.cache_creation.5m_input_tokens": 10, "gen_ai.usage.cache_creation.1h_input_tokens": 20}  # fmt: skip
+    found = report(told, scope="@mastra/otel-exporter")
+    assert facts(found, "cache_write_tokens", "cache_write_1h_tokens") == (30, 20)
