@@ -132,7 +132,9 @@ class HttpSender(Sender):
         except ConnectionRefusedError:
             self.close()
             raise SendError(
-                f"nobody listens at {self.endpoint}", fatal=True, hint="Start the collector with `spanledger run`."
+                f"nobody listens at {self.endpoint}",
+                fatal=True,
+                hint="Start the collector with `spanledger run`; where that was a moment ago, try again.",
             ) from None
         except ssl.SSLError as error:
             self.close()
@@ -202,7 +204,7 @@ class GrpcSender(Sender):
         except grpc.RpcError as error:
             code, said = error.code(), error.details()
             if code is grpc.StatusCode.UNAVAILABLE and "refused" in str(said).lower():
-                hint = "Start the collector with `spanledger run`."
+                hint = "Start the collector with `spanledger run`; where that was a moment ago, try again."
                 raise SendError(f"nobody listens at {self.endpoint}", fatal=True, hint=hint) from None
             if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
                 raise SendError(f"{code.name}: {said}", fatal=True, hint="Give the token with --token.") from None
