@@ -6,6 +6,7 @@ It shares no code with the ledger. Where the ledger has state, tables and batche
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -93,6 +94,14 @@ def models(report: Report) -> set[str]:
     return {name.split("/")[-1].lower() for name in names if name}
 
 
+def undated(report: Report) -> set[str]:
+    return models(report) | {re.sub(r"[-@]20\d\d-?\d\d-?\d\d$", "", name) for name in models(report)}
+
+
+def akin(a: Report, b: Report) -> bool:
+    return bool(models(a) & undated(b) or undated(a) & models(b))
+
+
 def is_above(one: Report, other: Report) -> bool:
     return any(report is one for report in other["above"])
 
@@ -146,8 +155,8 @@ def names_nothing(members: Sequence[Report]) -> bool:
                 continue
             if a["source"] == b["source"] and not nested(a, b):
                 return True
-            strangers = models(a) and models(b) and not models(a) & models(b)
-            kin = [r for r in told if (usage(r), models(r)) in ((usage(a), models(a)), (usage(b), models(b)))]
+            strangers = models(a) and models(b) and not undated(a) & undated(b)
+            kin = [r for r in told if (usage(r), undated(r)) in ((usage(a), undated(a)), (usage(b), undated(b)))]
             if strangers and len({r["trace_id"] for r in kin}) > 1:
                 return True
     return False
@@ -174,7 +183,7 @@ def same_numbers(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 a["trace_id"] == b["trace_id"]
                 and a["source"] != b["source"]
                 and usage(a) == usage(b)
-                and models(a) & models(b)
+                and (akin(a, b) or (nested(a, b) and usage(a) is None and not (models(a) and models(b))))
             ):
                 if nested(a, b):
                     pairs.append((0, apart(a, b), sorted((a["span_id"], b["span_id"])), a, b))
@@ -185,7 +194,7 @@ def same_numbers(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 and a["source"] != b["source"]
                 and (usage(a) is None) != (usage(b) is None)
                 and (a if usage(a) is None else b).get("status") != "Error"
-                and models(a) & models(b)
+                and akin(a, b)
                 and nested(a, b)
             ):
                 pairs.append((2, apart(a, b), sorted((a["span_id"], b["span_id"])), a, b))
@@ -305,6 +314,8 @@ def counts(reports: list[Report], by_count: list[Report]) -> dict[str, Any]:
     ]
     if flags and knows:
         flags = [flag for flag in flags if flag != "no_cache_counts"]
+    if flags and len({r["source"] for r in reports}) > 1:
+        flags = [flag for flag in flags if flag != "maybe_twice"]
     if told and any(estimated(r) for r in givers):
         flags = [*(flags or []), "estimated:gateway"]
     if told and reports[0]["role"] == "wrapper":
