@@ -586,3 +586,9 @@ def test_mastra_tells_how_long_cache_writes_live() -> None:
     told = {**CLAUDE, WRITE: 30, "gen_ai.usage.cache_creation.5m_input_tokens": 10, "gen_ai.usage.cache_creation.1h_input_tokens": 20}  # fmt: skip
     found = report(told, scope="@mastra/otel-exporter")
     assert facts(found, "cache_write_tokens", "cache_write_1h_tokens") == (30, 20)
+
+
+def test_openlit_counts_langchains_streams_by_itself_where_no_usage_came() -> None:
+    told = {**CHAT, "gen_ai.request.stream": True, READ: 0}
+    assert facts(report(told, scope="openlit.instrumentation.langchain"), "usage_flags") == (["estimated:openlit"],)
+    assert facts(report({**told, READ: 8}, scope="openlit.instrumentation.langchain"), "usage_flags") == (None,)
