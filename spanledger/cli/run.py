@@ -27,8 +27,8 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Run the collector until it is told to stop.
 
     A first Ctrl-C (or SIGTERM) stops it gracefully: it takes nothing more and works off what is there, for as long as
-    service.shutdown_timeout says. A second one stops it at once. Either way nothing is lost: what is left lies on disk and goes on
-    at the next start.
+    service.shutdown_timeout says. A second one stops it at once, as the first one does while it starts. Either way nothing is lost:
+    what is left lies on disk and goes on at the next start.
     """
     from collector.allocators import keep_freed_memory
 
@@ -45,14 +45,22 @@ def run(config: ConfigOption = None, set_: SetOption = None) -> None:
         set_up_logs(loaded.service.telemetry.logs)
         if not err.is_terminal:  # nobody sees the line above
             logger.info(STARTING)
+        service: Service | None = None
+        wait = until_stopped(lambda: not (service and service.parts.ready) and _given_up())
         service = Service(loaded)
-        wait = until_stopped()
         service.start()
     welcome(service)
     wait()
     err.print("Stopping: nothing new is taken, working off what is there. Once more to stop at once.", markup=False)
     service.stop()
     err.print("Stopped.")
+
+
+def _given_up() -> bool:
+    """Told to stop while it starts: who changed their mind does not wait for a compiler."""
+    err.show_cursor(True)
+    err.print("\nStopped before it had started.", markup=False)
+    return True
 
 
 def welcome(service: Service) -> None:

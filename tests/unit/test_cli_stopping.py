@@ -38,6 +38,17 @@ time.sleep(60)
 """
 
 
+_START = """
+import time
+from spanledger.cli.stopping import until_stopped
+until_stopped(lambda: print("given up", flush=True) is None)
+print("starting", flush=True)
+until = time.monotonic() + 60
+while time.monotonic() < until:
+    pass
+"""
+
+
 def test_no_signal_is_missed() -> None:
     subprocess.run([sys.executable, "-c", _ROUNDS], timeout=60, check=True)
 
@@ -50,4 +61,14 @@ def test_the_first_signal_asks_and_the_second_ends(number: signal.Signals) -> No
         process.send_signal(number)
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(number)
+        assert process.wait(10) == 128 + number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_while_a_command_starts_the_first_signal_ends_it(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", _START], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "given up\n"
         assert process.wait(10) == 128 + number
