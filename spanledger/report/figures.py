@@ -71,7 +71,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All of a report. `trend`: per series (team), USD in each step from `start`; the dearest first."""
+    """All of a report. `trend`: per series (team), USD in each step from `start`; the dearest first. `before_usd`: of as long a
+    period right before; 0 where the ledger does not go back that far."""
 
     start: datetime
     end: datetime
@@ -92,8 +93,11 @@ def ask(query: Query, start: datetime, end: datetime) -> Figures:
     if step >= timedelta(days=1):
         start = start.replace(hour=0)
     hours = f"Hour >= {_time(start)} AND Hour < {_time(end)}"
-    before = f"Hour >= {_time(start - (end - start))} AND Hour < {_time(start)}"
     # Every part of these statements stands in this file or is a time.
+    earlier = _time(start - (end - start))
+    ((younger,),) = query(f"SELECT toString(toUInt8(min(Hour) > {earlier})) FROM {HOURLY_TABLE}")  # noqa: S608
+    # A period of which the ledger has a part only compares with nothing.
+    before = "0" if str(younger) == "1" else f"Hour >= {earlier} AND Hour < {_time(start)}"
     (row,) = query(
         f"SELECT sum(CostUSD), sum(CacheSavingsUSD), sum(Calls), sum(FailedCalls), sum(UnpricedCalls), sum(InputTokens), "  # noqa: S608
         f"sum(CacheReadTokens), sum(OutputTokens) FROM {HOURLY_TABLE} WHERE {hours}"

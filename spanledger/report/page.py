@@ -66,7 +66,7 @@ def _tiles(figures: Figures) -> Markup:
     days = (figures.end - figures.start) / timedelta(days=1)
     told = [
         ("Spend", units.usd(float(totals.usd)), f"{units.usd(float(totals.usd) / days)} a day" if days >= 1 else ""),
-        ("Change", units.change(change), f"before: {units.usd(float(before))}" if before else "nothing before"),
+        ("Change", units.change(change), f"before: {units.usd(float(before))}" if before else "no whole period before"),
         ("Calls", units.count(totals.calls), f"{units.share(totals.failed / totals.calls)} failed" if totals.calls else ""),
         ("Saved by caching", units.usd(float(totals.saved_usd)), f"{units.share(totals.cached_tokens / totals.input_tokens)} of input" if totals.input_tokens else ""),
     ]  # fmt: skip

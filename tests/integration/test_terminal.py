@@ -96,6 +96,13 @@ def test_a_report_is_one_file_with_the_ledgers_figures(dsn: str, capsys: pytest.
         assert f"<td>{model}</td>" in text
 
 
+@pytest.mark.parametrize(("since", "whole"), [("7d", True), ("20d", False)])
+def test_a_report_compares_with_a_period_that_the_ledger_has_whole(since: str, whole: bool, dsn: str, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """Calls are of the last month."""
+    text = run(capsys, "report", "--dsn", dsn, "--since", since, "-o", "-").ok()
+    assert ("no whole period before" in text) != whole
+
+
 @pytest.mark.parametrize(("since", "until"), [("6h", None), ("24h", None), ("30d", "2d"), ("2020-01-01", "2020-01-03")])
 def test_a_report_of_any_period(since: str, until: str | None, dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Hours, days, a month, nothing at all."""

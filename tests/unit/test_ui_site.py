@@ -25,7 +25,7 @@ from tests.ui_kit import FrameStore
 TOKEN, VIEWER = "the admin port's token", "a viewer's token"
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 TOTALS = pl.DataFrame({"USD": [1234.5], "Saved": [1.0], "Calls": [10], "Failed": [1], "Unpriced": [2], "Priced": [7], "Input": [100], "Cached": [20], "Output": [5], "Nobody": [0.25], "HasNobody": [1]})  # fmt: skip
-BEFORE = pl.DataFrame({"USD": [1200.0], "Earlier": [600.0]})
+BEFORE = pl.DataFrame({"USD": [1200.0], "Earlier": [600.0], "Younger": [0]})
 
 
 def client(store: FrameStore | None = None, token: str | None = None, host: str = "127.0.0.1", **options: object) -> TestClient:  # fmt: skip
@@ -173,6 +173,14 @@ def test_the_overview_says_its_figures_and_what_they_lack() -> None:
     assert "2 calls have no price" in text
     assert "$0.2500 belong to no team" in text
     assert all(parameters["team"] == ["a", "b"] for sql, parameters in store.asked if "AS n FROM" not in sql)
+
+
+def test_a_ledger_that_is_younger_than_the_period_before_is_not_compared_with_a_part_of_it() -> None:
+    store = FrameStore({"AS USD, sum(h.CacheSavingsUSD)": TOTALS, "AS Earlier": BEFORE.with_columns(Younger=1)})
+    text = client(store).get("/ui/").text
+    assert "no whole period before" in text
+    assert "+100.0%" not in text
+    assert "$600" not in text
 
 
 def test_what_a_sender_wrote_is_text() -> None:

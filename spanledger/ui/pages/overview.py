@@ -72,12 +72,13 @@ HAVING Calls != 0) AS t"""
             now, was, projected = totals.result().row(0, named=True), before.result().row(0, named=True), month.result()
         except AskError as error:
             return e("p.failed", e("b", "The store did not answer: "), str(error))
-        change = was["USD"] / was["Earlier"] - 1 if was["Earlier"] and was["USD"] is not None else None
+        spent = None if was["Younger"] else was["Earlier"]
+        change = was["USD"] / spent - 1 if spent and was["USD"] is not None else None
         pace = projected["Projected"][0] if projected.height else None
         cached = now["Cached"] / now["Input"] if now["Input"] else None
         return [
             tile("Spend", units.usd(now["USD"]), f"{units.count(now['Calls'])} calls"),
-            tile("Change", units.change(change), f"before: {units.usd(was['Earlier'])}" if was["Earlier"] else "nothing before", "up" if (change or 0) > 0 else "down" if change else ""),
+            tile("Change", units.change(change), f"before: {units.usd(spent)}" if spent else "no whole period before", "up" if (change or 0) > 0 else "down" if change else ""),
             tile("Projected month", units.usd(pace), "at the pace of seven days" if pace is not None else "no calls in 7 days"),
             tile("Saved by caching", units.usd(now["Saved"]), f"{units.share(cached)} of input cached"),
             tile("Failed calls", units.share(now["Failed"] / now["Calls"] if now["Calls"] else None), f"{units.count(now['Failed'])} calls"),
@@ -105,14 +106,15 @@ def _warnings(totals: pl.DataFrame) -> Node:
 
 
 def _before(view: View) -> tuple[str, dict[str, Value]]:
-    """The period and as long a one right before it, both of whole hours."""
+    """The period and as long a one right before it, both of whole hours; and whether the ledger is younger than that one, so that
+    it would compare with a part."""
     filters = view.filters
     end = filters.end.replace(minute=0, second=0, microsecond=0)
     start = filters.start.replace(minute=0, second=0, microsecond=0)
     earlier = start - max(end - start, timedelta(hours=1))
     where, parameters = filters.where("h", period=False)
     return (
-        f"SELECT sumIf(Cost, Now) AS USD, sumIf(Cost, NOT Now) AS Earlier\nFROM (SELECT h.Hour >= {{start:DateTime('UTC')}} AS Now, {COST} AS Cost\n"
+        f"SELECT sumIf(Cost, Now) AS USD, sumIf(Cost, NOT Now) AS Earlier, (SELECT min(h.Hour) FROM {MOVEMENTS}) > {{earlier:DateTime('UTC')}} AS Younger\nFROM (SELECT h.Hour >= {{start:DateTime('UTC')}} AS Now, {COST} AS Cost\n"
         f"FROM {MOVEMENTS}\nWHERE h.Hour >= {{earlier:DateTime('UTC')}} AND h.Hour < {{end:DateTime('UTC')}} AND {where}\nGROUP BY Now)",
         parameters | {"start": _whole(start), "earlier": _whole(earlier), "end": _whole(end)},
     )
