@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakSet
 
 from collector.errors import SpanledgerError
+from exporters.clickhouse.mending import mend
 
 
 class EngineError(SpanledgerError):
@@ -70,6 +71,8 @@ class Handle:
         self.path = path
         self._lock = threading.Lock()
         with _opening:
+            if not _open:
+                mend(path)
             try:
                 self._connection: Any = chdb.connect(str(path))
             except RuntimeError as error:
