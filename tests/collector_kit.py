@@ -124,7 +124,7 @@ class Collector:
         lines = self.get("/metrics")[1].decode().splitlines()
         return next((float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted)), 0.0)
 
-    def settled(self, timeout: float = 60) -> None:
+    def settled(self, timeout: float = 180) -> None:
         """Wait until everything that was taken in has been delivered."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
