@@ -50,8 +50,9 @@ _ADVICE = {
     516: "the user name or password is wrong: correct the DSN",
 }
 MISSING = frozenset({60, 81})
-#: What such an error says of the rows: values, which belong in no log. One may be cut off.
+#: Why a server does not answer, as the operating system says it.
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([A-Za-z ]+)")
+#: What an error says of the rows: values, which belong in no log. One may be cut off.
 _QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)""")
 _INSERT_SETTINGS = {
     "async_insert": 0,  # a token is one block of ours, not what the server makes of several

@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakSet
 
 from collector.errors import SpanledgerError
-from exporters.clickhouse.mending import mend
+from exporters.clickhouse.mending import holding, mend
 
 
 class EngineError(SpanledgerError):
@@ -71,8 +71,14 @@ class Handle:
         self.path = path
         self._lock = threading.Lock()
         with _opening:
-            if not _open:
-                mend(path)
+            try:
+                if not _open:
+                    mend(path)
+            except OSError as error:
+                # As it is it must not be opened: rows would be taken for written that are not there.
+                raise EngineError(
+                    f"the embedded ClickHouse in {path} was killed, and its books cannot be put right: {error}"
+                ) from None
             try:
                 self._connection: Any = chdb.connect(str(path))
             except RuntimeError as error:
@@ -113,13 +119,5 @@ def _explained(path: Path, error: RuntimeError) -> EngineError:
 
 def _locked(path: Path) -> bool:
     """Whether a process holds the engine's lock on the directory."""
-    import fcntl
-
-    try:
-        with (path / "status").open("rb") as status:
-            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    with holding(path) as held:
+        return held is False

@@ -16,6 +16,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -27,21 +28,32 @@ _LOG = re.compile(r"deduplication_log_(\d+)\.txt", re.ASCII)
 _ADDED = "1"
 
 
-def mend(store: Path) -> list[str]:
-    """Take tokens of parts that are not there out of the logs of a store that nobody has open. Gives these parts' names.
-
-    Where somebody has it open nothing is done: it was put right when they opened it.
-    """
+@contextmanager
+def holding(store: Path) -> Iterator[bool | None]:
+    """The engine's lock on a store, if nobody has it: whether it is ours for the block. None: there is none to have, in a new
+    store, or in one that was closed, where the engine takes its file away."""
     try:
         status = (store / "status").open("rb")
     except OSError:
-        return []  # a new store, or one that was closed: the engine takes the file away
+        yield None
+        return
     with status:
         try:
             fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return []
-        lost = [part for table in _tables(store) for part in _mend(store, table)]
+            held = False
+        else:
+            held = True
+        yield held
+
+
+def mend(store: Path) -> list[str]:
+    """Take tokens of parts that are not there out of the logs of a store that nobody has open. Gives these parts' names.
+
+    Where somebody has it open nothing is done: it was put right when they opened it. Raises `OSError`.
+    """
+    with holding(store) as held:
+        lost = [part for table in _tables(store) for part in _mend(store, table)] if held else []
     if lost:
         logger.warning("the embedded ClickHouse was killed while it wrote %s: what it notes of them is taken back, and they are written again", ", ".join(lost))  # fmt: skip
     return lost

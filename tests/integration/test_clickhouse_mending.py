@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporters.clickhouse.config import ClickHouseConfig
+from exporters.clickhouse.engine import EngineError, Handle
 from exporters.clickhouse.exporter import ClickHouse
 from exporters.clickhouse.mending import mend
 from tests.ledger_rows import batch, call, context
@@ -90,6 +91,13 @@ def test_a_store_that_was_closed_or_is_open_is_left_alone(folder: Path) -> None:
         assert mend(folder) == []
     assert len(mend(folder)) == 1
     assert mend(folder) == []
+
+
+def test_a_store_whose_books_cannot_be_put_right_is_not_opened(folder: Path) -> None:
+    (folder / "store" / "abc" / "table" / "deduplication_logs" / "deduplication_log_1.txt").mkdir(parents=True)
+    (folder / "status").touch()
+    with pytest.raises(EngineError, match=r"books cannot be put right: .*deduplication_log_1\.txt"):
+        Handle(folder)
 
 
 def test_a_store_that_is_not_there_yet_has_nothing_to_mend(tmp_path: Path) -> None:

@@ -61,12 +61,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Handle]:
     exporter.close()
 
 
-def ask(engine: Handle, sql: str, **params: str) -> pl.DataFrame:
-    settings = "output_format_arrow_string_as_string = 1, output_format_arrow_low_cardinality_as_dictionary = 0"
-    body = engine.run(f"{sql} SETTINGS force_optimize_projection = 1, {settings}", "ArrowStream", params).body
-    return pl.read_ipc_stream(body)
-
-
 def questions(path: str, about: str, since: str = "30d") -> list[tuple[str, dict[str, str]]]:
     """What a page asks about spans."""
     asked = FrameStore()
@@ -79,6 +73,16 @@ def questions(path: str, about: str, since: str = "30d") -> list[tuple[str, dict
     return list(found.items())
 
 
+def answers(engine: Handle, path: str, about: str) -> list[tuple[str, pl.DataFrame]]:
+    """What a page asks about spans of the last thirty days, and what stands in the projections, and nowhere else, of it."""
+    engine.query("USE spanledger")
+    settings = "force_optimize_projection = 1, output_format_arrow_string_as_string = 1, output_format_arrow_low_cardinality_as_dictionary = 0"
+    return [
+        (sql, pl.read_ipc_stream(engine.run(f"{sql} SETTINGS {settings}", "ArrowStream", params).body))
+        for sql, params in questions(path, about)
+    ]
+
+
 def test_personal_data_is_counted_as_span_by_span(engine: Handle) -> None:
     names = "Day, App, Team, Provider, Detector, Spans, Calls, Hits, InRequestSpans, InRequestCalls, InRequestHits"
     found = engine.query(f"SELECT {names} FROM spanledger.llm_pii ORDER BY ALL")
@@ -87,22 +91,18 @@ def test_personal_data_is_counted_as_span_by_span(engine: Handle) -> None:
 
 
 def test_the_page_of_guardrails_asks_no_span_about_personal_data(engine: Handle) -> None:
-    engine.query("USE spanledger")
-    asked = questions("/guardrails", "llm_pii")
+    asked = answers(engine, "/guardrails", "llm_pii")
     assert len(asked) == 4
-    for sql, params in asked:
-        frame = ask(engine, sql, **params)
+    for sql, frame in asked:
         if "AS Spans" in sql:
             total = engine.query("SELECT sum(Hits), sum(InRequestHits), sum(InRequestSpans) FROM llm_pii").split()
             assert [str(frame[name].sum()) for name in ("Found", "Sent", "Spans")] == total
 
 
 def test_the_page_of_the_pipeline_over_days_asks_no_span(engine: Handle) -> None:
-    engine.query("USE spanledger")
-    asked = questions("/pipeline", "otel_traces")
+    asked = answers(engine, "/pipeline", "otel_traces")
     assert len(asked) == 3
-    for sql, params in asked:
-        frame = ask(engine, sql, **params)
+    for sql, frame in asked:
         if "AS Spans" in sql:
             of_each = "SELECT count(), countIf(CallId != ''), countIf(StatusCode = 'Error') FROM otel_traces"
             assert [str(frame[n].sum()) for n in ("Spans", "Reports", "Failed")] == engine.query(of_each).split()
